@@ -1,0 +1,61 @@
+"""What `resilient` has for each case, through its public names and with its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from overhead.bare import app, getter, noop, own_wire, refused, request, wire
+from overhead.entry import Entry
+from overhead.memory import Specimen
+from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Pipeline, Resilience, Retry, RetryBudget, Timeout
+from resilient.asgi import ResilienceMiddleware
+from resilient.httpx import AsyncResilientTransport
+
+DISTRIBUTION = "resilient-asgi"
+
+
+def breaker() -> CircuitBreaker:
+    """The default breaker: a 10 s window, consecutive and stall rules, generations, one lock."""
+    return CircuitBreaker()
+
+
+def _piped(case: str, *policies: Any) -> Entry:
+    return Entry(case, Pipeline(*policies).call, (noop,))
+
+
+IDLE = Specimen(breaker, lambda breaker: Pipeline(breaker).call(noop))
+
+
+def entries() -> Iterator[Entry]:
+    """What `resilient` has for each case."""
+    yield _piped("empty")
+    yield _piped("breaker", breaker())
+    yield Entry("breaker_open", Pipeline(CircuitBreaker(reset_timeout=3600.0)).call, (refused,), rejects=CircuitOpen)
+    yield _piped("bulkhead", Bulkhead())
+    yield _piped("retry", Retry(budget=RetryBudget()))
+    yield _piped("deadline", Timeout(total=30.0))
+    yield _stack("stack")
+    yield _stack("stack_deadline", Timeout(total=30.0))
+    yield from _transports()
+    yield Entry("middleware", request(ResilienceMiddleware(app, Resilience())))
+
+
+def _stack(case: str, *timeout: Timeout) -> Entry:
+    policies = (Fallback(None), *timeout, Retry(budget=RetryBudget()), Bulkhead(), breaker())
+    return Entry(case, Dependency("bench", *policies).call, (noop,))
+
+
+def _transports() -> Iterator[Entry]:
+    standard = "standard()"
+    yield Entry("transport_httpx", getter(httpx, AsyncResilientTransport(Dependency("bench"), wire(httpx))), variant=standard)
+    own = AsyncResilientTransport(Dependency("bench"), own_wire(httpx))
+    yield Entry("transport_httpx", getter(httpx, own), variant="over httpx 0.28's own pool: send and close in tasks")
+    try:
+        import httpx2
+        from resilient.httpx2 import AsyncResilientTransport as OverHttpx2
+    except ModuleNotFoundError:
+        return
+    yield Entry("transport_httpx2", getter(httpx2, OverHttpx2(Dependency("bench"), wire(httpx2))), variant=standard)

@@ -1,0 +1,63 @@
+"""Keep Python web apps useful while the things they depend on fail.
+
+Policies for outbound calls (httpx, httpx2, any function), pure ASGI middleware for inbound requests, and features that
+degrade on their own. See https://pypi.org/project/resilient-asgi/.
+"""
+
+from __future__ import annotations
+
+from .context import Criticality as Criticality
+from .context import Deadline as Deadline
+from .context import current_criticality as current_criticality
+from .context import current_deadline as current_deadline
+from .core.outcome import Outcome as Outcome
+from .dependency import Dependency as Dependency
+from .errors import AllTargetsFailed as AllTargetsFailed
+from .errors import BulkheadFull as BulkheadFull
+from .errors import CircuitOpen as CircuitOpen
+from .errors import DeadlineExceeded as DeadlineExceeded
+from .errors import Overloaded as Overloaded
+from .errors import RateLimited as RateLimited
+from .errors import Rejected as Rejected
+from .errors import ResilienceError as ResilienceError
+from .errors import SpendExceeded as SpendExceeded
+from .feature import Feature as Feature
+from .feature import Level as Level
+from .policies import Bulkhead as Bulkhead
+from .policies import CircuitBreaker as CircuitBreaker
+from .policies import Fallback as Fallback
+from .policies import Pipeline as Pipeline
+from .policies import Retry as Retry
+from .policies import RetryBudget as RetryBudget
+from .policies import Timeout as Timeout
+from .policies import standard as standard
+from .resilience import Resilience as Resilience
+
+__all__ = [
+    "AllTargetsFailed",
+    "Bulkhead",
+    "BulkheadFull",
+    "CircuitBreaker",
+    "CircuitOpen",
+    "Criticality",
+    "Deadline",
+    "DeadlineExceeded",
+    "Dependency",
+    "Fallback",
+    "Feature",
+    "Level",
+    "Outcome",
+    "Overloaded",
+    "Pipeline",
+    "RateLimited",
+    "Rejected",
+    "Resilience",
+    "ResilienceError",
+    "Retry",
+    "RetryBudget",
+    "SpendExceeded",
+    "Timeout",
+    "current_criticality",
+    "current_deadline",
+    "standard",
+]

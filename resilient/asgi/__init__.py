@@ -1,0 +1,21 @@
+"""The inbound side, pure ASGI: deadlines, error mapping, degradation, metrics and health."""
+
+from __future__ import annotations
+
+from .deadline import DeadlineMiddleware as DeadlineMiddleware
+from .degradation import DegradationMiddleware as DegradationMiddleware
+from .errors import ErrorMiddleware as ErrorMiddleware
+from .metrics import MetricsMiddleware as MetricsMiddleware
+from .middleware import ResilienceMiddleware as ResilienceMiddleware
+from .routes import install as install
+from .routes import routes as routes
+
+__all__ = [
+    "DeadlineMiddleware",
+    "DegradationMiddleware",
+    "ErrorMiddleware",
+    "MetricsMiddleware",
+    "ResilienceMiddleware",
+    "install",
+    "routes",
+]

@@ -1,0 +1,172 @@
+"""How long an inbound request may take: a limit of our own, shortened by what trusted callers say they will wait."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from ..core.bounds import not_negative, positive
+from .exchange import Inbound
+from .protocols import ASGIApp, Scope, Surroundings
+
+__all__ = ["DEADLINE_HEADERS", "DeadlineMiddleware", "InboundDeadlines", "Trusted"]
+
+Trusted = Callable[[Scope], bool] | Collection[str]
+
+DEADLINE_HEADERS = ("x-request-timeout-ms", "grpc-timeout", "x-envoy-expected-rq-timeout-ms")
+
+_MILLISECONDS = re.compile(rb"[0-9]{1,10}")
+_GRPC = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_GRPC_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+
+
+class InboundDeadlines:
+    """Says how many seconds a request has.
+
+    Args:
+        timeout: seconds that any request has; None for no limit of our own.
+        body: whether the limit covers the body, to its last chunk, and not only the time up to the response's start.
+        hard: whether the answer is given in time even when the app cannot be cancelled (a synchronous endpoint in its
+            thread); asyncio only.
+        min_useful: a request that arrives with fewer seconds left is answered 504 before any work.
+        trusted: whose deadline headers are believed: addresses and networks of peers (`["10.0.0.0/8"]`), or a
+            function of the ASGI scope. By default nobody's.
+        headers: names of the headers to believe. Whole milliseconds each; `grpc-timeout` as gRPC has it.
+
+    Attributes:
+        ignored: how many headers of trusted peers were unreadable.
+    """
+
+    __slots__ = ("_headers", "_timeout", "_trusts", "body", "hard", "ignored", "min_useful")
+
+    def __init__(
+        self,
+        timeout: float | None = 30.0,
+        *,
+        body: bool = False,
+        hard: bool = True,
+        min_useful: float = 0.01,
+        trusted: Trusted = (),
+        headers: Iterable[str] = DEADLINE_HEADERS,
+    ) -> None:
+        if timeout is not None:
+            positive("timeout", timeout)
+        not_negative("min_useful", min_useful)
+        for name, value in (("body", body), ("hard", hard)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name}: expected True or False, got {value!r}")
+        self._timeout = math.inf if timeout is None else float(timeout)
+        self._trusts = _trust(trusted)
+        self._headers = _header_names(headers)
+        self.body = body
+        self.hard = hard
+        self.min_useful = min_useful
+        self.ignored = 0
+
+    def seconds(self, scope: Scope) -> float:
+        """What the request has from now on: the smallest of our own limit and what a trusted caller said."""
+        seconds = self._timeout
+        if self._trusts is None:
+            return seconds
+        said = [(name, value) for name, value in scope["headers"] if name in self._headers]
+        if not said or not self._trusts(scope):
+            return seconds
+        for name, value in said:
+            told = _grpc_timeout(value) if name == b"grpc-timeout" else _milliseconds(value)
+            if told is None:
+                self.ignored += 1
+            elif told < seconds:
+                seconds = told
+        return seconds
+
+
+def _milliseconds(value: bytes) -> float | None:
+    return int(value) / 1000 if _MILLISECONDS.fullmatch(value) else None
+
+
+def _grpc_timeout(value: bytes) -> float | None:
+    """`TimeoutValue TimeoutUnit` of the gRPC-over-HTTP/2 protocol."""
+    match = _GRPC.fullmatch(value)
+    return int(match[1]) * _GRPC_UNITS[match[2]] if match else None
+
+
+def _header_names(names: Any) -> frozenset[bytes]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"deadline_headers: expected a list of header names, got {names!r}")
+    return frozenset(name.lower().encode("latin-1") for name in names)
+
+
+def _trust(trusted: Any) -> Callable[[Scope], bool] | None:
+    """The question whether a peer is trusted; None if nobody is."""
+    if callable(trusted):
+        return trusted  # type: ignore[no-any-return]
+    if isinstance(trusted, str) or not isinstance(trusted, Collection):
+        raise TypeError(f"trusted: expected a list of addresses and networks or a function, got {trusted!r}")
+    if not trusted:
+        return None
+    try:
+        networks = [ipaddress.ip_network(network) for network in trusted]
+    except ValueError as error:
+        raise ValueError(f"trusted: {error}") from None
+
+    def is_trusted(scope: Scope) -> bool:
+        client = scope.get("client")
+        if not client:
+            return False  # a Unix socket: a function of the scope can say whether that is enough
+        try:
+            address = ipaddress.ip_address(client[0])
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in networks)
+
+    return is_trusted
+
+
+class DeadlineMiddleware(Inbound):
+    """Bounds each request in time and tells the code inside how long it has.
+
+    The limit holds up to `http.response.start`, or with `body` to the last chunk, and is lifted exactly then, so that
+    background tasks, event streams and upgraded connections live on. WebSockets and lifespan are not touched. When it
+    is reached the app is cancelled, through a cancel scope of anyio, and the client is answered 504; after the
+    response's start nothing can be answered any more, and `DeadlineExceeded` is raised so that the server breaks the
+    response off. Cancellations and timeouts of others pass untouched.
+
+    A synchronous endpoint runs in a thread that nobody can cancel. On asyncio, with `hard`, the 504 is sent when it is
+    due; what the app sends afterwards is dropped; and the call into the app goes on until the thread ends, so that
+    whatever counts requests in progress still counts it. On trio, and without `hard`, the 504 is sent once the app has
+    ended: there let the endpoint ask `current_deadline()`, or run its work with
+    `anyio.to_thread.run_sync(..., abandon_on_cancel=True)`.
+
+    Inside, `current_deadline()` is the request's deadline, and outbound calls keep to it. Once it is lifted it never
+    expires.
+
+    Args:
+        app: the ASGI application.
+        resilience: the `Resilience` that the application belongs to.
+        timeout: seconds that any request has; None for no limit but a caller's.
+        body: whether the limit covers the body, to its last chunk.
+        hard: whether the 504 is sent in time even when the app cannot be cancelled (asyncio).
+        min_useful: a request that arrives with fewer seconds left is answered 504 before any work.
+        trusted: whose deadline headers are believed: a list of addresses and networks of peers, or a function of the
+            ASGI scope. A header only ever shortens the limit.
+        deadline_headers: names of the headers to believe. Whole milliseconds each; `grpc-timeout` as gRPC has it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        resilience: Surroundings,
+        *,
+        timeout: float | None = 30.0,
+        body: bool = False,
+        hard: bool = True,
+        min_useful: float = 0.01,
+        trusted: Trusted = (),
+        deadline_headers: Iterable[str] = DEADLINE_HEADERS,
+    ) -> None:
+        super().__init__(app, resilience)
+        self.deadlines = InboundDeadlines(timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers)

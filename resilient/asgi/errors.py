@@ -1,0 +1,93 @@
+"""Which answer an error of this library becomes when the app lets it escape."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+from ..errors import AllTargetsFailed, BulkheadFull, DeadlineExceeded, Overloaded, ResilienceError
+from .exchange import Inbound
+from .protocols import ASGIApp, Surroundings
+from .responses import Problem
+
+__all__ = ["ErrorMapping", "ErrorMiddleware"]
+
+SPREAD = 0.2  # of the time to wait, added at random, so that those who were refused together don't return together
+CROWDED = 1.0  # seconds after which a queue that was full is worth another try
+LONGEST = 86_400  # a longer time says nothing, and infinity is how some say "until somebody closes it"
+
+
+class ErrorMapping:
+    """Makes a problem of an error.
+
+    Args:
+        expose_causes: name the failed dependency in the problem. Off by default: it shows clients what is behind.
+        chance: a source of numbers in [0, 1), for the spread of `Retry-After`.
+    """
+
+    __slots__ = ("_chance", "_expose")
+
+    def __init__(self, *, expose_causes: bool = False, chance: Callable[[], float] = random.random) -> None:
+        self._expose = expose_causes
+        self._chance = chance
+
+    def problem(self, error: BaseException) -> Problem | None:
+        """The problem that `error` is told as, or None if it is not ours.
+
+        A group is ours if all of its parts are; the first part speaks for it.
+        """
+        if isinstance(error, BaseExceptionGroup):
+            ours, others = error.split(ResilienceError)
+            return self.problem(_first(ours)) if ours is not None and others is None else None
+        if not isinstance(error, ResilienceError):
+            return None
+        late = isinstance(error, DeadlineExceeded)
+        return Problem(
+            status=504 if late else 503,
+            error=error.error_token,
+            detail="A service that this one needs did not answer in time." if late else "A service that this one needs is unavailable.",
+            retry_after=self._retry_after(error),
+            dependency=error.dependency if self._expose else None,
+        )
+
+    def _retry_after(self, error: ResilienceError) -> int | None:
+        """Whole seconds, rounded up and spread upward; None where nothing sensible is known."""
+        seconds = _wait(error)
+        if seconds is None or not seconds < LONGEST:
+            return None
+        spread = max(seconds * SPREAD, 1.0) * self._chance()
+        return max(math.ceil(seconds + spread), 1)
+
+
+def _wait(error: BaseException) -> float | None:
+    if isinstance(error, AllTargetsFailed) and error.retry_after is None:
+        return min((wait for wait in map(_wait, error.causes) if wait is not None), default=None)
+    known = getattr(error, "retry_after", None)
+    if known is None and isinstance(error, BulkheadFull | Overloaded):
+        return CROWDED
+    return known
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+class ErrorMiddleware(Inbound):
+    """Answers 503 or 504 with problem details when a `ResilienceError` escapes the app.
+
+    Only while the response has not started: after that the error is raised on, so that the server breaks the response
+    off. A handler for these errors inside the app wins, since they then don't escape. Errors of an HTTP client that the
+    app itself used or raised (`httpx.HTTPStatusError`, `TransportError`) are the app's own and remain a 500.
+
+    Args:
+        app: the ASGI application.
+        resilience: the `Resilience` that the application belongs to.
+        expose_causes: name the failed dependency in the problem.
+    """
+
+    def __init__(self, app: ASGIApp, resilience: Surroundings, *, expose_causes: bool = False) -> None:
+        super().__init__(app, resilience)
+        self.errors = ErrorMapping(expose_causes=expose_causes)

@@ -1,0 +1,297 @@
+"""One inbound request and its response: who answers it, until when, and what is added to the answer.
+
+Every middleware of this package is an `Inbound` with one or more of its aspects switched on, so that each behaviour is
+written once and all of them together cost one scope check, one wrapped `send` and one cancel scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import math
+from collections.abc import Awaitable
+from contextvars import Token
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import anyio.lowlevel
+
+from ..context import DEADLINE, RECORD, Deadline
+from ..core.degradation import DegradationRecord
+from ..errors import DeadlineExceeded, ResilienceError
+from ..events import DeadlinePassed
+from ..wheel import _wheel
+from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings
+from .responses import MESSAGE_BODY, MESSAGE_START, Problem
+from .route import route_template
+
+if TYPE_CHECKING:
+    from .deadline import InboundDeadlines
+    from .degradation import DegradationHeader
+    from .errors import ErrorMapping
+    from .metrics import RequestMetrics
+
+__all__ = ["RECORD_KEY", "Exchange", "Inbound"]
+
+logger = logging.getLogger("resilient")
+
+RECORD_KEY = "resilient.record"
+"""Where the request's degradation record stands in the ASGI scope, so that a middleware further in leaves it alone."""
+
+LATE = Problem(status=504, error=DeadlineExceeded.error_token, detail="The request took longer than it may.")
+
+_BODY_MESSAGES = frozenset({MESSAGE_BODY, "http.response.pathsend", "http.response.zerocopysend"})
+
+
+class Inbound:
+    """An ASGI application around another. Subclasses switch its aspects on.
+
+    Anything but an HTTP request passes through untouched, and so does everything while the `Resilience` is disabled.
+
+    Args:
+        app: the ASGI application.
+        resilience: the `Resilience` that the application belongs to.
+    """
+
+    deadlines: InboundDeadlines | None = None
+    degradation: DegradationHeader | None = None
+    errors: ErrorMapping | None = None
+    requests: RequestMetrics | None = None
+
+    def __init__(self, app: ASGIApp, resilience: Surroundings) -> None:
+        if not callable(app):
+            raise TypeError(f"app: expected an ASGI application, got {app!r}")
+        self.app = app
+        self.resilience = resilience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self.resilience.enabled:
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(self, scope, send)
+        try:
+            if self.degradation is not None:
+                exchange.keep_record()
+            deadlines = self.deadlines
+            seconds = math.inf if deadlines is None else deadlines.seconds(scope)
+            if deadlines is None or seconds == math.inf:
+                await self.app(scope, receive, exchange.send)
+            elif seconds < deadlines.min_useful:
+                await exchange.passed(caught=True)
+            else:
+                with exchange.bounded(deadlines, seconds) as cancel_scope:
+                    await self.app(scope, receive, exchange.send)
+                if cancel_scope.cancel_called:
+                    await exchange.passed(caught=cancel_scope.cancelled_caught)
+        except Exception as error:
+            if not await exchange.answered(error):
+                raise
+        finally:
+            exchange.close()
+
+
+class Exchange:
+    """The state of one request while it is being served."""
+
+    __slots__ = (
+        "_armed",
+        "_began",
+        "_body_bounded",
+        "_cancel_scope",
+        "_deadline",
+        "_deadline_token",
+        "_hard",
+        "_inbound",
+        "_record",
+        "_record_token",
+        "_replaced",
+        "_reply",
+        "_scope",
+        "_send",
+        "_slot",
+        "_started",
+        "_status",
+    )
+
+    _cancel_scope: anyio.CancelScope
+    _slot: set[Any] | None
+
+    def __init__(self, inbound: Inbound, scope: Scope, send: Send) -> None:
+        self._inbound = inbound
+        self._scope = scope
+        self._send = send
+        self._status = 0  # of the response, once it has begun
+        self._started = False  # a response has begun: the app's, or ours
+        self._replaced = False  # it is ours; what the app sends is dropped
+        self._armed = False  # a deadline is in force
+        self._deadline: Deadline | None = None
+        self._deadline_token: Token[Deadline | None] | None = None
+        self._record: DegradationRecord | None = None
+        self._record_token: Token[DegradationRecord | None] | None = None
+        self._reply: asyncio.Task[None] | None = None  # the 504 that is being sent while the app still runs
+        if inbound.requests is not None:
+            self._began = inbound.resilience.clock.now()
+
+    # -- the degradation record -----------------------------------------------------------------------------------
+
+    def keep_record(self) -> None:
+        """Give the request its degradation record, unless a middleware further out has done so."""
+        if RECORD_KEY not in self._scope:
+            self._scope[RECORD_KEY] = self._record = record = DegradationRecord()
+            self._record_token = RECORD.set(record)
+
+    def _marked(self, start: Message) -> Message:
+        """The response's start, with what it was degraded by."""
+        degradation = self._inbound.degradation
+        if self._record is not None and degradation is not None:
+            degradations = self._record.close()
+            if degradations:
+                return {**start, "headers": [*start.get("headers", ()), degradation.field(degradations)]}
+        return start
+
+    # -- the deadline ---------------------------------------------------------------------------------------------
+
+    def bounded(self, deadlines: InboundDeadlines, seconds: float) -> anyio.CancelScope:
+        """A scope to serve the request in, cancelled after `seconds` unless that is lifted before."""
+        self._armed = True
+        self._body_bounded = deadlines.body
+        clock = self._inbound.resilience.clock
+        at = clock.now() + seconds
+        outer = DEADLINE.get()
+        if outer is None or at < outer.at:
+            self._deadline = Deadline(at, clock, inbound=True)
+            self._deadline_token = DEADLINE.set(self._deadline)
+        loop = asyncio._get_running_loop()
+        if loop is None or asyncio.current_task(loop) is None:
+            self._hard = False
+            self._slot = None
+            self._cancel_scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+        else:
+            self._hard = deadlines.hard
+            self._cancel_scope = _asyncio_scope()()
+            slot = cast("set[Any]", _wheel(loop).slot(loop, seconds))
+            slot.add(self)
+            self._slot = slot
+        return self._cancel_scope
+
+    def cancel(self) -> None:
+        """The time is over; called by the event loop."""
+        if self._hard and not self._started:
+            # A thread may hold the app for as long as it likes; the client is told now.
+            self._started = self._replaced = True
+            self._tell_passed("inbound")
+            self._reply = asyncio.get_running_loop().create_task(self._answer(LATE))
+        self._cancel_scope.cancel()
+
+    def _lift(self) -> None:
+        """From now on the request may take as long as it likes, and so may every call that is made for it."""
+        self._disarm()
+        if self._deadline is not None and self._deadline_token is not None:
+            # The object itself is changed: tasks that were started meanwhile have it in contexts of their own.
+            outer = self._deadline_token.old_value
+            self._deadline.at = outer.at if isinstance(outer, Deadline) else math.inf
+
+    def _disarm(self) -> None:
+        self._armed = False
+        if self._slot is not None:
+            self._slot.discard(self)
+        else:
+            self._cancel_scope.deadline = math.inf
+
+    async def passed(self, *, caught: bool) -> None:
+        """The request's time was over before the app was done; `caught` if the app was cancelled for it.
+
+        Raises:
+            DeadlineExceeded: the response had started, so that breaking it off is all that is left.
+        """
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            await reply
+        elif not self._started:
+            self._tell_passed("inbound")
+            await self._answer(LATE)
+        elif caught:
+            self._tell_passed("inbound")
+            raise DeadlineExceeded("the response was not complete in time", policy="deadline", reason="inbound")
+        else:
+            self._tell_passed("late")
+
+    def _tell_passed(self, limit: str) -> None:
+        resilience = self._inbound.resilience
+        resilience.outbox.emit(DeadlinePassed(at=resilience.clock.now(), side="inbound", limit=limit))
+
+    # -- the response ---------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """What the app sends through. A plain function, so that a message costs no frame of its own while it is sent."""
+        if self._started:
+            if self._replaced:
+                return anyio.lowlevel.checkpoint()  # where an app that streams on without end is cancelled
+            if self._armed and message["type"] in _BODY_MESSAGES and not message.get("more_body", False):
+                self._lift()
+        elif message["type"] == MESSAGE_START:
+            self._started = True
+            self._status = message["status"]
+            if self._armed and (not self._body_bounded or _is_silent(message)):
+                self._lift()
+            message = self._marked(message)
+        return self._send(message)
+
+    async def _answer(self, problem: Problem) -> None:
+        """Give our own answer in place of the app's."""
+        self._started = self._replaced = True
+        if self._armed:
+            self._disarm()  # not lifted: what goes on in a thread is still out of time
+        self._status = problem.status
+        start, body = problem.messages(head=self._scope["method"] == "HEAD")
+        await self._send(self._marked(start))
+        await self._send(body)
+
+    async def answered(self, error: Exception) -> bool:
+        """Whether the client has been, or is now, answered in spite of `error`, so that it needs no raising."""
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            # Raised on, it would make the server close a connection that may be serving the next request already.
+            if not isinstance(error, ResilienceError):
+                route = route_template(self._scope)
+                logger.error("the app failed after its deadline had been answered", exc_info=error, extra={"route": route})
+            await reply
+            return True
+        errors = self._inbound.errors
+        problem = None if errors is None or self._started else errors.problem(error)
+        if problem is None:
+            self._status = self._status or 500  # which is what an error that nobody handles becomes further out
+            return False
+        await self._answer(problem)
+        return True
+
+    def close(self) -> None:
+        """Give back what the request holds, and count it."""
+        if self._armed:
+            self._disarm()
+        if self._deadline_token is not None:
+            DEADLINE.reset(self._deadline_token)
+        if self._record_token is not None:
+            RECORD.reset(self._record_token)
+        if self._reply is not None and not self._reply.done():
+            self._reply.cancel()  # the server gave the request up; nobody waits for its answer
+        requests = self._inbound.requests
+        if requests is not None:
+            requests.ended(self._scope, self._status, self._inbound.resilience.clock.now() - self._began)
+
+
+@functools.cache
+def _asyncio_scope() -> type[anyio.CancelScope]:
+    """The class that `anyio.CancelScope()` has instances of on asyncio: by itself it is made in a third of the time."""
+    return type(anyio.CancelScope())
+
+
+def _is_silent(start: Message) -> bool:
+    """Whether a response that starts so may last for ever by design: an upgrade, an event stream."""
+    if start["status"] == 101:
+        return True
+    for name, value in start.get("headers", ()):
+        if name.lower() == b"content-type":
+            return bool(value.lower().startswith(b"text/event-stream"))
+    return False

@@ -1,0 +1,57 @@
+"""All of the inbound side in one middleware."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
+from .degradation import DegradationHeader
+from .errors import ErrorMapping
+from .exchange import Inbound
+from .metrics import RequestMetrics
+from .protocols import ASGIApp, Surroundings
+
+__all__ = ["ResilienceMiddleware"]
+
+
+class ResilienceMiddleware(Inbound):
+    """Deadlines, error mapping, the degradation record and its header, request metrics: for any ASGI app.
+
+    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `DegradationMiddleware` and `ErrorMiddleware` do around each
+    other, in that order, at the cost of one. Lifespan and WebSockets pass through.
+
+    Args:
+        app: the ASGI application.
+        resilience: the `Resilience` that the application belongs to.
+        timeout: seconds up to the start of the response; None for no limit but a caller's.
+        body: whether the limit covers the body, to its last chunk.
+        hard: whether the 504 is sent in time even when the app cannot be cancelled (asyncio).
+        min_useful: a request that arrives with fewer seconds left is answered 504 before any work.
+        expose_causes: tell clients causes, dependencies and ages, in the header and in problem details.
+        degraded_header: the name of the field that says what was degraded.
+        trusted: whose deadline headers are believed: a list of addresses and networks of peers, or a function of the
+            ASGI scope. By default nobody's.
+        deadline_headers: names of the headers to believe.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        resilience: Surroundings,
+        *,
+        timeout: float | None = 30.0,
+        body: bool = False,
+        hard: bool = True,
+        min_useful: float = 0.01,
+        expose_causes: bool = False,
+        degraded_header: str = "Degraded",
+        trusted: Trusted = (),
+        deadline_headers: Iterable[str] = DEADLINE_HEADERS,
+    ) -> None:
+        super().__init__(app, resilience)
+        self.deadlines = InboundDeadlines(timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers)
+        self.degradation = DegradationHeader(degraded_header, expose_causes=expose_causes)
+        self.errors = ErrorMapping(expose_causes=expose_causes)
+        count = getattr(getattr(resilience, "metrics", None), "count_request", None)
+        if count is not None:
+            self.requests = RequestMetrics(count)

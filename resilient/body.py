@@ -1,0 +1,105 @@
+"""What comes after an answer has begun: a streamed body or a generator, timed chunk by chunk and settled at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .core.outcome import Outcome, outcome_of_cut
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .errors import DeadlineExceeded
+
+__all__ = ["END", "Body"]
+
+END: Any = object()
+"""What a fetch returns instead of raising at the end: a StopIteration must not cross a coroutine."""
+
+
+class Body:
+    """Holds what its call holds until the last chunk, an error or a close; settles it exactly once.
+
+    Args:
+        call: the call whose answer has begun.
+        outcome: what the beginning says of the dependency. The call's outcome is the worse of this and the body's end.
+        silent: whether the stream may pause for as long as it likes (event streams, upgraded connections).
+    """
+
+    __slots__ = ("_first", "_outcome", "_silent", "_total", "call", "settled")
+
+    def __init__(self, call: Call, outcome: Outcome, *, silent: bool = False) -> None:
+        timeout = call.timeout
+        self.call = call
+        self._outcome = outcome
+        self._silent = silent
+        self._first = True
+        self._total = math.inf if timeout is None or timeout.body != "total" or silent else call.deadline
+        self.settled = False
+
+    async def next(self, fetch: Callable[[], Any]) -> Any:
+        """The next chunk, or END.
+
+        Args:
+            fetch: returns (on the async runtime: awaits) the next chunk or END.
+
+        Raises:
+            DeadlineExceeded: it did not come in time, or the time was over before it was asked for.
+        """
+        call = self.call
+        runtime = call.runtime
+        started = runtime.now()
+        limit, reason = self._limit(started)
+        if started >= limit:
+            # A chunk that is buffered already would come without any wait, and no timer would ever see it.
+            raise self._cut(reason, limit, started, started)
+        try:
+            in_time, chunk = await runtime.bounded(limit, fetch)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        if not in_time:
+            raise self._cut(reason, limit, started, runtime.now())
+        self._first = False
+        if chunk is END:
+            self.end()
+        return chunk
+
+    def _limit(self, now: float) -> tuple[float, str]:
+        timeout = self.call.timeout
+        if timeout is None:
+            return self._total, "total"
+        idle = now + timeout.chunk_limit(first=self._first, silent=self._silent)
+        if idle < self._total:
+            return idle, "first_byte" if self._first and timeout.first_byte is not None else "idle"
+        return self._total, "total"
+
+    def _cut(self, reason: str, limit: float, started: float, now: float) -> DeadlineExceeded:
+        call = self.call
+        outcome = Outcome.OUTAGE if reason != "total" else outcome_of_cut(now - call.started, call.attempt_timeout, call.owner.stats.p95())
+        error = call.cut("the body did not come in time", policy="timeout", reason=reason, outcome=outcome)
+        self.settle(outcome, error, sampled=False)
+        return error
+
+    def fail(self, error: BaseException) -> None:
+        """The body broke, or its reader was cancelled."""
+        self.settle(self.call.outcome_of_error(error), error, sampled=False)
+
+    def end(self) -> None:
+        """The body came to its end."""
+        self.settle(Outcome.SUCCESS, None, sampled=True)
+
+    def close(self) -> None:
+        """The reader has had enough: the beginning decides, and there is no latency to learn from."""
+        self.settle(Outcome.SUCCESS, None, sampled=False)
+
+    def settle(self, outcome: Outcome, error: BaseException | None, *, sampled: bool) -> None:
+        if self.settled:
+            return
+        self.settled = True
+        if self._outcome.failed and not outcome.failed:
+            outcome = self._outcome
+        elif outcome is Outcome.SUCCESS:
+            outcome = self._outcome
+        self.call.owner.close(self.call, outcome, error, sampled=sampled)

@@ -1,0 +1,216 @@
+"""One logical call on its way through a pipeline, and what it holds."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .core.outcome import Outcome, outcome_of_error
+from .errors import DeadlineExceeded, ResilienceError, cause_of
+from .events import CallRejected, DeadlinePassed
+
+if TYPE_CHECKING:
+    from .context import Deadline
+    from .policies.pipeline import Pipeline
+    from .policies.timeout import Timeout
+    from .protocols import Runtime
+
+__all__ = ["Call"]
+
+logger = logging.getLogger("resilient")
+E = TypeVar("E", bound=ResilienceError)
+Classifier = Callable[[Any, BaseException | None], "Outcome | None"]
+
+INFINITY = math.inf
+INBOUND_RESERVE = 0.005  # seconds kept back so that a degraded answer still reaches the client in time
+SUCCESS = Outcome.SUCCESS
+IGNORED = Outcome.IGNORED
+
+
+class Call:
+    """What is asked of a dependency, by when, and what the policies on its way hold for it.
+
+    A subclass teaches the policies another kind of call: how to read its results and errors, whether it may be
+    repeated, and how its answer is kept while a retry is considered.
+    """
+
+    # Defaults live on the class: a call that needs none of these pays for none of them.
+    deadline: float = INFINITY
+    """Absolute time by which the caller wants an answer; policies only ever lower it."""
+    limit: str = "total"
+    """Whose time limit `deadline` is: total, inbound or caller."""
+    started: float = 0.0
+    total: float | None = None
+    """A shorter total than the policy's, asked for by this one call."""
+    timeout: Timeout | None = None
+    """The `Timeout` that applies; it says how long a chunk of the body may take."""
+    attempt_timeout: float = INFINITY
+    """Seconds for one attempt, as set by `Timeout`; in force only while another attempt may follow."""
+    attempt_limit: float = INFINITY
+    """Seconds for the attempt being made now."""
+    attempt_started: float = 0.0
+    attempt_deadline: float = INFINITY
+    attempt_reason: str = "total"
+    """Of the attempt being made now: when it began, when it must end, and whose limit that is."""
+    inherited: float = INFINITY
+    """The deadline from outside; unlike a total of our own it never waits for an upload."""
+    paced: bool = False
+    """Whether a long request body is being sent, for which the total stands still while bytes flow."""
+    scope: Any = None
+    """The cancel scope around the attempt, where there is one."""
+    min_useful: float = 0.0
+    attempts: int = 0
+    repeatable: bool = False
+    """Whether it is safe to make the call again after it may have been acted upon."""
+    queue_timeout: float | None = None
+    """Seconds that the caller is ready to queue for a slot, where it said so."""
+    plain: bool = True
+    """Whether a returned value is a success without looking at it."""
+    classify: Classifier | None = None
+    degraded: str | None = None
+    """Why the answer is not the dependency's own, once a fallback was served."""
+    error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
+    _cut: BaseException | None = None
+    _cut_outcome: Outcome = IGNORED
+    _late: bool = False
+
+    def __init__(self, owner: Pipeline, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.owner = owner
+        self.runtime = runtime
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.held: list[tuple[Any, Any]] = []
+
+    def inherit(self, deadline: Deadline) -> None:
+        """Keep to a deadline from outside: of the inbound request (less a reserve for the reply) or of an outer call."""
+        at = self.inherited = deadline.at - INBOUND_RESERVE if deadline.inbound else deadline.at
+        if at < self.deadline:
+            self.deadline = at
+            self.limit = "inbound" if deadline.inbound else "caller"
+
+    def judge(self, classify: Classifier) -> None:
+        """Let `classify` look at every result and error."""
+        self.classify = classify
+        self.plain = False
+
+    # -- errors ---------------------------------------------------------------------------------------------------
+
+    def error(self, kind: type[E], message: str, *, policy: str, reason: str, retry_after: float | None = None) -> E:
+        """A new error for this call: of the class that is also the client library's own, where there is one."""
+        bound = self.error_types.get(kind, kind)
+        name = self.owner.name
+        return bound(f"{name}: {message}" if name else message, dependency=name or None, policy=policy, reason=reason, retry_after=retry_after)  # type: ignore[return-value]
+
+    def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
+        """A new DeadlineExceeded that this call's own machinery raises, together with what it says of the dependency."""
+        error = self.error(DeadlineExceeded, message, policy=policy, reason=reason)
+        self._cut, self._cut_outcome = error, outcome
+        self.owner.post(DeadlinePassed(at=self.runtime.now(), dependency=self.owner.name, side="outbound", limit=reason))
+        return error
+
+    def reject(self, kind: type[E], message: str, *, policy: str, reason: str, retry_after: float | None = None) -> E:
+        """A new error of a policy that refuses this call; the refusal is reported."""
+        self.report_rejection(policy, reason)
+        return self.error(kind, message, policy=policy, reason=reason, retry_after=retry_after)
+
+    def report_rejection(self, policy: str, reason: str, *, enforced: bool = True) -> None:
+        """Tell listeners that a policy refused this call, or, in shadow mode, that it would have."""
+        owner = self.owner
+        owner.post(CallRejected(at=self.runtime.now(), dependency=owner.name, policy=policy, reason=reason, enforced=enforced))
+
+    def ignore(self, error: BaseException) -> None:
+        """Say that `error` is the caller's mistake and tells nothing of the dependency."""
+        self._cut, self._cut_outcome = error, IGNORED
+
+    def came_late(self) -> None:
+        """Say that the value came after the deadline: it is given to the caller, but it is no success."""
+        self.plain = False
+        self._late = True
+        self.owner.post(DeadlinePassed(at=self.runtime.now(), dependency=self.owner.name, side="outbound", limit="late"))
+
+    # -- outcomes -------------------------------------------------------------------------------------------------
+
+    def outcome_of(self, result: Any) -> Outcome:
+        """What a returned value says of the dependency."""
+        if self._late:
+            return Outcome.OUTAGE
+        if self.classify is not None:
+            return self.classify(result, None) or SUCCESS
+        return SUCCESS
+
+    def outcome_of_error(self, error: BaseException) -> Outcome:
+        """What a raised error says of the dependency."""
+        if error is self._cut:
+            return self._cut_outcome
+        if self.classify is not None and isinstance(error, Exception):
+            verdict = self.classify(None, error)
+            if verdict is not None:
+                return verdict
+        return outcome_of_error(error)
+
+    def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
+        """Whether another attempt is safe and may help. A plain function's effects are unknown, so: no."""
+        return False
+
+    def retry_after(self, result: Any, error: BaseException | None) -> float | None:
+        """Seconds that the dependency asked to be left alone, or None."""
+        return None
+
+    def cause_of(self, result: Any, error: BaseException | None) -> str:
+        """A word for logs, metrics and degradation records."""
+        return cause_of(error) if error is not None else "result"
+
+    async def keep(self, result: Any) -> bool:
+        """Keep a failed answer for the case that no better one comes. False if it had to be thrown away."""
+        return True
+
+    def failure_of(self, result: Any) -> Exception:
+        """An error that tells of a failed answer which could not be kept."""
+        return ResilienceError("the answer could not be kept", dependency=self.owner.name or None)
+
+    async def discard(self, result: Any) -> None:
+        """Let go of a failed answer that nobody will read."""
+
+    def degradable(self, error: Exception) -> bool:
+        """Whether a fallback may stand in for an error that says nothing of the dependency."""
+        return False
+
+    @property
+    def late(self) -> bool:
+        return self._late
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a function that stands in for the dependency is called with."""
+        return self.args, self.kwargs
+
+    def replacement(self, value: Any) -> Any:
+        """Make a fallback's value into what this kind of call returns."""
+        return value
+
+    # -- holdings -------------------------------------------------------------------------------------------------
+
+    def settle(self, mark: int, outcome: Outcome, error: BaseException | None) -> float | None:
+        """Settle what is held above `mark`, newest first; each holder exactly once.
+
+        Returns:
+            The latest moment before which some holder says that another try is useless, or None.
+        """
+        held = self.held
+        now = self.runtime.now()
+        until = None
+        while len(held) > mark:
+            policy, token = held.pop()
+            try:
+                moment = policy.settle(token, outcome, now, error)
+            except Exception:
+                # The next holder must still be told; a broken one may not keep the others' permits.
+                self.owner.settle_failed(policy)
+            else:
+                if moment is not None and (until is None or moment > until):
+                    until = moment
+        return until
+

@@ -1,0 +1,108 @@
+"""What flows from an inbound request to every outbound call: the deadline, the criticality, the degradation record."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .clock import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    from .core.degradation import DegradationRecord
+
+__all__ = ["Criticality", "Deadline", "criticality", "current_criticality", "current_deadline", "current_record", "deadline_scope"]
+
+
+class Deadline:
+    """A moment after which an answer is of no use to anyone.
+
+    Args:
+        at: absolute seconds on `clock`.
+        clock: the clock that `at` is read against; `time.monotonic` by default.
+        inbound: True when the caller of this service set it, so that policies keep a reserve for the reply.
+    """
+
+    __slots__ = ("at", "clock", "inbound")
+
+    def __init__(self, at: float, clock: Clock = SYSTEM_CLOCK, *, inbound: bool = False) -> None:
+        self.at = at
+        self.clock = clock
+        self.inbound = inbound
+
+    @classmethod
+    def after(cls, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Deadline:
+        """The moment `seconds` from now."""
+        return cls(clock.now() + seconds, clock)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left; negative once it has passed."""
+        return self.at - self.clock.now()
+
+    @property
+    def expired(self) -> bool:
+        return self.clock.now() >= self.at
+
+    def __repr__(self) -> str:
+        return f"<Deadline {self.remaining:+.3f} s>"
+
+
+class Criticality(enum.IntEnum):
+    """How much it matters that a request is served; the lowest are shed first (Google SRE book, chapter 21)."""
+
+    SHEDDABLE = 0
+    SHEDDABLE_PLUS = 1
+    CRITICAL = 2
+    CRITICAL_PLUS = 3
+
+
+DEADLINE: ContextVar[Deadline | None] = ContextVar("resilient_deadline", default=None)
+CRITICALITY: ContextVar[Criticality] = ContextVar("resilient_criticality", default=Criticality.CRITICAL)
+RECORD: ContextVar[DegradationRecord | None] = ContextVar("resilient_record", default=None)
+
+
+def current_deadline() -> Deadline | None:
+    """The deadline that bounds the code that asks, or None. It is set inside inbound requests and outbound calls."""
+    return DEADLINE.get()
+
+
+def current_criticality() -> Criticality:
+    """The criticality of the request being served; `Criticality.CRITICAL` where nobody said otherwise."""
+    return CRITICALITY.get()
+
+
+def current_record() -> DegradationRecord | None:
+    """The degradation record of the request being served, or None outside one."""
+    return RECORD.get()
+
+
+@contextmanager
+def _set(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+@contextmanager
+def deadline_scope(deadline: Deadline) -> Iterator[Deadline]:
+    """Bound every call made inside by `deadline`, or by the surrounding one if that is earlier.
+
+    It bounds what this library does; it does not cancel other code.
+    """
+    outer = DEADLINE.get()
+    if outer is not None and outer.at <= deadline.at:
+        deadline = outer
+    with _set(DEADLINE, deadline):
+        yield deadline
+
+
+@contextmanager
+def criticality(value: Criticality) -> Iterator[None]:
+    """Give the work done inside this criticality."""
+    with _set(CRITICALITY, value):
+        yield

@@ -1,0 +1,190 @@
+"""How far a feature is from its full self, and what one request was served instead.
+
+Rules of this file: no clock, no await, no events. `now` is an argument; whoever calls owns the time and the telling.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["Degradation", "DegradationRecord", "Hysteresis", "Level", "LevelChange", "service_level"]
+
+
+class Level(enum.StrEnum):
+    """How much of a feature its users get. Compare by `severity`, not by the words."""
+
+    FULL = "full"
+    """The dependency's own, fresh answer."""
+    REDUCED = "reduced"
+    """A lesser answer made for this use: cached, stale, or computed."""
+    STATIC = "static"
+    """A fixed default."""
+    OFF = "off"
+    """Nothing: the feature is absent or its error was raised."""
+
+    @property
+    def severity(self) -> int:
+        """0 for full, up to 3 for off."""
+        return _SEVERITY[self]
+
+
+_SEVERITY = {level: severity for severity, level in enumerate(Level)}
+
+
+def service_level(features: Iterable[tuple[Level, bool]]) -> str:
+    """What the features say of the whole service, given as pairs of level and whether the feature is critical.
+
+    Returns:
+        "healthy" when every critical feature is full, "critical" when one is off, else "degraded".
+    """
+    worst = max((level.severity for level, critical in features if critical), default=0)
+    if worst == Level.OFF.severity:
+        return "critical"
+    return "degraded" if worst else "healthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """One thing that a request was served below its full level.
+
+    Attributes:
+        feature: the feature's name, or the dependency's where a call outside every feature fell back.
+        cause: the machine-readable why.
+        dependency: the dependency that failed; empty if unknown.
+        age: seconds since what was served instead was made; None where that has no meaning.
+    """
+
+    feature: str
+    level: Level
+    cause: str
+    dependency: str = ""
+    age: float | None = None
+
+
+# Shared by all records: it is only taken once something was degraded, and a lock each would be paid by every request.
+_ADDING = threading.Lock()
+
+
+class DegradationRecord:
+    """What one request was served below its full level, a feature once, at its worst.
+
+    Code that runs for the request adds to it, from any thread; `close` ends that when the response starts, since
+    nothing can be told to the client any more.
+
+    Attributes:
+        dropped: how many features were left out because the record was full.
+        late: how many additions came after the response had started.
+    """
+
+    CAPACITY = 32
+
+    __slots__ = ("_closed", "_entries", "dropped", "late")
+
+    def __init__(self) -> None:
+        # Most requests are never degraded: the dict is made by the first one to need it.
+        self._entries: dict[str, Degradation] | None = None
+        self._closed = False
+        self.dropped = 0
+        self.late = 0
+
+    def add(self, feature: str, level: Level | str, cause: str, *, dependency: str = "", age: float | None = None) -> bool:
+        """Note that `feature` was served at `level`. Returns whether the client can still be told of it."""
+        entry = Degradation(feature, Level(level), cause, dependency, age)
+        with _ADDING:
+            if self._closed:
+                self.late += 1
+                return False
+            if self._entries is None:
+                self._entries = {}
+            known = self._entries.get(feature)
+            if known is None and len(self._entries) >= self.CAPACITY:
+                self.dropped += 1
+                return False
+            if known is None or entry.level.severity > known.level.severity:
+                self._entries[feature] = entry
+            return True
+
+    def close(self) -> tuple[Degradation, ...]:
+        """Take no more additions. Returns what there is, in the order of first addition."""
+        self._closed = True
+        if self._entries is None:
+            return ()
+        with _ADDING:
+            return tuple(self._entries.values())
+
+    @property
+    def entries(self) -> tuple[Degradation, ...]:
+        """What was added so far."""
+        with _ADDING:
+            return tuple(self._entries.values()) if self._entries else ()
+
+
+class LevelChange(NamedTuple):
+    """A level that is left for another, and why."""
+
+    old: Level
+    new: Level
+    cause: str
+
+
+class Hysteresis:
+    """A feature's level as its recent uses show it, slow enough to be worth telling.
+
+    It falls with the first use that was served less, and rises only when no use has confirmed the present level for
+    `recover_after` seconds: to the worst that was served in that time, or to full. A level is kept for `dwell` seconds
+    at least; a fall that would come earlier waits. Changes that became due while nobody looked are reported by the
+    next look, in order.
+
+    Args:
+        dwell: seconds that a level is kept at least.
+        recover_after: seconds without a use as bad as the present level before it rises.
+    """
+
+    __slots__ = ("_cause", "_changed_at", "_confirmed_at", "_milder", "_milder_at", "_pending", "dwell", "level", "recover_after")
+
+    def __init__(self, dwell: float, recover_after: float) -> None:
+        self.dwell = dwell
+        self.recover_after = recover_after
+        self.reset()
+
+    def reset(self) -> None:
+        """Full again, nothing remembered."""
+        self.level = Level.FULL
+        self._cause = ""  # of the last use that confirmed the level, or of the pending fall
+        self._changed_at = self._confirmed_at = self._milder_at = -math.inf
+        self._milder = Level.FULL  # the worst one above `level` that was served since `level` was last confirmed
+        self._pending = Level.FULL  # a fall that waits for the dwell to be over; FULL if there is none
+
+    def degraded(self, level: Level, cause: str, now: float) -> list[LevelChange]:
+        """One use was served at `level`, which is not full. Returns the changes that are now to be told."""
+        changes = self.look(now)
+        if level.severity < self.level.severity:
+            if level.severity >= self._milder.severity:
+                self._milder, self._milder_at = level, now
+            return changes
+        self._confirmed_at, self._milder, self._cause = now, Level.FULL, cause
+        if level.severity > max(self.level.severity, self._pending.severity):
+            self._pending = level
+        return changes + self.look(now)
+
+    def look(self, now: float) -> list[LevelChange]:
+        """Let time pass: a fall that waited, recoveries that are due."""
+        changes: list[LevelChange] = []
+        if self._pending is not Level.FULL and now - self._changed_at >= self.dwell:
+            changes.append(self._go(self._pending, max(self._changed_at + self.dwell, self._confirmed_at), self._cause))
+        while self.level is not Level.FULL and self._pending is Level.FULL and now - self._confirmed_at >= self.recover_after:
+            recovered_at = self._confirmed_at + self.recover_after
+            self._confirmed_at = self._milder_at
+            changes.append(self._go(self._milder, recovered_at, "recovered"))
+        return changes
+
+    def _go(self, level: Level, at: float, cause: str) -> LevelChange:
+        change = LevelChange(self.level, level, cause)
+        self.level, self._changed_at = level, at
+        self._milder = self._pending = Level.FULL
+        return change

@@ -1,0 +1,111 @@
+"""What happened, as frozen facts handed to listeners. Successes make no event: counters tell of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+__all__ = [
+    "CallRejected",
+    "CircuitChanged",
+    "DeadlinePassed",
+    "Event",
+    "FallbackServed",
+    "FeatureChanged",
+    "FeatureDegraded",
+    "Listener",
+    "ResponseAbandoned",
+    "RetryDecided",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events.
+
+    Attributes:
+        at: seconds on the clock of the `Resilience` it happened in.
+        dependency: the dependency's name; empty for a pipeline without one.
+    """
+
+    at: float
+    dependency: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitChanged(Event):
+    """A circuit breaker went from one state to another ("closed", "open", "half-open")."""
+
+    old: str
+    new: str
+    reason: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRejected(Event):
+    """A policy refused a call, or would have (`enforced=False`: shadow mode let it through)."""
+
+    policy: str
+    reason: str
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryDecided(Event):
+    """A failed attempt was looked at. `result`: retried, exhausted, budget, deadline, pushback, unrepeatable, rejected."""
+
+    result: str
+    attempt: int
+    delay: float = 0.0
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlinePassed(Event):
+    """A time limit was reached. `side`: outbound or inbound; `limit`: attempt, total, inbound, idle, first_byte, late."""
+
+    side: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackServed(Event):
+    """A dependency's call was answered by its fallback. `level`: reduced, static; `cause`: the machine-readable why."""
+
+    level: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureDegraded(Event):
+    """One use of a feature was served below its full level."""
+
+    feature: str
+    level: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureChanged(Event):
+    """A feature's level changed."""
+
+    feature: str
+    old: str
+    new: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseAbandoned(Event):
+    """A streamed response was dropped without being closed; its permits and connection were taken back."""
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Anything that wants events. It is called after all is settled, outside every lock, and must not block.
+
+    An exception that it raises is counted (`Outbox.listener_errors`) and goes no further.
+    """
+
+    def on_event(self, event: Event) -> None: ...

@@ -1,0 +1,114 @@
+"""Responses that were dropped without being closed: what they held is taken back.
+
+A finalizer runs wherever the garbage collector happens to be, perhaps inside one of our locks or the pool's. So it only
+leaves word: with the event loop that the response was opened on, or, where there is none, with the pipeline, whose next
+call settles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..events import ResponseAbandoned
+
+if TYPE_CHECKING:
+    from ..body import Body
+
+__all__ = ["Home", "close_later", "leave_word"]
+
+
+def settle(body: Body) -> None:
+    """Give back what the call holds, and tell of it."""
+    owner = body.call.owner
+    if not body.settled:
+        owner.post(ResponseAbandoned(at=owner.clock.now(), dependency=owner.name))
+    body.close()
+
+
+def leave_word(body: Body, close: Callable[[], Any] | None) -> None:
+    """Let the pipeline's next call settle `body` and close its stream. Takes no lock and raises nothing."""
+
+    def reclaim() -> None:
+        settle(body)
+        if close is not None:
+            close()
+
+    body.call.owner.abandoned.append(reclaim)
+
+
+class Home:
+    """The event loop that a response belongs to."""
+
+    __slots__ = ("_loop", "_trio")
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = asyncio._get_running_loop()
+        self._trio: Any = None
+        if self._loop is None and "trio" in sys.modules:
+            import trio
+
+            if trio.lowlevel.in_trio_run():
+                self._trio = trio.lowlevel.current_trio_token()
+
+    def send_back(self, body: Body, inner: Any) -> None:
+        """Settle `body` and close its stream on the loop; with the loop gone, only the permits are left to take back."""
+        if not (self._to_asyncio(body, inner) or self._to_trio(body, inner)):
+            leave_word(body, None)
+
+    def _to_asyncio(self, body: Body, inner: Any) -> bool:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return False
+
+        def reclaim() -> None:
+            settle(body)
+            close_later(inner, loop)
+
+        try:
+            loop.call_soon_threadsafe(reclaim)
+        except RuntimeError:  # closed in this very moment
+            return False
+        return True
+
+    def _to_trio(self, body: Body, inner: Any) -> bool:
+        if self._trio is None:
+            return False
+        import trio
+
+        def reclaim() -> None:
+            settle(body)
+            trio.lowlevel.spawn_system_task(_close_quietly, inner)
+
+        try:
+            self._trio.run_sync_soon(reclaim)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+
+# An event loop holds its tasks weakly; each leaves this set when it is done.
+_CLOSING: set[asyncio.Task[Any]] = set()
+
+
+def close_later(stream: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Close a stream that nobody waits for, in a task of its own on the event loop."""
+    task = (loop or asyncio.get_running_loop()).create_task(stream.aclose())
+    _CLOSING.add(task)
+    task.add_done_callback(_closed)
+
+
+def _closed(task: asyncio.Task[Any]) -> None:
+    _CLOSING.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen: closing a connection that is broken anyway may fail
+
+
+async def _close_quietly(inner: Any) -> None:
+    try:
+        await inner.aclose()
+    except Exception:
+        # A system task that raises would end the whole run; the connection is given up either way.
+        return

@@ -1,0 +1,90 @@
+"""The transport below ours, built from the options that a client ignores once it is given `transport=`."""
+
+from __future__ import annotations
+
+import inspect
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .library import Library
+
+__all__ = ["build_inner", "pool_size"]
+
+STREAMS_A_CONNECTION = 100  # what HTTP/2 servers usually allow at a time
+TRANSPORTS = {"AsyncBaseTransport": "AsyncHTTPTransport", "BaseTransport": "HTTPTransport"}
+
+
+def build_inner(library: Library, base: str, options: dict[str, Any]) -> Any:
+    """The library's own transport, with environment proxies where the client would have used them.
+
+    Raises:
+        TypeError: an option that it does not know.
+    """
+    make = getattr(library.module, TRANSPORTS[base])
+    known = set(inspect.signature(make).parameters)
+    unknown = set(options) - known
+    if unknown:
+        raise TypeError(f"unknown transport option {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+    options = {**options, "limits": _limits(library, options)}
+    proxies = _environment_proxies() if options.get("trust_env", True) and options.get("proxy") is None else {}
+    if not proxies:
+        return make(**options)
+    routes = {scheme: make(**{**options, "proxy": url}) for scheme, url in proxies.items() if scheme != "no"}
+    return Proxied(make(**options), routes, proxies)
+
+
+def pool_size(library: Library, options: dict[str, Any]) -> int | None:
+    """How many requests the pool can have under way, or None for no limit."""
+    connections: int | None = _limits(library, options).max_connections
+    if connections is None:
+        return None
+    return connections * STREAMS_A_CONNECTION if options.get("http2") else connections
+
+
+def _limits(library: Library, options: dict[str, Any]) -> Any:
+    limits = options.get("limits")
+    make = library.module.Limits
+    if limits is None:
+        limits = make(max_connections=100)
+    elif not isinstance(limits, make):
+        raise TypeError(f"limits: expected {library.name}.Limits, got {limits!r}")
+    # httpcore counts busy connections as idle ones, so that a lower limit for those would close good ones.
+    return make(
+        max_connections=limits.max_connections, max_keepalive_connections=limits.max_connections, keepalive_expiry=limits.keepalive_expiry
+    )
+
+
+def _environment_proxies() -> dict[str, str]:
+    found = urllib.request.getproxies()
+    proxies = {scheme: url if "://" in url else f"http://{url}" for scheme, url in found.items() if scheme in ("http", "https", "all") and url}
+    return {**proxies, "no": found.get("no", "")} if proxies else {}
+
+
+class Proxied:
+    """Chooses between the environment's proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) and the direct way."""
+
+    def __init__(self, direct: Any, routes: dict[str, Any], proxies: dict[str, str]) -> None:
+        self._direct = direct
+        self._routes = routes
+        self._proxies = proxies
+
+    def pick(self, url: Any) -> Any:
+        route = self._routes.get(url.scheme) or self._routes.get("all")
+        if route is None or urllib.request.proxy_bypass_environment(url.host, self._proxies):  # type: ignore[attr-defined]
+            return self._direct
+        return route
+
+    async def handle_async_request(self, request: Any) -> Any:
+        return await self.pick(request.url).handle_async_request(request)
+
+    def handle_request(self, request: Any) -> Any:
+        return self.pick(request.url).handle_request(request)
+
+    async def aclose(self) -> None:
+        for transport in (self._direct, *self._routes.values()):
+            await transport.aclose()
+
+    def close(self) -> None:
+        for transport in (self._direct, *self._routes.values()):
+            transport.close()

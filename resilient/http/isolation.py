@@ -1,0 +1,61 @@
+"""A task of its own for code that must not meet a native cancellation.
+
+`task.cancel()` (the caller's `asyncio.wait_for`, a server's shutdown) pierces the shields that httpcore 1.0 puts around
+its clean-up, and a connection pool that is hit there is dead for good. So on asyncio sending and closing run in a task
+that nobody cancels natively: it is cancelled through an anyio scope, which httpcore survives, and the caller leaves at
+once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+
+__all__ = ["on_asyncio", "run_isolated"]
+
+# An event loop holds its tasks weakly; each leaves this set when it is done.
+_RUNNING: set[asyncio.Task[Any]] = set()
+
+
+def on_asyncio() -> bool:
+    """Whether the running code is a native asyncio task."""
+    loop = asyncio._get_running_loop()
+    return loop is not None and asyncio.current_task(loop) is not None
+
+
+async def run_isolated(fn: Callable[[], Awaitable[Any]], *, leftover: Callable[[Any], None] | None = None) -> Any:
+    """Await `fn()` in a task of its own.
+
+    Args:
+        fn: what to run.
+        leftover: called once `fn` has ended without anybody waiting for it any more: with its result, or with None if
+            it was cancelled or failed. Without it the task is not even cancelled when its caller leaves: it has to
+            come to its end.
+    """
+    scope = anyio.CancelScope()
+
+    async def isolated() -> Any:
+        with scope:
+            return await fn()
+        return None
+
+    task = asyncio.get_running_loop().create_task(isolated())
+    _RUNNING.add(task)
+    task.add_done_callback(_RUNNING.discard)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if leftover is not None:
+            scope.cancel()
+        # Called soon even if the task is done already: then it ended in the very moment that its caller left.
+        task.add_done_callback(lambda done: _hand_over(done, leftover))
+        raise
+
+
+def _hand_over(task: asyncio.Task[Any], leftover: Callable[[Any], None] | None) -> None:
+    failed = task.cancelled() or task.exception() is not None  # looking at the exception also marks it as seen
+    if leftover is not None:
+        leftover(None if failed else task.result())

@@ -1,0 +1,121 @@
+"""Transports for httpx: `httpx.AsyncClient(transport=AsyncResilientTransport(resilience))`.
+
+A client ignores its own `verify`, `cert`, `http1`, `http2`, `limits`, `proxy` and `trust_env` once `transport=` is
+given; give them to the transport instead.
+"""
+
+from __future__ import annotations
+
+import httpx
+
+from . import errors
+from .http import library
+from .http.response import AsyncGuard, SyncGuard
+from .http.transport import AsyncEngine, SyncEngine
+from .http.wire import AsyncWire, Probe, SyncWire
+
+__all__ = [
+    "AllTargetsFailed",
+    "AsyncResilientTransport",
+    "BulkheadFull",
+    "CircuitOpen",
+    "DeadlineExceeded",
+    "Overloaded",
+    "RateLimited",
+    "Rejected",
+    "ResilienceError",
+    "ResilientTransport",
+    "SpendExceeded",
+]
+
+
+class ResilienceError(errors.ResilienceError, httpx.TransportError):
+    """Also an `httpx.TransportError`, so that existing `except` clauses keep working."""
+
+
+class Rejected(errors.Rejected, httpx.TransportError):
+    """Also an `httpx.TransportError`."""
+
+
+class CircuitOpen(errors.CircuitOpen, httpx.TransportError):
+    """Also an `httpx.TransportError`."""
+
+
+class BulkheadFull(errors.BulkheadFull, httpx.TransportError):
+    """Also an `httpx.TransportError`."""
+
+
+class RateLimited(errors.RateLimited, httpx.TransportError):
+    """Also an `httpx.TransportError`."""
+
+
+class SpendExceeded(errors.SpendExceeded, httpx.TransportError):
+    """Also an `httpx.TransportError`."""
+
+
+class Overloaded(errors.Overloaded, httpx.TransportError):
+    """Also an `httpx.TransportError`."""
+
+
+class DeadlineExceeded(errors.DeadlineExceeded, httpx.TimeoutException):
+    """Also an `httpx.TimeoutException`."""
+
+
+class AllTargetsFailed(errors.AllTargetsFailed, httpx.TransportError):
+    """Also an `httpx.TransportError`."""
+
+
+class _Probe(Probe, httpx.AsyncByteStream, httpx.SyncByteStream):
+    pass
+
+
+class _AsyncGuard(AsyncGuard, httpx.AsyncByteStream):
+    pass
+
+
+class _SyncGuard(SyncGuard, httpx.SyncByteStream):
+    pass
+
+
+class _AsyncWire(AsyncWire, httpx.AsyncByteStream):
+    pass
+
+
+class _SyncWire(SyncWire, httpx.SyncByteStream):
+    pass
+
+
+_LIBRARY = library.Library(
+    module=httpx,
+    door="resilient.httpx",
+    errors=library.bound_errors(globals()),
+    probe=_Probe,
+    async_guard=_AsyncGuard,
+    sync_guard=_SyncGuard,
+    async_wire=_AsyncWire,
+    sync_wire=_SyncWire,
+)
+
+
+class AsyncResilientTransport(AsyncEngine, httpx.AsyncBaseTransport):
+    """Sends an `httpx.AsyncClient`'s requests through a dependency's policies.
+
+    Args:
+        target: a `Resilience` (each request goes to the dependency whose origin matches), a `Dependency`, a
+            `Pipeline`, or one policy.
+        inner: the transport to send with; by default one is built from `transport_options`.
+        max_connections: the size of the given `inner`'s pool, if it has one.
+        transport_options: `verify`, `cert`, `http1`, `http2`, `limits`, `proxy`, `trust_env`, `uds`, `local_address`,
+            `retries`, `socket_options`, as for `httpx.AsyncHTTPTransport`.
+
+    Raises:
+        TypeError: options that do not fit each other, or objects of another library, by name.
+    """
+
+    _library = _LIBRARY
+
+
+class ResilientTransport(SyncEngine, httpx.BaseTransport):
+    """The same for an `httpx.Client`; safe from threads."""
+
+    _library = _LIBRARY

@@ -1,0 +1,94 @@
+"""Hands events to listeners, after all is settled and outside every lock."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from .events import Event, Listener
+
+__all__ = ["Outbox"]
+
+logger = logging.getLogger("resilient")
+
+# Events wait only while a listener is running; a listener that blocks for ever must not grow memory.
+CAPACITY = 10_000
+
+
+class Outbox:
+    """A bounded queue of events in front of listeners.
+
+    Policies `post` while they settle; the runner calls `flush` when nothing is held any more. At the limit the oldest
+    events are dropped and counted in `dropped`; errors of listeners are logged once a listener and counted.
+    """
+
+    __slots__ = ("_broken", "_delivering", "dropped", "listener_errors", "listeners", "pending")
+
+    def __init__(self, listeners: Iterable[Listener] = ()) -> None:
+        self.listeners: tuple[Listener, ...] = tuple(listeners)
+        self.pending: deque[Event | Callable[[], object]] = deque(maxlen=CAPACITY)
+        self.dropped = 0
+        self.listener_errors = 0
+        self._delivering = threading.Lock()
+        self._broken: set[type] = set()
+
+    def add(self, listener: Listener) -> None:
+        """Hand every later event to `listener` too.
+
+        Raises:
+            TypeError: `listener` has no `on_event` method.
+        """
+        if not isinstance(listener, Listener):
+            raise TypeError(f"listener: expected an object with on_event(event), got {listener!r}")
+        self.listeners = (*self.listeners, listener)
+
+    def remove(self, listener: Listener) -> None:
+        self.listeners = tuple(known for known in self.listeners if known is not listener)
+
+    def post(self, event: Event) -> None:
+        """Queue an event. Never blocks, never calls user code: safe under a lock."""
+        if self.listeners:
+            if len(self.pending) == CAPACITY:
+                self.dropped += 1
+            self.pending.append(event)
+
+    def defer(self, told: Callable[[], object]) -> None:
+        """Queue a call of somebody else's code, in order with the events."""
+        if len(self.pending) == CAPACITY:
+            self.dropped += 1
+        self.pending.append(told)
+
+    def flush(self) -> None:
+        """Deliver what is queued, in order, unless somebody is doing so already: then that one delivers it too."""
+        # A flag with try-semantics rather than a lock: nobody ever waits for a listener.
+        while self.pending and self._delivering.acquire(blocking=False):
+            try:
+                self._deliver()
+            finally:
+                self._delivering.release()
+
+    def emit(self, event: Event) -> None:
+        """Post and flush at once, for callers that hold nothing."""
+        self.post(event)
+        self.flush()
+
+    def _deliver(self) -> None:
+        while self.pending:
+            event = self.pending.popleft()
+            if not isinstance(event, Event):
+                self._guarded(event, event)
+                continue
+            for listener in self.listeners:
+                self._guarded(listener, functools.partial(listener.on_event, event))
+
+    def _guarded(self, whose: object, told: Callable[[], object]) -> None:
+        try:
+            told()
+        except Exception:
+            self.listener_errors += 1
+            if type(whose) not in self._broken and len(self._broken) < 100:
+                self._broken.add(type(whose))
+                logger.exception("listener %r failed; further failures of its kind are only counted", whose)

@@ -1,0 +1,14 @@
+"""The policies, one file each, and the pipeline that runs them."""
+
+from __future__ import annotations
+
+from .breaker import CircuitBreaker as CircuitBreaker
+from .bulkhead import Bulkhead as Bulkhead
+from .fallback import Fallback as Fallback
+from .pipeline import Pipeline as Pipeline
+from .retry import Retry as Retry
+from .retry import RetryBudget as RetryBudget
+from .standard import standard as standard
+from .timeout import Timeout as Timeout
+
+__all__ = ["Bulkhead", "CircuitBreaker", "Fallback", "Pipeline", "Retry", "RetryBudget", "Timeout", "standard"]

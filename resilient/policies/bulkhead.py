@@ -1,0 +1,162 @@
+"""Bulkhead: how many calls to one dependency may be under way at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from ..core.bounds import not_negative, whole
+from ..core.bulkhead import Slots
+from ..core.outcome import Outcome
+from ..errors import BulkheadFull
+
+if TYPE_CHECKING:
+    from ..call import Call
+    from ..protocols import Inner, Runtime, Waiter
+
+__all__ = ["Bulkhead", "SlotQueue"]
+
+
+class SlotQueue:
+    """Slots shared by threads and event loops: a count, and a first-in-first-out queue in front of it.
+
+    The lock is held for a handful of assignments; a waiter is granted its slot under it and woken outside it, through
+    its own event loop or thread.
+    """
+
+    __slots__ = ("_lock", "slots")
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self._lock = threading.Lock()
+
+    def try_acquire(self) -> bool:
+        with self._lock:
+            return self.slots.try_acquire()
+
+    def release(self, now: float) -> None:
+        """Give a slot back: to the waiter who has waited longest, if any."""
+        while True:
+            with self._lock:
+                waiter: Any = self.slots.release(now)
+            # A waiter whose event loop is gone cannot take it; the slot that it was granted is given back again.
+            if waiter is None or waiter.wake():
+                return
+
+    async def acquire(self, runtime: Runtime, max_wait: float, deadline: float) -> str | None:
+        """Wait for a slot. Returns None with one, or the reason why there is none: full, waited, standing, deadline."""
+        joined = runtime.now()
+        waiter = runtime.waiter() if max_wait > 0 else None
+        with self._lock:
+            if self.slots.try_acquire():
+                return None
+            limit = self.slots.wait_limit(joined, max_wait)
+            if waiter is None or not self.slots.enqueue(waiter, joined):
+                return "full"
+        until = min(joined + limit, deadline)
+        try:
+            if await runtime.wait(waiter, until):
+                return None
+        except BaseException:
+            if not self._leave(waiter):
+                self.release(runtime.now())  # the grant came together with the cancellation: pass it on
+            raise
+        if not self._leave(waiter):
+            return None  # granted in the same moment: the slot is ours
+        if until == deadline:
+            return "deadline"
+        return "standing" if limit < max_wait else "waited"
+
+    def _leave(self, waiter: Waiter) -> bool:
+        with self._lock:
+            return self.slots.leave(waiter)
+
+
+class Bulkhead:
+    """Limit the calls that are under way at the same time, and queue a burst.
+
+    A burst may queue; a standing queue may not: once the queue has not been empty for `standing_after`, a waiter leaves
+    after `standing_wait` (the controlled-delay queue of "Fail at Scale", ACM Queue 2015, with wider constants), for a
+    queue that never empties only delays the collapse. A slot follows a streamed body to its end.
+
+    Args:
+        max_concurrent: slots.
+        queue: how many may wait.
+        max_wait: seconds that one may wait; by default the request's own pool timeout, else 5. Never past the deadline.
+        standing_after: seconds without an empty queue that make it a standing one.
+        standing_wait: seconds that one may wait in a standing queue.
+        enforce: False only counts and reports what would have been rejected.
+
+    Raises:
+        BulkheadFull: from the call. The reason is full, waited or standing.
+        DeadlineExceeded: the call's deadline came while it waited.
+    """
+
+    __slots__ = ("_acquire", "_queue", "_slots", "enforce", "max_wait")
+
+    def __init__(
+        self,
+        *,
+        max_concurrent: int = 100,
+        queue: int = 1000,
+        max_wait: float | None = None,
+        standing_after: float = 1.0,
+        standing_wait: float = 0.05,
+        enforce: bool = True,
+    ) -> None:
+        whole("max_concurrent", max_concurrent)
+        if max_wait is not None:
+            not_negative("max_wait", max_wait)
+        self._slots = Slots(max_concurrent, queue, standing_after, standing_wait)
+        self._queue = SlotQueue(self._slots)
+        self._acquire = self._queue.try_acquire
+        self.max_wait = max_wait
+        self.enforce = enforce
+
+    @property
+    def in_use(self) -> int:
+        """Slots taken now."""
+        return self._slots.in_use
+
+    @property
+    def queued(self) -> int:
+        """Calls waiting now."""
+        return self._slots.queued
+
+    @property
+    def limit(self) -> int:
+        return self._slots.limit
+
+    def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
+        if self._acquire():
+            call.held.append((self, None))
+            return inner(call)
+        return self._run_queued(call, inner)
+
+    async def _run_queued(self, call: Call, inner: Inner) -> Any:
+        if not self.enforce:
+            call.report_rejection("bulkhead", "full", enforced=False)
+            return await inner(call)
+        runtime = call.runtime
+        max_wait = self._max_wait(call) if runtime.may_wait() else 0.0
+        refusal = await self._queue.acquire(runtime, max_wait, call.deadline)
+        if refusal is None:
+            call.held.append((self, None))
+            return await inner(call)
+        if refusal == "deadline":
+            raise call.cut("the deadline came while waiting for a slot", policy="bulkhead", reason=call.limit, outcome=Outcome.IGNORED)
+        raise call.reject(
+            BulkheadFull, f"all {self.limit} slots are taken ({refusal})", policy="bulkhead", reason=refusal
+        )
+
+    def _max_wait(self, call: Call) -> float:
+        if self.max_wait is not None:
+            return self.max_wait
+        return 5.0 if call.queue_timeout is None else call.queue_timeout
+
+    def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> None:
+        self._queue.release(now)
+
+    def reset(self) -> None:
+        """Nothing to forget: slots in use belong to calls that are under way and give them back themselves."""

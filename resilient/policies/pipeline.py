@@ -1,0 +1,216 @@
+"""Pipeline: policies in the order written, outermost first, and the one runner of every call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar, cast
+
+import pybreaker
+
+from ..call import Call, Classifier
+from ..clock import SYSTEM_CLOCK, Clock
+from ..context import DEADLINE
+from ..core.outcome import Outcome
+from ..events import Event
+from ..outbox import Outbox
+from ..protocols import Inner, Policy
+from ..runtime import AsyncRuntime, SyncRuntime, drive
+from ..stats import CallStats
+from .foreign import ForeignBreaker
+from .generators import guard_async_generator, guard_generator
+
+__all__ = ["Pipeline"]
+
+logger = logging.getLogger("resilient")
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+SUCCESS = Outcome.SUCCESS
+
+
+class Pipeline:
+    """Policies around a call.
+
+    Args:
+        policies: outermost first. Anything with `run(call, inner)` is one; a plain `pybreaker.CircuitBreaker` may
+            stand where a breaker does; a pipeline stands for its policies.
+        name: for errors, events and metrics.
+        clock: what time is read from.
+        classify: `classify(result, error)` returns an `Outcome`, or None to leave it to the default.
+        outbox: where events go.
+
+    Raises:
+        TypeError: something given is no policy.
+    """
+
+    def __init__(
+        self,
+        *policies: Any,
+        name: str = "",
+        clock: Clock = SYSTEM_CLOCK,
+        classify: Classifier | None = None,
+        outbox: Outbox | None = None,
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.classify = classify
+        self.outbox = Outbox() if outbox is None else outbox
+        self.stats = CallStats()
+        self.enabled = True
+        self.policies: tuple[Policy, ...] = tuple(_flatten(policies))
+        self.settle_errors = 0
+        self.abandoned: deque[Callable[[], None]] = deque()
+        """What finalizers of dropped responses left to be done by the next call; each entry is one such response."""
+        self.runtime = AsyncRuntime(clock)
+        self.sync_runtime = SyncRuntime(clock)
+        self._now = clock.now
+        self._entry = _compose(self.policies, self.runtime.attempt)
+        self._sync_entry = _compose(self.policies, self.sync_runtime.attempt)
+        for policy in self.policies:
+            join = getattr(policy, "join", None)
+            if join is not None:
+                join(self)
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def call(self, fn: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
+        """Await `fn(*args, **kwargs)` under the policies.
+
+        Raises:
+            ResilienceError: a policy refused or cut the call. Whatever `fn` raises passes unchanged.
+        """
+        if not self.enabled:
+            return cast("Coroutine[Any, Any, T]", fn(*args, **kwargs))
+        return self._run(Call(self, self.runtime, fn, args, kwargs), self._entry)
+
+    def call_sync(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call the plain function `fn` under the policies, on this thread."""
+        if not self.enabled:
+            return fn(*args, **kwargs)
+        return cast("T", drive(self._run(Call(self, self.sync_runtime, fn, args, kwargs), self._sync_entry)))
+
+    def __call__(self, fn: F) -> F:
+        """Decorate a function, plain or async, a generator, plain or async, or a method."""
+        if not callable(fn):
+            raise TypeError(f"expected a function to decorate, got {fn!r}")
+        if inspect.isasyncgenfunction(fn):
+            return cast("F", guard_async_generator(self, fn))
+        if inspect.isgeneratorfunction(fn):
+            return cast("F", guard_generator(self, fn))
+        # An object with an async __call__ is a coroutine function that does not look like one.
+        if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+
+            async def awaited(*args: Any, **kwargs: Any) -> Any:
+                return await self.call(fn, *args, **kwargs)
+
+            return cast("F", _named_like(fn, awaited))
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            return self.call_sync(fn, *args, **kwargs)
+
+        return cast("F", _named_like(fn, called))
+
+    # -- the runner -----------------------------------------------------------------------------------------------
+
+    def _start(self, call: Call) -> None:
+        if self.abandoned:
+            self.reclaim()
+        call.started = self._now()
+        inherited = DEADLINE.get()
+        if inherited is not None:
+            call.inherit(inherited)
+        if self.classify is not None:
+            call.judge(self.classify)
+
+    async def _run(self, call: Call, entry: Inner) -> Any:
+        self._start(call)
+        try:
+            result = await entry(call)
+            outcome = SUCCESS if call.plain else call.outcome_of(result)
+        except BaseException as error:
+            self.close(call, call.outcome_of_error(error), error)
+            raise
+        self.close(call, outcome, None)
+        return result
+
+    def begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, sync: bool = False) -> Call:
+        """A call whose answer will go on after `open` has returned."""
+        return Call(self, self.sync_runtime if sync else self.runtime, fn, args, kwargs)
+
+    async def open(self, call: Call) -> Any:
+        """Run a call up to its answer. What it holds stays held until somebody calls `close`, exactly once."""
+        self._start(call)
+        try:
+            return await (self._entry if call.runtime is self.runtime else self._sync_entry)(call)
+        except BaseException as error:
+            self.close(call, call.outcome_of_error(error), error)
+            raise
+
+    def close(self, call: Call, outcome: Outcome, error: BaseException | None, *, sampled: bool = True) -> None:
+        """Settle all that a call still holds, count it, and tell listeners what happened on its way."""
+        if call.held:
+            call.settle(0, outcome, error)
+        label = outcome.label if call.degraded is None else "fallback"
+        now = self._now()
+        self.stats.record(label, now - call.started if sampled and outcome.counted else None, now)
+        if self.outbox.pending:
+            self.outbox.flush()
+
+    def reclaim(self) -> None:
+        """Take back what dropped responses held, as far as no event loop could do it."""
+        while self.abandoned:
+            self.abandoned.popleft()()
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Queue an event for listeners; they are told once nothing is held any more."""
+        self.outbox.post(event)
+
+    def settle_failed(self, policy: Any) -> None:
+        """A policy's `settle` raised: counted, logged, and kept from the other holders and from the caller."""
+        self.settle_errors += 1
+        logger.exception("settle of %s failed", type(policy).__name__, extra={"dependency": self.name})
+
+    def reset(self) -> None:
+        """Forget all that was learnt: windows, budgets, states, statistics. Calls under way are not touched."""
+        for policy in self.policies:
+            reset = getattr(policy, "reset", None)
+            if reset is not None:
+                reset()
+        self.stats.reset()
+
+
+def _flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
+    for policy in policies:
+        if isinstance(policy, Pipeline):
+            yield from policy.policies
+        elif isinstance(policy, Policy) and not isinstance(policy, type):
+            yield policy
+        elif isinstance(policy, pybreaker.CircuitBreaker):
+            yield ForeignBreaker.of(policy)
+        else:
+            raise TypeError(f"policies: expected objects with run(call, inner), got {policy!r}")
+
+
+def _compose(policies: tuple[Policy, ...], attempt: Inner) -> Inner:
+    inner = attempt
+    for policy in reversed(policies):
+        inner = _link(policy.run, inner)
+    return inner
+
+
+def _link(run: Callable[[Call, Inner], Awaitable[Any]], inner: Inner) -> Inner:
+    def step(call: Call) -> Awaitable[Any]:
+        return run(call, inner)
+
+    return step
+
+
+def _named_like(fn: Any, wrapper: Any) -> Any:
+    # Instances have no __name__; functools.wraps takes what is there.
+    return functools.wraps(fn)(wrapper)

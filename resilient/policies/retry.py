@@ -1,0 +1,235 @@
+"""Retry: another attempt, where it is safe, useful and paid for."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..core.bounds import not_negative, whole
+from ..clock import SYSTEM_CLOCK, Clock
+from ..core.backoff import Backoff, Exponential
+from ..core.budget import Budget
+from ..core.outcome import Outcome
+from ..core.retry import Decision, decide
+from ..errors import Rejected
+from ..events import RetryDecided
+
+if TYPE_CHECKING:
+    from ..call import Call
+    from ..protocols import Inner
+    from .pipeline import Pipeline
+
+__all__ = ["Retry", "RetryBudget"]
+
+
+class RetryBudget:
+    """A limit on retries (and hedges) that grows with traffic: they help in a blip and must not feed an outage.
+
+    Over any `window` at most `ratio` of the calls plus `reserve` a second are repeated (the form of Finagle's
+    RetryBudget). Share one between the policies of a dependency.
+
+    Args:
+        ratio: retries per call.
+        reserve: retries a second that are allowed at any traffic.
+        window: seconds.
+        saved: retries that may be saved up at most.
+    """
+
+    __slots__ = ("_budget", "_lock", "_settings", "clock")
+
+    def __init__(self, *, ratio: float = 0.2, reserve: float = 3.0, window: float = 10.0, saved: int = 30) -> None:
+        self._settings = {"ratio": ratio, "reserve": reserve, "window": window, "saved": saved}
+        self._budget = Budget(**self._settings)  # type: ignore[arg-type]
+        self._lock = threading.Lock()
+        self.clock: Clock = SYSTEM_CLOCK
+
+    def deposit(self, now: float) -> None:
+        """Count a call."""
+        with self._lock:
+            self._budget.deposit(now)
+
+    def withdraw(self, now: float) -> bool:
+        """Pay for a retry. False if the budget refuses it."""
+        with self._lock:
+            return self._budget.withdraw(now)
+
+    def remaining_ratio(self) -> float:
+        """What is left, from 0 to 1."""
+        now = self.clock.now()
+        with self._lock:
+            return self._budget.remaining_ratio(now)
+
+    def reset(self) -> None:
+        with self._lock:
+            self._budget = Budget(**self._settings)  # type: ignore[arg-type]
+
+
+class Retry:
+    """Repeat a failed attempt.
+
+    HTTP calls are repeated by phase: any method when nothing was sent or processed, otherwise idempotent methods and
+    requests with an `Idempotency-Key`, and never one whose body cannot be sent again. The effects of a plain function
+    are unknown, so it is repeated only for the errors named in `on`. On exhaustion the last real answer or error is
+    given to the caller, unwrapped.
+
+    Args:
+        attempts: how many in all, the first one included.
+        backoff: `Exponential` (full jitter, 0.2 s doubled up to 20 s) by default.
+        budget: shared limit on retries; a new `RetryBudget` by default.
+        on: for plain functions: exception classes, or a function of the exception, that are safe to retry.
+        max_retry_after: seconds; a longer `Retry-After` is taken for this.
+    """
+
+    __slots__ = ("_random", "attempts", "backoff", "budget", "max_retry_after", "on")
+
+    def __init__(
+        self,
+        *,
+        attempts: int = 3,
+        backoff: Backoff | None = None,
+        budget: RetryBudget | None = None,
+        on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None,
+        max_retry_after: float = 60.0,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        whole("attempts", attempts)
+        not_negative("max_retry_after", max_retry_after)
+        self.attempts = attempts
+        self.backoff: Backoff = Exponential() if backoff is None else backoff
+        if not callable(getattr(self.backoff, "delay", None)):
+            raise TypeError(f"backoff: expected an object with delay(attempt, random), got {backoff!r}")
+        if budget is not None and not isinstance(budget, RetryBudget):
+            raise TypeError(f"budget: expected a RetryBudget, got {budget!r}")
+        self.budget = RetryBudget() if budget is None else budget
+        self.on = _matcher(on)
+        self.max_retry_after = max_retry_after
+        self._random = random
+
+    def join(self, owner: Pipeline) -> None:
+        self.budget.clock = owner.clock
+
+    async def run(self, call: Call, inner: Inner) -> Any:
+        self.budget.deposit(call.runtime.now())
+        mark = len(call.held)
+        may_repeat = call.repeatable or self.on is not None
+        last: _Attempt | None = None
+        attempt = 0
+        try:
+            while True:
+                attempt += 1
+                call.attempts = attempt
+                call.attempt_deadline = math.inf
+                # A limit for one attempt makes sense only while another may follow it.
+                call.attempt_limit = call.attempt_timeout if may_repeat and attempt < self.attempts else math.inf
+                try:
+                    result = await inner(call)
+                    if call.plain:
+                        return result
+                    now = _Attempt(result, None, call.outcome_of(result))
+                except Exception as error:
+                    if last is not None and isinstance(error, Rejected):
+                        return last.answer(error)
+                    now = _Attempt(None, error, call.outcome_of_error(error))
+                if not await self._again(call, mark, attempt, now):
+                    return now.answer(None)
+                last = now
+        finally:
+            # An error kept in a local of a frame that is in its own traceback would keep every caller's locals alive.
+            last = now = None  # type: ignore[assignment]  # noqa: F841
+
+    async def _again(self, call: Call, mark: int, attempt: int, made: _Attempt) -> bool:
+        """Whether to make another attempt; if so the last one is settled and its delay has passed."""
+        error = made.error
+        if not (made.outcome.failed or made.outcome is Outcome.THROTTLED or (error is not None and self._named(error))):
+            return False
+        runtime = call.runtime
+        decision = self._decide(call, attempt, made)
+        if decision.result == "retried" and not self.budget.withdraw(runtime.now()):
+            decision = Decision("budget", 0.0)
+        if decision.result != "retried":
+            self._report(call, attempt, decision, made)
+            return False
+        if error is None and not await call.keep(made.result):
+            made.lose(call)
+        until = call.settle(mark, made.outcome, error)
+        if until is not None and until > runtime.now() + decision.delay and not made.lost:
+            self._report(call, attempt, Decision("rejected", 0.0), made)
+            return False
+        self._report(call, attempt, decision, made)
+        if decision.delay > 0:
+            await runtime.sleep(decision.delay)
+        return True
+
+    def _decide(self, call: Call, attempt: int, made: _Attempt) -> Decision:
+        runtime = call.runtime
+        retry_after = call.retry_after(made.result, made.error)
+        decision = decide(
+            attempt=attempt,
+            attempts=self.attempts,
+            retryable=True,
+            repeatable=self._named(made.error) or call.retryable(made.outcome, made.error),
+            delay=self.backoff.delay(attempt, self._random()),
+            retry_after=retry_after,
+            remaining=call.deadline - runtime.now(),
+            min_useful=call.min_useful,
+            max_retry_after=self.max_retry_after,
+        )
+        if decision.result == "retried" and decision.delay > 0 and not runtime.may_wait():
+            return Decision("retried", 0.0) if retry_after is None else Decision("pushback", 0.0)
+        return decision
+
+    def _named(self, error: Exception | None) -> bool:
+        return error is not None and self.on is not None and self.on(error)
+
+    @staticmethod
+    def _report(call: Call, attempt: int, decision: Decision, made: _Attempt) -> None:
+        owner = call.owner
+        cause = call.cause_of(made.result, made.error)
+        owner.post(
+            RetryDecided(
+                at=call.runtime.now(), dependency=owner.name, result=decision.result, attempt=attempt, delay=decision.delay, cause=cause
+            )
+        )
+
+    def reset(self) -> None:
+        self.budget.reset()
+
+
+class _Attempt:
+    """How one attempt ended."""
+
+    __slots__ = ("error", "lost", "outcome", "result")
+
+    def __init__(self, result: Any, error: Exception | None, outcome: Outcome) -> None:
+        self.result = result
+        self.error = error
+        self.outcome = outcome
+        self.lost = False
+
+    def lose(self, call: Call) -> None:
+        """The answer was too large to keep; what is left of it is an error that tells of it."""
+        self.error = call.failure_of(self.result)
+        self.result = None
+        self.lost = True
+
+    def answer(self, rejection: Rejected | None) -> Any:
+        """Give this attempt's answer to the caller, as it was."""
+        if self.lost:
+            raise rejection or self.error from self.error  # type: ignore[misc]
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def _matcher(on: Any) -> Callable[[Exception], bool] | None:
+    if on is None:
+        return None
+    kinds = on if isinstance(on, tuple) else (on,)
+    if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        return lambda error: isinstance(error, kinds)
+    if callable(on):
+        return on  # type: ignore[no-any-return]
+    raise TypeError(f"on: expected exception classes or a function of the exception, got {on!r}")

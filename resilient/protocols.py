@@ -1,0 +1,89 @@
+"""The contracts that hold the library together: a policy, what it is given, and what it may ask of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .core.outcome import Outcome
+    from .policies.pipeline import Pipeline
+
+__all__ = ["Holder", "Inner", "Policy", "Router", "Runtime", "Waiter"]
+
+Inner = Callable[["Call"], Awaitable[Any]]
+"""The rest of the pipeline: what `Policy.run` calls, once or more often or not at all."""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """One behaviour around a call.
+
+    `run` is either a coroutine function or a plain function that returns `inner(call)`: a policy that only has to
+    look before the call need not be a frame of its own while the call runs.
+    """
+
+    def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
+        """Run `inner(call)` under this policy and return what it returned."""
+        ...
+
+
+@runtime_checkable
+class Holder(Protocol):
+    """A policy that holds something for the length of a call: a slot, a permit, a lease.
+
+    In `run` it pushes `(self, token)` on `call.held`; the runner calls `settle` with that token exactly once, newest
+    first, without awaiting: after a plain call, at the end, error or close of a streamed body, or before a retry.
+    """
+
+    def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> float | None:
+        """Give back what `token` stands for, and learn from `outcome`.
+
+        Returns:
+            A moment before which another try is useless, or None.
+        """
+        ...
+
+
+@runtime_checkable
+class Router(Protocol):
+    """Finds the dependency that a URL belongs to."""
+
+    def route(self, url: Any) -> Pipeline:
+        """`url` has `scheme`, `host`, `port` (None for the scheme's own) and `path`."""
+        ...
+
+
+class Waiter(Protocol):
+    """Somebody who waits in a queue; woken from any thread, through the event loop that it belongs to."""
+
+    def wake(self) -> bool:
+        """Let `Runtime.wait` return True. Returns False if nobody can be woken any more (its event loop is closed)."""
+        ...
+
+
+class Runtime(Protocol):
+    """All that a policy may ask of the world. One implementation awaits, one blocks, and none needs to know which."""
+
+    def now(self) -> float: ...
+
+    def may_wait(self) -> bool:
+        """Whether waiting is allowed here: a synchronous call on an event loop's own thread must not."""
+        ...
+
+    def attempt(self, call: Call) -> Awaitable[Any]:
+        """Run the call's function once, under the earlier of its deadline and its attempt timeout."""
+        ...
+
+    async def bounded(self, deadline: float, fn: Callable[[], Any]) -> tuple[bool, Any]:
+        """Run `fn` until `deadline`. Returns (True, its result), or (False, None) if it was cut off."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def waiter(self) -> Waiter: ...
+
+    async def wait(self, waiter: Waiter, deadline: float) -> bool:
+        """Wait to be woken, until `deadline`. Returns whether it was."""
+        ...

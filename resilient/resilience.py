@@ -1,0 +1,193 @@
+"""Resilience: the composition root. It knows the dependencies and the features of one service, and nothing is global."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .asgi.routes import install
+from .clock import SYSTEM_CLOCK, Clock
+from .core.bounds import whole
+from .dependency import PORTS, Dependency
+from .events import Listener
+from .feature import MISSING, Feature
+from .outbox import Outbox
+from .telemetry.logging import TransitionLog
+from .telemetry.prometheus import Metrics
+
+__all__ = ["Resilience"]
+
+OFF = {"0", "false", "no", "off"}
+ON = {"1", "true", "yes", "on", ""}
+
+
+class Resilience:
+    """The dependencies, features and listeners of a service.
+
+    Args:
+        enabled: False passes every call through untouched. By default the environment decides: `RESILIENT_ENABLED=0`.
+        clock: what time is read from.
+        listeners: objects with `on_event(event)`.
+        max_origins: how many origins that no dependency claims get policies of their own; beyond, the one that was
+            used least recently is forgotten.
+        registry: a prometheus_client registry to be scraped through, as well as by `metrics.render`.
+
+    Raises:
+        TypeError, ValueError: naming the parameter that is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        enabled: bool | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        listeners: Iterable[Listener] = (),
+        max_origins: int = 100,
+        registry: Any = None,
+    ) -> None:
+        whole("max_origins", max_origins)
+        self._enabled = _enabled(enabled)
+        self.clock = clock
+        self.outbox = Outbox()
+        self._lock = threading.Lock()
+        self._declared: dict[str, Dependency] = {}
+        self._routes: dict[tuple[str, str, int], list[Dependency]] = {}
+        self._undeclared: OrderedDict[tuple[str, str, int], Dependency] = OrderedDict()
+        self._max_origins = max_origins
+        self._features: dict[str, Feature] = {}
+        self.ready = True
+        self.draining = False
+        self.startup_complete = True
+        self.metrics = Metrics(self, registry=registry)
+        for listener in (self.metrics, TransitionLog(), *listeners):
+            self.outbox.add(listener)
+
+    # -- dependencies ---------------------------------------------------------------------------------------------
+
+    def dependency(self, name: str, *policies: Any, **settings: Any) -> Dependency:
+        """Declare a dependency; arguments as for `Dependency`.
+
+        Raises:
+            ValueError: there is one of that name, or of that origin, already.
+        """
+        made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **settings)
+        made.enabled = self._enabled
+        with self._lock:
+            if name in self._declared:
+                raise ValueError(f"name: there is a dependency {name!r} already")
+            if made.origin is not None:
+                siblings = self._routes.setdefault(made.origin.key, [])
+                twin = next((other for other in siblings if other.origin is not None and other.origin.path == made.origin.path), None)
+                if twin is not None:
+                    raise ValueError(f"origin: {made.origin} belongs to {twin.name!r} already")
+                siblings.append(made)
+                siblings.sort(key=lambda one: -len(one.origin.path) if one.origin else 0)
+            self._declared[name] = made
+        self.metrics.watch(made)
+        return made
+
+    @property
+    def dependencies(self) -> dict[str, Dependency]:
+        """All dependencies by name, those of origins that nobody declared included."""
+        with self._lock:
+            return {**{one.name: one for one in self._undeclared.values()}, **self._declared}
+
+    def route(self, url: Any) -> Dependency:
+        """The dependency that a request to `url` belongs to: of the longest matching origin, else one for its origin alone."""
+        key = (url.scheme, url.host, url.port or PORTS.get(url.scheme, 0))
+        for dependency in self._routes.get(key, ()):
+            if dependency.origin is not None and dependency.origin.covers(url.path):
+                return dependency
+        with self._lock:
+            known = self._undeclared.get(key)
+            if known is not None:
+                self._undeclared.move_to_end(key)
+                return known
+            made = self._undeclared[key] = Dependency(_host_and_port(key), clock=self.clock, outbox=self.outbox)
+            made.enabled = self._enabled
+            if len(self._undeclared) > self._max_origins:
+                self._undeclared.popitem(last=False)
+        self.metrics.watch(made)
+        return made
+
+    # -- features -------------------------------------------------------------------------------------------------
+
+    def feature(
+        self,
+        name: str,
+        *,
+        needs: Iterable[Dependency] = (),
+        fallback: Any = MISSING,
+        on: type[Exception] | Iterable[type[Exception]] = (),
+        critical: bool = False,
+    ) -> Feature:
+        """Declare a feature; the result decorates the functions that make it up. Arguments as for `Feature`.
+
+        Raises:
+            ValueError: there is one of that name already.
+        """
+        made = Feature(self, name, needs=needs, fallback=fallback, on=on, critical=critical)
+        with self._lock:
+            if name in self._features:
+                raise ValueError(f"name: there is a feature {name!r} already")
+            self._features[name] = made
+        return made
+
+    @property
+    def features(self) -> dict[str, Feature]:
+        """All features by name."""
+        with self._lock:
+            return dict(self._features)
+
+    # -- switches -------------------------------------------------------------------------------------------------
+
+    @property
+    def enabled(self) -> bool:
+        """Whether policies apply. Setting it takes effect with the next call; calls under way end as they began."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        self._enabled = value
+        for dependency in self.dependencies.values():
+            dependency.enabled = value
+
+    def add_listener(self, listener: Listener) -> None:
+        """Hand every later event to `listener.on_event`."""
+        self.outbox.add(listener)
+
+    def reset(self) -> None:
+        """Forget all that was learnt, and the origins that nobody declared. Declarations stay, calls under way go on."""
+        for dependency in self.dependencies.values():
+            dependency.reset()
+        for feature in self.features.values():
+            feature.reset()
+        with self._lock:
+            self._undeclared.clear()
+        self.outbox.pending.clear()
+
+    # -- the service ----------------------------------------------------------------------------------------------
+
+    def install(self, app: Any, *, metrics: bool = True, health: bool = True, prefix: str = "", **options: Any) -> None:
+        """Add the middleware and the routes to a Starlette or FastAPI app; options as for `ResilienceMiddleware`."""
+        install(self, app, metrics=metrics, health=health, prefix=prefix, **options)
+
+
+def _enabled(given: bool | None) -> bool:
+    if given is not None:
+        if not isinstance(given, bool):
+            raise TypeError(f"enabled must be True, False or None, not {given!r}")
+        return given
+    value = os.environ.get("RESILIENT_ENABLED", "").strip().lower()
+    if value not in OFF | ON:
+        raise ValueError(f"RESILIENT_ENABLED: expected one of {', '.join(sorted((OFF | ON) - {''}))}, got {value!r}")
+    return value not in OFF
+
+
+def _host_and_port(key: tuple[str, str, int]) -> str:
+    scheme, host, port = key
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}:{port}"[:100]

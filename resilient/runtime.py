@@ -1,0 +1,272 @@
+"""The only way policies touch the world: one implementation awaits (asyncio and trio), one blocks the calling thread.
+
+A policy is one coroutine. `AsyncRuntime` suspends it; `SyncRuntime` implements the same coroutines without ever
+suspending, so that a synchronous caller drives the very same policy with a single `send(None)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .clock import SYSTEM_CLOCK, Clock
+from .context import DEADLINE, Deadline
+from .core.deadline import useful
+from .core.outcome import Outcome, outcome_of_cut
+from .wheel import expiring
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .protocols import Waiter
+
+__all__ = ["AsyncRuntime", "SyncRuntime", "drive"]
+
+INFINITY = math.inf
+
+
+def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never suspends, and return its value."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise RuntimeError("a policy suspended during a synchronous call: it awaited something other than its runtime")
+
+
+def begin_attempt(call: Call, now: float) -> float:
+    """Put on the call when the attempt that starts now must end, and whose limit that is. Returns the seconds left.
+
+    Raises:
+        DeadlineExceeded: too little is left for the attempt to be of use; it is not started.
+    """
+    deadline, limit = call.deadline, call.limit
+    if now + call.attempt_limit < deadline:
+        deadline, limit = now + call.attempt_limit, "attempt"
+    if not useful(now, deadline, call.min_useful):
+        left = max(deadline - now, 0.0)
+        raise call.cut(f"{left:.3f} s left, too little to start", policy="timeout", reason=limit, outcome=Outcome.IGNORED)
+    call.attempt_started, call.attempt_deadline, call.attempt_reason = now, deadline, limit
+    return deadline - now
+
+
+def cut_off(call: Call, now: float) -> BaseException:
+    """The error for an attempt that was cut: was it the dependency's fault, or was the caller merely impatient?"""
+    ran, limit = now - call.attempt_started, call.attempt_reason
+    outcome = Outcome.OUTAGE if limit == "attempt" else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
+    return call.cut(f"no answer within {ran:.3f} s", policy="timeout", reason=limit, outcome=outcome)
+
+
+class AsyncRuntime:
+    """Awaits, on asyncio and on trio.
+
+    Args:
+        clock: what policies read the time from. With one other than the system's, timers are exact and run on the
+            event loop, whose time must then advance with that clock (`resilient.testing.FakeClock`).
+    """
+
+    __slots__ = ("clock", "exact", "now")
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self.now: Callable[[], float] = clock.now
+        self.exact = clock is not SYSTEM_CLOCK
+
+    def may_wait(self) -> bool:
+        return True
+
+    def attempt(self, call: Call) -> Awaitable[Any]:
+        if call.deadline == INFINITY and call.attempt_limit == INFINITY:
+            awaitable = call.fn(*call.args, **call.kwargs)
+            if type(awaitable) is not CoroutineType and not hasattr(awaitable, "__await__"):
+                raise self._not_awaitable(call)
+            return awaitable  # type: ignore[no-any-return]
+        return self._attempt(call)
+
+    async def _attempt(self, call: Call) -> Any:
+        remaining = begin_attempt(call, self.now())
+        token = DEADLINE.set(Deadline(call.attempt_deadline, self.clock))
+        try:
+            with expiring(remaining, exact=self.exact or call.paced) as call.scope:
+                awaitable = call.fn(*call.args, **call.kwargs)
+                if type(awaitable) is not CoroutineType and not hasattr(awaitable, "__await__"):
+                    raise self._not_awaitable(call)
+                return await awaitable
+        finally:
+            DEADLINE.reset(token)
+            call.scope = None
+        # Only a scope that swallowed its own cancellation lets the code get here.
+        raise cut_off(call, self.now())
+
+    @staticmethod
+    def _not_awaitable(call: Call) -> TypeError:
+        error = TypeError(f"{call.fn!r} did not return an awaitable: use call_sync() for a plain function")
+        call.ignore(error)
+        return error
+
+    async def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> tuple[bool, Any]:
+        if deadline == INFINITY:
+            return True, await fn()
+        with expiring(deadline - self.now(), exact=self.exact):
+            return True, await fn()
+        return False, None
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    def waiter(self) -> Waiter:
+        loop = asyncio._get_running_loop()
+        if loop is not None and asyncio.current_task() is not None:
+            return _AsyncioWaiter(loop)
+        return _TrioWaiter()
+
+    async def wait(self, waiter: Any, deadline: float) -> bool:
+        event = waiter.event
+        with anyio.CancelScope() as scope:
+            if deadline != INFINITY:
+                scope.deadline = anyio.current_time() + max(deadline - self.now(), 0.0)
+            await event.wait()
+        return bool(event.is_set())
+
+
+class _AsyncioWaiter:
+    """Belongs to one event loop for as long as it waits; nothing keeps the loop after that."""
+
+    __slots__ = ("event", "loop", "thread")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.event = asyncio.Event()
+        self.loop = loop
+        self.thread = threading.get_ident()
+
+    def wake(self) -> bool:
+        if threading.get_ident() == self.thread:
+            if self.loop.is_closed():
+                return False
+            self.event.set()
+            return True
+        try:
+            self.loop.call_soon_threadsafe(self.event.set)
+        except RuntimeError:  # the loop was closed: its tasks are gone, and this waiter with them
+            return False
+        return True
+
+
+class _TrioWaiter:
+    __slots__ = ("event", "thread", "token")
+
+    def __init__(self) -> None:
+        import trio
+
+        self.event = trio.Event()
+        self.token = trio.lowlevel.current_trio_token()
+        self.thread = threading.get_ident()
+
+    def wake(self) -> bool:
+        import trio
+
+        try:
+            if threading.get_ident() == self.thread:
+                self.event.set()
+            else:
+                self.token.run_sync_soon(self.event.set)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+
+class SyncRuntime:
+    """Blocks the calling thread, never suspends, and never interrupts running code."""
+
+    __slots__ = ("_warned", "clock", "now")
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self.now: Callable[[], float] = clock.now
+        self._warned = False
+
+    def may_wait(self) -> bool:
+        if not _on_event_loop():
+            return True
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "a synchronous call on a thread whose event loop is running never waits: full bulkheads reject and "
+                "retries are not delayed; make the call in a thread or use the async one",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return False
+
+    async def attempt(self, call: Call) -> Any:
+        if call.deadline == INFINITY and call.attempt_limit == INFINITY:
+            return self._value(call)
+        begin_attempt(call, self.now())
+        token = DEADLINE.set(Deadline(call.attempt_deadline, self.clock))
+        try:
+            value = self._value(call)
+        finally:
+            DEADLINE.reset(token)
+        if self.now() >= call.attempt_deadline:
+            call.came_late()
+        return value
+
+    @staticmethod
+    def _value(call: Call) -> Any:
+        value = call.fn(*call.args, **call.kwargs)
+        if type(value) is CoroutineType:
+            value.close()
+            error = TypeError(f"{call.fn!r} returned a coroutine: use `await ...call()` for an async function")
+            call.ignore(error)
+            raise error
+        return value
+
+    async def bounded(self, deadline: float, fn: Callable[[], Any]) -> tuple[bool, Any]:
+        if self.now() >= deadline:
+            return False, None
+        return True, fn()
+
+    async def sleep(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+
+    def waiter(self) -> Waiter:
+        return _ThreadWaiter()
+
+    async def wait(self, waiter: Any, deadline: float) -> bool:
+        event: threading.Event = waiter.event
+        if self.clock is SYSTEM_CLOCK:
+            return event.wait(None if deadline == INFINITY else max(deadline - self.now(), 0.0))
+        # On an injected clock nothing else runs while this thread blocks, except what that clock itself has planned.
+        if deadline == INFINITY:
+            raise RuntimeError("a wait without end on a clock that only advances when asked to")
+        while not event.is_set() and self.now() < deadline:
+            self.clock.sleep(deadline - self.now())
+        return event.is_set()
+
+
+class _ThreadWaiter:
+    __slots__ = ("event",)
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def wake(self) -> bool:
+        self.event.set()
+        return True
+
+
+def _on_event_loop() -> bool:
+    if asyncio._get_running_loop() is not None:
+        return True
+    try:
+        anyio.get_current_task()
+    except RuntimeError:  # anyio.NoEventLoopError from 4.12 on
+        return False
+    return True

@@ -1,0 +1,207 @@
+"""What a dependency's calls came to: how many ended how, and how long they took.
+
+Written once a call on the hot path, read at scrapes and by the rules that need a latency estimate. One set of fine
+buckets serves both: every bound that is exported is also a fine bound, so the exported histogram is a sum of them.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from operator import add
+
+__all__ = ["EXPORTED_BOUNDS", "OUTCOMES", "CallSnapshot", "CallStats"]
+
+OUTCOMES = ("success", "failure", "ignored")
+"""The outcome words that are counted, and exported, from the start; others are once they occur."""
+
+EXPORTED_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds, in seconds, of the buckets of the exported histogram; the last one has none."""
+
+RATIO = 1.125  # no fine bucket is wider than this, so an interpolated quantile is off by 6 % at the most
+HALF_AGE = 30.0  # seconds after which a half of the recent successes is closed
+MIN_SAMPLES = 20  # successes below which there is no estimate
+BATCH = 64  # records that may wait to be counted: a fold of them takes some 10 us
+MAX_OUTCOMES = 16  # outcome words are a handful; a caller that invents them must not grow memory
+
+
+def _fine_bounds() -> list[float]:
+    """Bounds from 0.1 ms to 2 min in geometric steps, through each exported bound exactly."""
+    fixed = (0.0001, *EXPORTED_BOUNDS, 120.0)
+    bounds = [fixed[0]]
+    for low, high in pairwise(fixed):
+        steps = math.ceil(math.log(high / low) / math.log(RATIO))
+        bounds += [low * (high / low) ** (step / steps) for step in range(1, steps)]
+        bounds.append(high)
+    return bounds
+
+
+BOUNDS = _fine_bounds()
+SIZE = len(BOUNDS) + 1
+EXPORTED = [BOUNDS.index(bound) for bound in EXPORTED_BOUNDS] + [SIZE - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class CallSnapshot:
+    """The numbers of one moment.
+
+    Attributes:
+        counts: calls by outcome word, since the start.
+        buckets: calls that took no longer than each of `EXPORTED_BOUNDS`, cumulative; the last item is all of them.
+        seconds: the sum of all durations.
+    """
+
+    counts: dict[str, int]
+    buckets: list[int]
+    seconds: float
+
+    def __add__(self, other: CallSnapshot) -> CallSnapshot:
+        """The calls of both."""
+        counts = self.counts.copy()
+        for outcome, count in other.counts.items():
+            counts[outcome] = counts.get(outcome, 0) + count
+        return CallSnapshot(counts, list(map(add, self.buckets, other.buckets)), self.seconds + other.seconds)
+
+
+class CallStats:
+    """Counts and durations of the calls of one dependency, safe from any thread.
+
+    A record is one append to a queue, which is atomic; every 64th folds the queue into the numbers, and so does whoever
+    reads them, so that nothing read is ever behind. That is half the cost of a lock round a call.
+
+    Durations of successes are kept in two halves. A half is closed once it is 30 s old and holds 20 samples; then the
+    older one is forgotten by `p95` (the exported histogram forgets nothing). So the estimate rests on the successes of
+    the last 30 to 60 s, or on the last 20 to 40 of them where traffic is low, at constant memory.
+
+    Attributes:
+        on_record: called with outcome and duration at each record, outside the lock; None for nobody.
+    """
+
+    __slots__ = (
+        "_close_at",
+        "_counts",
+        "_current",
+        "_estimate",
+        "_folding",
+        "_lock",
+        "_past",
+        "_pending",
+        "_previous",
+        "_seconds",
+        "on_record",
+    )
+
+    def __init__(self) -> None:
+        # Re-entrant: garbage collection may run in the middle of a fold, and a finalizer that settles a dropped
+        # response then records in the same thread.
+        self._lock = threading.RLock()
+        self._folding = False
+        self._pending: deque[tuple[str, float | None, float]] = deque()
+        self.on_record: Callable[[str, float | None], None] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._pending.clear()
+            self._counts = dict.fromkeys(OUTCOMES, 0)
+            self._seconds = 0.0
+            self._past = [0] * SIZE  # all but the successes of the two halves
+            self._previous = [0] * SIZE
+            self._current = [0] * SIZE
+            self._close_at = -math.inf  # of the current half; the first one closes with its 20th sample
+            self._estimate: tuple[int, float | None] = (0, None)  # of p95, and the count of successes it is true for
+
+    def record(self, outcome: str, seconds: float | None, now: float) -> None:
+        """Count one call. Call it exactly once for each logical call, whatever its attempts were.
+
+        Args:
+            outcome: how it ended for the caller; one of `OUTCOMES` or another word from a small fixed set.
+            seconds: how long it took, or None for a call that says nothing of latency.
+            now: the present moment on the clock that `seconds` was taken from.
+        """
+        pending = self._pending
+        pending.append((outcome, seconds, now))
+        if len(pending) >= BATCH:
+            with self._lock:
+                self._fold()
+        if self.on_record is not None:
+            self.on_record(outcome, seconds)
+
+    def _fold(self) -> None:
+        """Move what is pending into the numbers. The lock is held."""
+        if self._folding:  # by an outer frame of this very thread, which will take the new ones too
+            return
+        self._folding = True
+        try:
+            pending, counts, past = self._pending, self._counts, self._past
+            while pending:
+                outcome, seconds, now = pending.popleft()
+                if outcome not in counts:
+                    outcome = self._admit(outcome)
+                counts[outcome] += 1
+                if seconds is None:
+                    continue
+                self._seconds += seconds
+                bucket = bisect_left(BOUNDS, seconds)
+                if outcome == "success":
+                    if now >= self._close_at:
+                        self._close(now)
+                    self._current[bucket] += 1
+                else:
+                    past[bucket] += 1
+        finally:
+            self._folding = False
+
+    def _admit(self, outcome: str) -> str:
+        if len(self._counts) >= MAX_OUTCOMES:
+            outcome = "other"
+        self._counts.setdefault(outcome, 0)
+        return outcome
+
+    def _close(self, now: float) -> None:
+        if sum(self._current) >= MIN_SAMPLES:
+            for bucket, older in enumerate(self._previous):
+                self._past[bucket] += older
+            self._previous, self._current = self._current, [0] * SIZE
+            self._close_at = now + HALF_AGE
+
+    def p95(self) -> float | None:
+        """Seconds within which 95 % of the recent successes were answered; None below 20 of them."""
+        with self._lock:
+            self._fold()
+            successes = self._counts["success"]
+            known_for, estimate = self._estimate
+            if known_for != successes:
+                estimate = _quantile(list(map(add, self._current, self._previous)), 0.95)
+                self._estimate = (successes, estimate)
+            return estimate
+
+    def snapshot(self) -> CallSnapshot:
+        """The numbers as they are now, consistent with each other."""
+        with self._lock:
+            self._fold()
+            counts, seconds = self._counts.copy(), self._seconds
+            parts = self._past.copy(), self._previous.copy(), self._current.copy()
+        cumulative = list(accumulate(map(sum, zip(*parts, strict=True))))
+        return CallSnapshot(counts, [cumulative[index] for index in EXPORTED], seconds)
+
+
+def _quantile(buckets: list[int], q: float) -> float | None:
+    """The q-quantile, interpolated linearly inside its bucket; the highest bound where it lies above that."""
+    total = sum(buckets)
+    if total < MIN_SAMPLES:
+        return None
+    rank = q * total
+    cumulative = list(accumulate(buckets))
+    index = bisect_left(cumulative, rank)
+    if index >= len(BOUNDS):
+        return BOUNDS[-1]
+    low = BOUNDS[index - 1] if index else 0.0
+    below = cumulative[index] - buckets[index]
+    return low + (BOUNDS[index] - low) * (rank - below) / buckets[index]

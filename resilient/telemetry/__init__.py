@@ -1,0 +1,1 @@
+"""What operators see: metrics for Prometheus and one log record a transition. Both only listen and read."""

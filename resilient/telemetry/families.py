@@ -1,0 +1,154 @@
+"""The metric families: names, types, labels, help texts, and which event counts where. Nothing is counted here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.core import Metric
+
+from ..core.degradation import Level
+from ..events import (
+    CallRejected,
+    CircuitChanged,
+    DeadlinePassed,
+    Event,
+    FallbackServed,
+    FeatureChanged,
+    FeatureDegraded,
+    ResponseAbandoned,
+    RetryDecided,
+)
+
+__all__ = ["ALL", "COUNTED", "COUNTERS", "GAUGES", "MOVED", "Family", "Key", "describe"]
+
+Key = tuple[str, ...]
+"""Label values, in the order of a family's labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family.
+
+    Attributes:
+        name: as exported; a counter's ends in `_total`.
+        kind: counter, gauge or histogram.
+        help: one line for whoever reads the page.
+        labels: label names.
+        merge: of a gauge, how the values of several workers, or of all dependencies beyond the cap, become one.
+    """
+
+    name: str
+    kind: str
+    help: str
+    labels: Key = ()
+    merge: str = "livesum"
+
+    # They are keys of dicts on every event, and each is made once: identity is all the equality there is.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+CALLS = Family("resilient_calls_total", "counter", "Logical calls, whatever their attempts, by how they ended.", ("dependency", "outcome"))
+DURATIONS = Family(
+    "resilient_call_duration_seconds",
+    "histogram",
+    "Time from the start of a call to its end, retries and body included.",
+    ("dependency",),
+)
+REJECTIONS = Family(
+    "resilient_rejections_total",
+    "counter",
+    "Calls that a policy refused; a policy that only watches counts what it would have refused as shadow_<reason>.",
+    ("dependency", "policy", "reason"),
+)
+RETRIES = Family("resilient_retries_total", "counter", "Failed attempts, by what was decided about another.", ("dependency", "result"))
+BREAKER_STATE = Family(
+    "resilient_breaker_state",
+    "gauge",
+    "1 for the state that the circuit breaker is in, 0 for the others; with several workers, how many are in it.",
+    ("dependency", "state"),
+)
+TRANSITIONS = Family(
+    "resilient_breaker_transitions_total", "counter", "Changes of a circuit breaker's state.", ("dependency", "from", "to", "reason")
+)
+IN_USE = Family("resilient_bulkhead_in_use", "gauge", "Calls that hold a slot.", ("dependency",))
+LIMIT = Family("resilient_bulkhead_limit", "gauge", "Slots.", ("dependency",))
+QUEUED = Family("resilient_bulkhead_queued", "gauge", "Calls that wait for a slot.", ("dependency",))
+BUDGET = Family(
+    "resilient_budget_remaining_ratio",
+    "gauge",
+    "Share of the retry budget that is left; with several workers, the least.",
+    ("dependency",),
+    "livemin",
+)
+FEATURE_LEVEL = Family(
+    "resilient_feature_level",
+    "gauge",
+    "1 for the level that the feature is at, 0 for the others; with several workers, how many are at it.",
+    ("feature", "level"),
+)
+DEGRADED = Family(
+    "resilient_degraded_responses_total",
+    "counter",
+    "Uses served below the full level; a dependency's own fallback counts under the dependency's name.",
+    ("feature", "level", "cause"),
+)
+DEADLINES = Family("resilient_deadline_exceeded_total", "counter", "Time limits that were reached.", ("side",))
+ABANDONED = Family("resilient_abandoned_responses_total", "counter", "Streamed responses dropped without being closed.", ("dependency",))
+LISTENER_ERRORS = Family("resilient_listener_errors_total", "counter", "Exceptions that event listeners raised.")
+EVENTS_DROPPED = Family("resilient_events_dropped_total", "counter", "Events dropped because listeners were too slow.")
+
+ALL = (
+    CALLS,
+    DURATIONS,
+    REJECTIONS,
+    RETRIES,
+    BREAKER_STATE,
+    TRANSITIONS,
+    IN_USE,
+    LIMIT,
+    QUEUED,
+    BUDGET,
+    FEATURE_LEVEL,
+    DEGRADED,
+    DEADLINES,
+    ABANDONED,
+    LISTENER_ERRORS,
+    EVENTS_DROPPED,
+)
+COUNTERS = tuple(family for family in ALL if family.kind == "counter")
+GAUGES = tuple(family for family in ALL if family.kind == "gauge")
+
+
+BREAKER_STATES = ("closed", "open", "half-open")
+LEVELS = tuple(level.value for level in Level)
+SIDES = ("inbound", "outbound")
+
+
+def _rejection(event: CallRejected) -> Key:
+    return event.dependency, event.policy, event.reason if event.enforced else f"shadow_{event.reason}"
+
+
+COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
+    CallRejected: (REJECTIONS, _rejection),
+    RetryDecided: (RETRIES, lambda event: (event.dependency, event.result)),
+    CircuitChanged: (TRANSITIONS, lambda event: (event.dependency, event.old, event.new, event.reason)),
+    FeatureDegraded: (DEGRADED, lambda event: (event.feature, event.level, event.cause)),
+    FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
+    DeadlinePassed: (DEADLINES, lambda event: (event.side,)),
+    ResponseAbandoned: (ABANDONED, lambda event: (event.dependency,)),
+}
+"""Event -> the counter that it is one more of, and the label values."""
+
+MOVED: dict[type[Event], tuple[Family, Key, Callable[[Any], Key]]] = {
+    CircuitChanged: (BREAKER_STATE, BREAKER_STATES, lambda event: (event.dependency, event.new)),
+    FeatureChanged: (FEATURE_LEVEL, LEVELS, lambda event: (event.feature, event.new)),
+}
+"""Event -> the one-hot gauge that it moves, its words, and who moved to which of them."""
+
+
+def describe() -> list[Metric]:
+    """Every family without a sample, for a registry to know their names by."""
+    return [Metric(family.name.removesuffix("_total"), family.help, family.kind) for family in ALL]

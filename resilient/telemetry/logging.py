@@ -1,0 +1,96 @@
+"""One log record a transition, never one a call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ..core.degradation import Level
+from ..events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned
+
+__all__ = ["TransitionLog"]
+
+logger = logging.getLogger("resilient")
+
+REMEMBERED = 1000  # names of dependencies that were warned of; beyond them only the counter tells
+SEVERITY = {level.value: level.severity for level in Level}
+
+
+class TransitionLog:
+    """A listener that writes to the logger `resilient`; what every record tells is in its `extra` too.
+
+    =================== ======================================================== ==========================================
+    `event`             other fields                                             level
+    =================== ======================================================== ==========================================
+    circuit_changed     dependency, old, new, reason, retry_after, at            WARNING when it opens, else INFO
+    feature_changed     feature, old, new, cause, at                             WARNING when users get less, else INFO
+    response_abandoned  dependency, at                                           WARNING, the first time of a dependency
+    =================== ======================================================== ==========================================
+
+    None of these names is one of `logging.LogRecord`. Times are seconds; `at` is on the clock of the `Resilience`.
+    """
+
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
+        self._tell: dict[type[Event], Callable[[Any], None]] = {
+            CircuitChanged: self._circuit_changed,
+            FeatureChanged: self._feature_changed,
+            ResponseAbandoned: self._response_abandoned,
+        }
+
+    def on_event(self, event: Event) -> None:
+        """Log an event if it is a transition. Part of being a `Listener`."""
+        tell = self._tell.get(type(event))
+        if tell is not None:
+            tell(event)
+
+    def _circuit_changed(self, event: CircuitChanged) -> None:
+        retry = "" if event.retry_after is None else f", next trial in {event.retry_after:.1f} s"
+        logger.log(
+            logging.WARNING if event.new == "open" else logging.INFO,
+            "circuit of %s: %s -> %s (%s%s)",
+            event.dependency,
+            event.old,
+            event.new,
+            event.reason,
+            retry,
+            extra={
+                "event": "circuit_changed",
+                "dependency": event.dependency,
+                "old": event.old,
+                "new": event.new,
+                "reason": event.reason,
+                "retry_after": event.retry_after,
+                "at": event.at,
+            },
+        )
+
+    def _feature_changed(self, event: FeatureChanged) -> None:
+        logger.log(
+            logging.WARNING if SEVERITY.get(event.new, 0) > SEVERITY.get(event.old, 0) else logging.INFO,
+            "feature %s: %s -> %s (%s)",
+            event.feature,
+            event.old,
+            event.new,
+            event.cause,
+            extra={
+                "event": "feature_changed",
+                "feature": event.feature,
+                "old": str(event.old),
+                "new": str(event.new),
+                "cause": event.cause,
+                "at": event.at,
+            },
+        )
+
+    def _response_abandoned(self, event: ResponseAbandoned) -> None:
+        if event.dependency in self._warned or len(self._warned) >= REMEMBERED:
+            return
+        self._warned.add(event.dependency)
+        logger.warning(
+            "a streamed response of %s was dropped without being closed, so its connection and slot were held until it was"
+            " collected; close responses, best with `with client.stream(...)` (later ones are only counted)",
+            event.dependency,
+            extra={"event": "response_abandoned", "dependency": event.dependency, "at": event.at},
+        )

@@ -1,0 +1,106 @@
+"""What metrics read when they are scraped: plain attributes of the parts of a `Resilience`, never a lock of theirs held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from ..outbox import Outbox
+from ..stats import CallStats
+from .families import BREAKER_STATE, BREAKER_STATES, BUDGET, FEATURE_LEVEL, GAUGES, IN_USE, LEVELS, LIMIT, QUEUED, Family, Key
+
+__all__ = ["BreakerView", "BudgetView", "BulkheadView", "DependencyView", "FeatureView", "Source", "gauges"]
+
+
+class BreakerView(Protocol):
+    """`current_state` is closed, open or half-open."""
+
+    @property
+    def current_state(self) -> str: ...
+
+
+class BulkheadView(Protocol):
+    """Slots taken, slots there are, and callers that wait for one."""
+
+    @property
+    def in_use(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def queued(self) -> int: ...
+
+
+class BudgetView(Protocol):
+    """`remaining_ratio()` is the share of the retry budget that is left, from 0 to 1."""
+
+    def remaining_ratio(self) -> float: ...
+
+
+class DependencyView(Protocol):
+    """A dependency; None stands for a policy that it does not have."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stats(self) -> CallStats: ...
+    @property
+    def breaker(self) -> BreakerView | None: ...
+    @property
+    def bulkhead(self) -> BulkheadView | None: ...
+    @property
+    def budget(self) -> BudgetView | None: ...
+
+
+class FeatureView(Protocol):
+    """A feature; its level is full, reduced, static or off."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def level(self) -> str: ...
+
+
+class Source(Protocol):
+    """What is scraped. The mappings are read from another thread: they must bear being changed meanwhile (a copy)."""
+
+    @property
+    def dependencies(self) -> Mapping[str, Any]: ...
+    @property
+    def features(self) -> Mapping[str, Any]: ...
+    @property
+    def outbox(self) -> Outbox: ...
+
+
+def gauges(
+    dependencies: Iterable[tuple[str, DependencyView]], features: Iterable[tuple[str, FeatureView]]
+) -> dict[Family, dict[Key, float]]:
+    """The present state of each dependency and feature, given with the label values to export them under."""
+    values: dict[Family, dict[Key, float]] = {family: {} for family in GAUGES}
+
+    def put(family: Family, key: Key, value: float) -> None:
+        series = values[family]
+        if key in series:  # several beyond the cap share one label value
+            value = min(series[key], value) if family.merge == "livemin" else series[key] + value
+        series[key] = value
+
+    for label, dependency in dependencies:
+        _put_dependency(put, label, dependency)
+    for label, feature in features:
+        level = feature.level
+        for word in LEVELS:
+            put(FEATURE_LEVEL, (label, word), float(level == word))
+    return values
+
+
+def _put_dependency(put: Callable[[Family, Key, float], None], label: str, dependency: DependencyView) -> None:
+    breaker, bulkhead, budget = dependency.breaker, dependency.bulkhead, dependency.budget
+    if breaker is not None:
+        state = breaker.current_state
+        for word in BREAKER_STATES:
+            put(BREAKER_STATE, (label, word), float(state == word))
+    if bulkhead is not None:
+        put(IN_USE, (label,), bulkhead.in_use)
+        put(LIMIT, (label,), bulkhead.limit)
+        put(QUEUED, (label,), bulkhead.queued)
+    if budget is not None:
+        put(BUDGET, (label,), budget.remaining_ratio())

@@ -1,0 +1,190 @@
+"""For tests: a clock that jumps, transports that fail on command, a listener that remembers.
+
+    clock = FakeClock()
+    resilience = Resilience(clock=clock)
+    asyncio.Runner(loop_factory=clock.loop).run(main())     # an hour of timeouts in milliseconds
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import heapq
+import inspect
+import itertools
+import selectors
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import anyio
+
+from .events import Event
+
+__all__ = ["HANG", "FakeClock", "FaultyTransport", "RecordingListener"]
+
+E = TypeVar("E", bound=Event)
+
+
+class FakeClock:
+    """A clock that advances only when it is asked to, or when everybody who could run is asleep.
+
+    It stands in for the clock of a `Resilience`, a `Dependency` or a `Pipeline`. For async code run the event loop on
+    it too: `loop` makes an asyncio loop, `trio_clock` a clock for `trio.run`; both jump to the next timer as soon as
+    nothing else can run. Use neither with real sockets or threads: the loop would not wait for them.
+
+    Args:
+        start: what it shows first, in seconds.
+    """
+
+    def __init__(self, start: float = 1000.0) -> None:
+        self._now = start
+        self._source: Callable[[], float] | None = None
+        self._planned: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+
+    def now(self) -> float:
+        return self._now if self._source is None else self._source()
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass, and run what was planned for them, in order.
+
+        Raises:
+            ValueError: `seconds` is negative. RuntimeError: an event loop drives this clock.
+        """
+        if seconds < 0:
+            raise ValueError(f"seconds: time does not go back, got {seconds!r}")
+        if self._source is not None:
+            raise RuntimeError("trio drives this clock: sleep instead")
+        until = self._now + seconds
+        while self._planned and self._planned[0][0] <= until:
+            at, _, act = heapq.heappop(self._planned)
+            self._now = max(self._now, at)
+            act()
+        self._now = max(self._now, until)
+
+    sleep = advance
+
+    def call_later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Plan `act` for when this clock has advanced by `seconds`: the rest of the world, to a synchronous call."""
+        heapq.heappush(self._planned, (self.now() + seconds, next(self._order), act))
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """A new asyncio event loop whose time is this clock; fit for `asyncio.Runner(loop_factory=clock.loop)`."""
+        return _VirtualLoop(self)
+
+    def trio_clock(self) -> Any:
+        """A clock for `trio.run(..., clock=...)`, which this one shows from then on."""
+        from trio.testing import MockClock
+
+        mock = MockClock(autojump_threshold=0)
+        offset = self._now - mock.current_time()
+        self._source = lambda: mock.current_time() + offset
+        return mock
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Never waits for a timer: it lets the clock jump to it."""
+
+    clock: FakeClock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0 if timeout is not None else None)
+        if not ready and timeout:
+            self.clock.advance(timeout)
+        return ready
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self, clock: FakeClock) -> None:
+        selector = _JumpingSelector()
+        selector.clock = clock
+        super().__init__(selector)
+        self._clock = clock
+        # Timers may differ from the clock by a rounding error; without this a jump could end just before its timer.
+        self._clock_resolution = 1e-9
+
+    def time(self) -> float:
+        return self._clock.now()
+
+
+class Hang:
+    """An answer that never comes."""
+
+    def __repr__(self) -> str:
+        return "HANG"
+
+
+HANG = Hang()
+
+
+class FaultyTransport:
+    """An inner transport that answers by a script, for httpx and httpx2, async and sync.
+
+        FaultyTransport([503, httpx.ConnectError("refused"), 200])
+
+    Each request takes the next item; the last one is used again and again. An item is a status, an exception (raised
+    as a copy), a function of the request that returns a response (or, for async clients, an awaitable of one), or
+    `HANG`. What was asked is kept in `requests`.
+
+    Args:
+        answers: the script.
+        delay: seconds before each answer, slept on the event loop (async only).
+    """
+
+    def __init__(self, answers: Iterable[Any] = (200,), *, delay: float = 0.0) -> None:
+        self._answers = list(answers)
+        if not self._answers:
+            raise ValueError("answers: expected at least one")
+        self._delay = delay
+        self._given = 0
+        self.requests: list[Any] = []
+
+    def _next(self, request: Any) -> Any:
+        self.requests.append(request)
+        answer = self._answers[min(self._given, len(self._answers) - 1)]
+        self._given += 1
+        if isinstance(answer, BaseException):
+            raise copy.copy(answer)
+        if isinstance(answer, type) and issubclass(answer, BaseException):
+            raise answer("scripted")
+        if isinstance(answer, int):
+            return sys.modules[type(request).__module__.partition(".")[0]].Response(answer)
+        return answer if isinstance(answer, Hang) else answer(request)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        if self._delay:
+            await anyio.sleep(self._delay)
+        answer = self._next(request)
+        if isinstance(answer, Hang):
+            await anyio.sleep_forever()
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def handle_request(self, request: Any) -> Any:
+        answer = self._next(request)
+        if isinstance(answer, Hang):
+            raise RuntimeError("HANG: a synchronous request cannot be interrupted; script the library's ReadTimeout instead")
+        return answer
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class RecordingListener:
+    """Keeps every event, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one class."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def clear(self) -> None:
+        self.events.clear()

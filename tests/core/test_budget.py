@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resilient.core.budget import Budget
+
+WINDOW = 10.0
+
+
+@dataclass
+class History:
+    """What was asked of a budget, and what it said: times of calls, of retries granted and of retries refused."""
+
+    calls: list[float] = field(default_factory=list)
+    granted: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    order: list[tuple[float, str]] = field(default_factory=list)
+
+    def run(self, budget: Budget, events: list[tuple[int, int, int]]) -> History:
+        # In sixteenths of a second, so that the differences of times are exact.
+        now = 1000.0
+        for pause, calls, retries in events:
+            now += pause / 16
+            for _ in range(calls):
+                budget.deposit(now)
+                self.calls.append(now)
+                self.order.append((now, "call"))
+            for _ in range(retries):
+                said = "granted" if budget.withdraw(now) else "refused"
+                getattr(self, said).append(now)
+                self.order.append((now, said))
+        return self
+
+    def excess(self, ratio: float, start: float, end: float) -> float:
+        """Retries less `ratio` times the calls in [start, end)."""
+        return sum(start <= at < end for at in self.granted) - ratio * sum(start <= at < end for at in self.calls)
+
+
+# Long idle times, bursts, and pauses that land on the edges of grains and windows.
+pauses = st.integers(0, 40) | st.sampled_from([0, 16, 159, 160, 161, 176, 320, 10_000])
+histories = st.lists(st.tuples(pauses, st.integers(0, 25), st.integers(0, 40)), max_size=25)
+ratios = st.sampled_from([0.0, 0.1, 0.2, 1 / 3, 1.0])
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, ratios, st.sampled_from([0.1, 0.5, 3.0, 3.05]), st.data())
+def test_the_bound_holds_over_any_window(events: list[tuple[int, int, int]], ratio: float, reserve: float, data: st.DataObject) -> None:
+    history = History().run(Budget(ratio=ratio, reserve=reserve), events)
+    bound = reserve * WINDOW + 1e-6
+    # The worst windows begin with a retry or end with one.
+    for at in set(history.granted):
+        assert history.excess(ratio, at, at + WINDOW) <= bound
+        assert history.excess(ratio, at - WINDOW + 1 / 16, at + 1 / 16) <= bound
+    start = data.draw(st.floats(980, 1000 + sum(pause for pause, _, _ in events) / 16))
+    assert history.excess(ratio, start, start + WINDOW) <= bound
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, ratios)
+def test_nothing_is_refused_without_need(events: list[tuple[int, int, int]], ratio: float) -> None:
+    """A refusal means that some interval that ends now, no longer than 1.1 windows, has used up calls and reserve."""
+    reserve = 0.5
+    order = History().run(Budget(ratio=ratio, reserve=reserve), events).order
+    for index, (now, said) in enumerate(order):
+        if said != "refused":
+            continue
+        worst = excess = 0.0
+        for at, past in reversed(order[:index]):
+            if now - at > 1.1 * WINDOW:
+                break
+            excess += {"call": -ratio, "granted": 1.0, "refused": 0.0}[past]
+            worst = max(worst, excess)
+        assert worst + 1 > reserve * WINDOW
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, st.sampled_from([1, 2.5, 5, 12]), ratios)
+def test_no_more_is_saved_than_allowed(events: list[tuple[int, int, int]], saved: float, ratio: float) -> None:
+    reserve = 1.0
+    history = History().run(Budget(ratio=ratio, reserve=reserve, saved=saved), events)
+    for start in sorted(set(history.granted)):
+        for end in {at for at in history.granted if at >= start}:
+            assert history.excess(ratio, start, end + 1 / 16) <= saved + reserve * (end - start) + 1e-6
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories, ratios)
+def test_what_the_window_can_bear_is_the_tighter_bound_by_default(events: list[tuple[int, int, int]], ratio: float) -> None:
+    bounded = History().run(Budget(ratio=ratio, reserve=3.0, saved=30), events)
+    unbounded = History().run(Budget(ratio=ratio, reserve=3.0, saved=1e9), events)
+    assert bounded == unbounded
+
+
+def test_thirty_retries_without_calls_and_then_no_more_for_a_window() -> None:
+    budget = Budget()
+    assert [budget.withdraw(100.0) for _ in range(40)] == [True] * 30 + [False] * 10
+    assert not budget.withdraw(109.99)
+    assert [budget.withdraw(111.0) for _ in range(40)] == [True] * 30 + [False] * 10
+
+
+def test_a_fifth_of_the_calls_beyond_the_reserve() -> None:
+    budget = Budget()
+    granted = 0
+    for _ in range(1000):
+        budget.deposit(100.0)
+        granted += budget.withdraw(100.0)
+    # The first call of all repaid nothing: nothing was owed.
+    assert granted == 30 + int(0.2 * 999)
+
+
+def test_calls_that_were_never_retried_save_nothing() -> None:
+    budget = Budget()
+    for _ in range(10_000):
+        budget.deposit(100.0)
+    assert sum(budget.withdraw(100.0) for _ in range(100)) == 30
+
+
+@pytest.mark.parametrize("rate", [1, 12, 100])
+def test_amplification_of_a_dead_dependency(rate: int) -> None:
+    """Every attempt fails and asks for two retries: over any 10 s at most 1 + 0.2 + 3 / rate attempts a call."""
+    history = History().run(Budget(), [(16 // min(rate, 4), max(1, rate // 4), 2 * max(1, rate // 4))] * (55 * min(rate, 4)))
+    for start in range(1000, 1045):
+        calls = sum(start <= at < start + 10 for at in history.calls)
+        retries = sum(start <= at < start + 10 for at in history.granted)
+        assert (calls + retries) / calls <= 1 + 0.2 + 3 / (calls / 10) + 1e-9
+    # And it is used: a reserve of 30 that comes back after 11 s, 5 times in 55 s.
+    assert len(history.granted) >= min(2 * len(history.calls), 0.2 * (len(history.calls) - rate) + 5 * 30)
+
+
+def test_remaining_ratio() -> None:
+    budget = Budget()
+    assert budget.remaining_ratio(0.0) == 1.0
+    for _ in range(15):
+        budget.withdraw(0.0)
+    assert budget.remaining_ratio(0.0) == pytest.approx(0.5)
+    for _ in range(25):
+        budget.deposit(1.0)
+    assert budget.remaining_ratio(1.0) == pytest.approx(2 / 3)
+    for _ in range(30):
+        budget.withdraw(1.0)
+    assert budget.remaining_ratio(1.0) == pytest.approx(0.0, abs=1e-9)
+    assert budget.remaining_ratio(12.0) == 1.0
+
+
+def test_a_small_bucket_fills_with_the_reserve() -> None:
+    budget = Budget(reserve=2.0, saved=4)
+    assert sum(budget.withdraw(0.0) for _ in range(10)) == 4
+    assert budget.remaining_ratio(0.0) == 0.0
+    assert sum(budget.withdraw(1.5) for _ in range(10)) == 3
+    for _ in range(10):
+        budget.deposit(1.5)
+    assert sum(budget.withdraw(1.5) for _ in range(10)) == 2
+
+
+def test_a_clock_that_goes_back_stands_still() -> None:
+    budget = Budget()
+    assert sum(budget.withdraw(100.0) for _ in range(100)) == 30
+    assert not budget.withdraw(50.0)
+    assert not budget.withdraw(100.0)
+    assert budget.remaining_ratio(20.0) == 0.0
+    assert budget.withdraw(111.0)
+
+
+def test_memory_is_bounded() -> None:
+    budget = Budget(reserve=100.0, saved=1000)
+    for step in range(10_000):
+        budget.deposit(step / 100)
+        budget.withdraw(step / 100)
+    assert len(budget._owed) == len(budget._grains) <= 12
+
+
+def test_a_dependency_without_retries_leaves_no_trace() -> None:
+    budget = Budget()
+    for step in range(1000):
+        budget.deposit(float(step))
+    assert (budget._owed, budget._drawn) == ([], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"ratio": -0.1}, "ratio"),
+        ({"ratio": 1.5}, "ratio"),
+        ({"reserve": 0}, "reserve"),
+        ({"reserve": 0.05}, "reserve"),
+        ({"window": 0}, "window"),
+        ({"saved": 0}, "saved"),
+        ({"saved": 0.5}, "saved"),
+    ],
+)
+def test_a_bad_setting_is_named(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        Budget(**values)
