@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+
 from .core.outcome import Outcome, outcome_of_error
 from .errors import DeadlineExceeded, ResilienceError, cause_of
 from .events import CallRejected, DeadlinePassed
@@ -37,12 +39,21 @@ class Call:
     repeated, and how its answer is kept while a retry is considered.
     """
 
-    # Defaults live on the class: a call that needs none of these pays for none of them.
+    # What every call has, or every runner reads, lives in slots; the rest are defaults on the class, so that a call
+    # that needs none of them pays for none of them.
+    __slots__ = ("__dict__", "args", "fn", "held", "kwargs", "owner", "plain", "repeatable", "runtime", "started", "timed")
+
+    plain: bool
+    """Whether a returned value is a success without looking at it."""
+    repeatable: bool
+    """Whether it is safe to make the call again after it may have been acted upon."""
+    timed: bool
+    """Whether the call, or an attempt of it, has a deadline."""
+
     deadline: float = INFINITY
     """Absolute time by which the caller wants an answer; policies only ever lower it."""
     limit: str = "total"
     """Whose time limit `deadline` is: total, inbound or caller."""
-    started: float = 0.0
     total: float | None = None
     """A shorter total than the policy's, asked for by this one call."""
     timeout: Timeout | None = None
@@ -62,13 +73,9 @@ class Call:
     scope: Any = None
     """The cancel scope around the attempt, where there is one."""
     min_useful: float = 0.0
-    attempts: int = 0
-    repeatable: bool = False
-    """Whether it is safe to make the call again after it may have been acted upon."""
+    attempts: int = 1
     queue_timeout: float | None = None
     """Seconds that the caller is ready to queue for a slot, where it said so."""
-    plain: bool = True
-    """Whether a returned value is a success without looking at it."""
     classify: Classifier | None = None
     degraded: str | None = None
     """Why the answer is not the dependency's own, once a fallback was served."""
@@ -76,6 +83,7 @@ class Call:
     _cut: BaseException | None = None
     _cut_outcome: Outcome = IGNORED
     _late: bool = False
+    _paused: float | None = None
 
     def __init__(self, owner: Pipeline, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.owner = owner
@@ -84,13 +92,46 @@ class Call:
         self.args = args
         self.kwargs = kwargs
         self.held: list[tuple[Any, Any]] = []
+        self.started = 0.0
+        self.plain = True
+        self.repeatable = False
+        self.timed = False
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def lower(self, deadline: float, limit: str) -> None:
+        """Make the call end by `deadline`, unless it has to end earlier anyway."""
+        self.timed = True
+        if deadline < self.deadline:
+            self.deadline = deadline
+            self.limit = limit
 
     def inherit(self, deadline: Deadline) -> None:
         """Keep to a deadline from outside: of the inbound request (less a reserve for the reply) or of an outer call."""
-        at = self.inherited = deadline.at - INBOUND_RESERVE if deadline.inbound else deadline.at
-        if at < self.deadline:
-            self.deadline = at
-            self.limit = "inbound" if deadline.inbound else "caller"
+        self.inherited = deadline.at - INBOUND_RESERVE if deadline.inbound else deadline.at
+        self.lower(self.inherited, "inbound" if deadline.inbound else "caller")
+
+    def sending(self) -> None:
+        """A piece of a long request body is about to be sent: the total stands still, the piece has its own limit."""
+        now = self.runtime.now()
+        if self._paused is None:
+            self._paused = now
+        write = math.inf if self.timeout is None else self.timeout.chunk_limit(first=False, silent=False)
+        self._reschedule(min(now + write, self.inherited), now)
+
+    def sent(self) -> None:
+        """The request body is out: the total goes on from where it stood."""
+        if self._paused is None:
+            return
+        now = self.runtime.now()
+        stood, self._paused = now - self._paused, None
+        self.deadline = min(self.deadline + stood, self.inherited)
+        self.attempt_deadline = min(self.attempt_deadline + stood, self.inherited)
+        self._reschedule(self.attempt_deadline, now)
+
+    def _reschedule(self, deadline: float, now: float) -> None:
+        if self.scope is not None and deadline != INFINITY:
+            self.scope.deadline = anyio.current_time() + deadline - now
 
     def judge(self, classify: Classifier) -> None:
         """Let `classify` look at every result and error."""
@@ -138,6 +179,8 @@ class Call:
         """What a returned value says of the dependency."""
         if self._late:
             return Outcome.OUTAGE
+        if self.degraded is not None:
+            return IGNORED
         if self.classify is not None:
             return self.classify(result, None) or SUCCESS
         return SUCCESS

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
-_EXTRA = {"click", "fastapi", "h11", "rich", "uvicorn"}
+EXTRA = ("click", "fastapi", "rich", "uvicorn")
 
 
 def main() -> None:
     """Runs the command line; without the packages of the extra `demo` it says how to get them and exits with 2."""
-    try:
-        from .demo.command import command
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        print(f"This command needs {missing.name}: pip install 'resilient-asgi[demo]'", file=sys.stderr)
-        raise SystemExit(2) from None
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        print(f"The command line needs {', '.join(missing)}: pip install 'resilient-asgi[demo]'", file=sys.stderr)
+        raise SystemExit(2)
+    from .demo.command import command
+
     command(prog_name="resilient")
 
 

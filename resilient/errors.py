@@ -66,7 +66,7 @@ class ResilienceError(Exception):
         self.policy = policy
         self.reason = reason
         self.retry_after = retry_after
-        self._request = None
+        self._request: Any = None
 
     def __str__(self) -> str:
         message = str(self.args[0]) if self.args else ""

@@ -18,9 +18,8 @@ import anyio
 
 from .clock import SYSTEM_CLOCK, Clock
 from .context import DEADLINE, Deadline
-from .core.deadline import useful
 from .core.outcome import Outcome, outcome_of_cut
-from .wheel import expiring
+from .wheel import current_slot, expiring, new_scope
 
 if TYPE_CHECKING:
     from .call import Call
@@ -50,11 +49,12 @@ def begin_attempt(call: Call, now: float) -> float:
     deadline, limit = call.deadline, call.limit
     if now + call.attempt_limit < deadline:
         deadline, limit = now + call.attempt_limit, "attempt"
-    if not useful(now, deadline, call.min_useful):
-        left = max(deadline - now, 0.0)
+    left = deadline - now
+    if left <= 0 or left < call.min_useful:
+        left = max(left, 0.0)
         raise call.cut(f"{left:.3f} s left, too little to start", policy="timeout", reason=limit, outcome=Outcome.IGNORED)
     call.attempt_started, call.attempt_deadline, call.attempt_reason = now, deadline, limit
-    return deadline - now
+    return left
 
 
 def cut_off(call: Call, now: float) -> BaseException:
@@ -83,27 +83,37 @@ class AsyncRuntime:
         return True
 
     def attempt(self, call: Call) -> Awaitable[Any]:
-        if call.deadline == INFINITY and call.attempt_limit == INFINITY:
-            awaitable = call.fn(*call.args, **call.kwargs)
-            if type(awaitable) is not CoroutineType and not hasattr(awaitable, "__await__"):
-                raise self._not_awaitable(call)
-            return awaitable  # type: ignore[no-any-return]
+        if not call.timed:
+            return self._start(call)
         return self._attempt(call)
 
     async def _attempt(self, call: Call) -> Any:
         remaining = begin_attempt(call, self.now())
         token = DEADLINE.set(Deadline(call.attempt_deadline, self.clock))
+        slot = None if self.exact or call.paced else current_slot(remaining)
         try:
-            with expiring(remaining, exact=self.exact or call.paced) as call.scope:
-                awaitable = call.fn(*call.args, **call.kwargs)
-                if type(awaitable) is not CoroutineType and not hasattr(awaitable, "__await__"):
-                    raise self._not_awaitable(call)
-                return await awaitable
+            if slot is None:
+                with anyio.CancelScope(deadline=anyio.current_time() + remaining) as call.scope:
+                    return await self._start(call)
+                call.scope = None
+            else:
+                # As `expiring` does, without its frames.
+                scope = new_scope()
+                slot.add(scope)
+                with scope:
+                    return await self._start(call)
         finally:
+            if slot is not None:
+                slot.discard(scope)
             DEADLINE.reset(token)
-            call.scope = None
         # Only a scope that swallowed its own cancellation lets the code get here.
         raise cut_off(call, self.now())
+
+    def _start(self, call: Call) -> Awaitable[Any]:
+        awaitable = call.fn(*call.args, **call.kwargs)
+        if type(awaitable) is not CoroutineType and not hasattr(awaitable, "__await__"):
+            raise self._not_awaitable(call)
+        return awaitable  # type: ignore[no-any-return]
 
     @staticmethod
     def _not_awaitable(call: Call) -> TypeError:
@@ -206,7 +216,7 @@ class SyncRuntime:
         return False
 
     async def attempt(self, call: Call) -> Any:
-        if call.deadline == INFINITY and call.attempt_limit == INFINITY:
+        if not call.timed:
             return self._value(call)
         begin_attempt(call, self.now())
         token = DEADLINE.set(Deadline(call.attempt_deadline, self.clock))

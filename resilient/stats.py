@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import add
 
-__all__ = ["EXPORTED_BOUNDS", "OUTCOMES", "CallSnapshot", "CallStats"]
+__all__ = ["BATCH", "EXPORTED_BOUNDS", "OUTCOMES", "CallSnapshot", "CallStats"]
 
 OUTCOMES = ("success", "failure", "ignored")
 """The outcome words that are counted, and exported, from the start; others are once they occur."""
@@ -23,10 +23,12 @@ OUTCOMES = ("success", "failure", "ignored")
 EXPORTED_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds, in seconds, of the buckets of the exported histogram; the last one has none."""
 
+BATCH = 512
+"""Records that may wait in a queue before they are counted: few enough that a fold takes some tens of microseconds."""
+
 RATIO = 1.125  # no fine bucket is wider than this, so an interpolated quantile is off by 6 % at the most
 HALF_AGE = 30.0  # seconds after which a half of the recent successes is closed
 MIN_SAMPLES = 20  # successes below which there is no estimate
-BATCH = 64  # records that may wait to be counted: a fold of them takes some 10 us
 MAX_OUTCOMES = 16  # outcome words are a handful; a caller that invents them must not grow memory
 
 
@@ -71,15 +73,17 @@ class CallSnapshot:
 class CallStats:
     """Counts and durations of the calls of one dependency, safe from any thread.
 
-    A record is one append to a queue, which is atomic; every 64th folds the queue into the numbers, and so does whoever
-    reads them, so that nothing read is ever behind. That is half the cost of a lock round a call.
+    A record is one append to a queue, which is atomic; every 512th folds the queue into the numbers, and so does whoever
+    reads them, so that nothing read is ever behind. Successes, nearly all of the traffic, have a queue of bare
+    durations, which are counted by sorting them: a fraction of the cost of a lock and a look-up a call.
 
     Durations of successes are kept in two halves. A half is closed once it is 30 s old and holds 20 samples; then the
     older one is forgotten by `p95` (the exported histogram forgets nothing). So the estimate rests on the successes of
     the last 30 to 60 s, or on the last 20 to 40 of them where traffic is low, at constant memory.
 
     Attributes:
-        on_record: called with outcome and duration at each record, outside the lock; None for nobody.
+        successes: where a runner may append the duration of a success itself, and call `fold` once there are `BATCH`
+            of them; None while `on_record` wants to hear of each call.
     """
 
     __slots__ = (
@@ -93,7 +97,9 @@ class CallStats:
         "_pending",
         "_previous",
         "_seconds",
-        "on_record",
+        "_on_record",
+        "_successes",
+        "successes",
     )
 
     def __init__(self) -> None:
@@ -102,13 +108,26 @@ class CallStats:
         self._lock = threading.RLock()
         self._folding = False
         self._pending: deque[tuple[str, float | None, float]] = deque()
-        self.on_record: Callable[[str, float | None], None] | None = None
+        self._successes: deque[float] = deque()
+        self.successes: deque[float] | None = self._successes
+        self._on_record: Callable[[str, float | None], None] | None = None
         self.reset()
+
+    @property
+    def on_record(self) -> Callable[[str, float | None], None] | None:
+        """Called with outcome and duration at each record, outside the lock; None for nobody."""
+        return self._on_record
+
+    @on_record.setter
+    def on_record(self, hook: Callable[[str, float | None], None] | None) -> None:
+        self._on_record = hook
+        self.successes = self._successes if hook is None else None
 
     def reset(self) -> None:
         """Forget everything."""
         with self._lock:
             self._pending.clear()
+            self._successes.clear()
             self._counts = dict.fromkeys(OUTCOMES, 0)
             self._seconds = 0.0
             self._past = [0] * SIZE  # all but the successes of the two halves
@@ -130,8 +149,28 @@ class CallStats:
         if len(pending) >= BATCH:
             with self._lock:
                 self._fold()
-        if self.on_record is not None:
-            self.on_record(outcome, seconds)
+        if self._on_record is not None:
+            self._on_record(outcome, seconds)
+
+    def fold(self, now: float) -> None:
+        """Count what waits in `successes`, and all else that waits."""
+        with self._lock:
+            if now >= self._close_at:
+                self._close(now)
+            self._fold()
+
+    def _fold_successes(self) -> None:
+        waiting = self._successes
+        batch = [waiting.popleft() for _ in range(len(waiting))]
+        batch.sort()
+        self._counts["success"] += len(batch)
+        self._seconds += sum(batch)
+        current, counted = self._current, 0
+        for bucket in range(bisect_left(BOUNDS, batch[0]), bisect_left(BOUNDS, batch[-1])):
+            up_to = bisect_right(batch, BOUNDS[bucket], counted)
+            current[bucket] += up_to - counted
+            counted = up_to
+        current[bisect_left(BOUNDS, batch[-1])] += len(batch) - counted
 
     def _fold(self) -> None:
         """Move what is pending into the numbers. The lock is held."""
@@ -139,6 +178,8 @@ class CallStats:
             return
         self._folding = True
         try:
+            if self._successes:
+                self._fold_successes()
             pending, counts, past = self._pending, self._counts, self._past
             while pending:
                 outcome, seconds, now = pending.popleft()

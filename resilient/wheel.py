@@ -18,23 +18,25 @@ from types import TracebackType
 
 import anyio
 
-__all__ = ["expiring"]
+__all__ = ["current_slot", "expiring", "new_scope"]
 
-FINEST = 2.0**-10
-FRACTION = 128
+FINEST = -10  # as a power of two: about 1 ms
+FRACTION = 8  # a slot is at most 2**(1 - FRACTION) of the time that was asked for
 
 
 class Wheel:
     """The armed scopes of one event loop, by slot."""
 
-    __slots__ = ("slots",)
+    __slots__ = ("loop", "slots")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = weakref.ref(loop)
         self.slots: dict[float, set[anyio.CancelScope]] = {}
 
     def slot(self, loop: asyncio.AbstractEventLoop, seconds: float) -> set[anyio.CancelScope]:
-        width = FINEST if seconds < FINEST * FRACTION else 2.0 ** math.floor(math.log2(seconds / FRACTION))
-        at = (math.floor((loop.time() + seconds) / width) + 1) * width
+        """The scopes that are cancelled in `seconds`, or a little later; the caller adds its own and discards it again."""
+        width = math.ldexp(1.0, max(math.frexp(seconds)[1] - FRACTION, FINEST))
+        at = ((loop.time() + seconds) // width + 1.0) * width
         slot = self.slots.get(at)
         if slot is None:
             slot = self.slots[at] = set()
@@ -47,21 +49,38 @@ class Wheel:
 
 
 class _Local(threading.local):
-    """The wheel of the loop that ran last on this thread. Held weakly, so that no loop outlives its run."""
+    """The wheel of the loop that ran last on this thread. It holds the loop weakly, so that none outlives its run."""
 
-    loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-    wheel: Wheel = Wheel()
+    wheel: Wheel | None = None
 
 
 _local = _Local()
 
 
 def _wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
-    local = _local
-    if local.loop is None or local.loop() is not loop:
-        local.loop = weakref.ref(loop)
-        local.wheel = Wheel()
-    return local.wheel
+    wheel = _local.wheel
+    if wheel is None or wheel.loop() is not loop:
+        wheel = _local.wheel = Wheel(loop)
+    return wheel
+
+
+def current_slot(seconds: float) -> set[anyio.CancelScope] | None:
+    """The slot of the running event loop that expires in `seconds`; None unless the caller is a native asyncio task."""
+    loop = asyncio._get_running_loop()
+    if loop is None or asyncio.current_task(loop) is None:
+        return None
+    return _wheel(loop).slot(loop, seconds)
+
+
+_asyncio_scope: type[anyio.CancelScope] | None = None
+
+
+def new_scope() -> anyio.CancelScope:
+    """An `anyio.CancelScope()` for a native asyncio task, of the class that anyio finds out anew each time."""
+    global _asyncio_scope
+    if _asyncio_scope is None:
+        _asyncio_scope = type(anyio.CancelScope())
+    return _asyncio_scope()
 
 
 class _Expiring:
@@ -71,7 +90,7 @@ class _Expiring:
 
     def __init__(self, slot: set[anyio.CancelScope]) -> None:
         self._slot = slot
-        self._scope = anyio.CancelScope()
+        self._scope = new_scope()
 
     def __enter__(self) -> anyio.CancelScope:
         scope = self._scope
@@ -89,8 +108,5 @@ def expiring(seconds: float, *, exact: bool = False) -> anyio.CancelScope | _Exp
 
     With `exact` it has a timer of its own. On trio it always has.
     """
-    if not exact:
-        loop = asyncio._get_running_loop()
-        if loop is not None and asyncio.current_task(loop) is not None:
-            return _Expiring(_wheel(loop).slot(loop, seconds))
-    return anyio.CancelScope(deadline=anyio.current_time() + seconds)
+    slot = None if exact else current_slot(seconds)
+    return anyio.CancelScope(deadline=anyio.current_time() + seconds) if slot is None else _Expiring(slot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
@@ -20,24 +20,22 @@ async def refused() -> None:
     raise ConnectionError("refused")
 
 
-def wire(module: ModuleType) -> Any:
-    """An inner transport for `module` (httpx or httpx2) that answers from memory."""
+def wire(module: ModuleType, base: str = "AsyncBaseTransport") -> Any:
+    """An inner transport for `module` (httpx or httpx2) that answers from memory.
 
-    class Wire(module.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+    With `base="AsyncHTTPTransport"` it passes for the library's own pooled transport.
+    """
+
+    # Not the library's ByteStream: what comes from a pool is a stream of unknown length, and is treated as one.
+    class Stream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield BODY
+
+    class Wire(getattr(module, base)):  # type: ignore[misc]
         async def handle_async_request(self, request: Any) -> Any:
-            return module.Response(200, headers=HEADERS, stream=module.ByteStream(BODY))
+            return module.Response(200, headers=HEADERS, stream=Stream())
 
     return Wire()
-
-
-def own_wire(module: ModuleType) -> Any:
-    """The same as a subclass of the library's own pooled transport, so that what is done for that one is done here."""
-
-    class OwnWire(module.AsyncHTTPTransport):  # type: ignore[misc, name-defined]
-        async def handle_async_request(self, request: Any) -> Any:
-            return module.Response(200, headers=HEADERS, stream=module.ByteStream(BODY))
-
-    return OwnWire()
 
 
 def getter(module: ModuleType, transport: Any) -> Callable[[], Awaitable[Any]]:

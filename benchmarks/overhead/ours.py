@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from overhead.bare import app, getter, noop, own_wire, refused, request, wire
+from overhead.bare import app, getter, noop, refused, request, wire
 from overhead.entry import Entry
 from overhead.memory import Specimen
 from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Pipeline, Resilience, Retry, RetryBudget, Timeout
@@ -51,8 +51,8 @@ def _stack(case: str, *timeout: Timeout) -> Entry:
 def _transports() -> Iterator[Entry]:
     standard = "standard()"
     yield Entry("transport_httpx", getter(httpx, AsyncResilientTransport(Dependency("bench"), wire(httpx))), variant=standard)
-    own = AsyncResilientTransport(Dependency("bench"), own_wire(httpx))
-    yield Entry("transport_httpx", getter(httpx, own), variant="over httpx 0.28's own pool: send and close in tasks")
+    pooled = AsyncResilientTransport(Dependency("bench"), wire(httpx, "AsyncHTTPTransport"))
+    yield Entry("transport_httpx", getter(httpx, pooled), variant="standard(), tasks for httpx's pool")
     try:
         import httpx2
         from resilient.httpx2 import AsyncResilientTransport as OverHttpx2

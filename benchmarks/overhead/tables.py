@@ -30,7 +30,7 @@ def _line(row: Row) -> str:
 
 def of_ratios(results: Sequence[Result]) -> Iterator[str]:
     """Our median over each rival's, all cases at a glance; the best entry of a rival, `*` where it does less work."""
-    libraries = sorted({row.library for result in results for row in result.rows if row.ratio is not None})
+    libraries = list(dict.fromkeys(row.library for result in results for row in result.rows if row.ratio is not None))
     if not libraries:
         return
     yield ""

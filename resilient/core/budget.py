@@ -37,9 +37,12 @@ class Budget:
         reserve: retries a second that are allowed whatever the number of calls; at least one a window.
         window: seconds over any stretch of which the bound holds.
         saved: the most retries that may come at once without calls to pay for them.
+
+    Attributes:
+        owed: the debts, oldest first; while there is none a deposit has nothing to do.
     """
 
-    __slots__ = ("_cap", "_drawn", "_drawn_at", "_grain", "_grains", "_owed", "ratio", "reserve", "saved", "window")
+    __slots__ = ("_cap", "_drawn", "_drawn_at", "_grain", "_grains", "owed", "ratio", "reserve", "saved", "window")
 
     def __init__(self, ratio: float = 0.2, reserve: float = 3.0, window: float = 10.0, saved: float = 30) -> None:
         fraction("ratio", ratio, zero=True)
@@ -58,19 +61,19 @@ class Budget:
         self._grain = window / _GRAINS
         # Debts, oldest first, each with the number of its tenth of a window: calls repay at the end of the list, time
         # forgives at its beginning.
-        self._owed: list[float] = []
+        self.owed: list[float] = []
         self._grains: list[int] = []
         # Tokens missing from the bucket, as of `_drawn_at`: never more than what is owed in all.
         self._drawn = 0.0
         self._drawn_at = 0.0
 
-    def deposit(self, now: float) -> None:
+    def deposit(self) -> None:
         """Count a call (not its retries)."""
-        if self._owed:
+        if self.owed:
             self._repay()
 
     def _repay(self) -> None:
-        owed = self._owed
+        owed = self.owed
         left = self.ratio
         while owed and left > 0:
             if owed[-1] - left > _DUST:
@@ -88,7 +91,7 @@ class Budget:
         while old < len(grains) and grain - grains[old] > _GRAINS:
             old += 1
         if old:
-            del grains[:old], self._owed[:old]
+            del grains[:old], self.owed[:old]
         if now > self._drawn_at:
             self._drawn = max(0.0, self._drawn - self.reserve * (now - self._drawn_at))
             self._drawn_at = now
@@ -97,18 +100,18 @@ class Budget:
     def withdraw(self, now: float) -> bool:
         """Ask for a retry. True grants it, and counts it as made."""
         grain = self._settle(now)
-        if sum(self._owed) + 1 > self._cap + _DUST or self._drawn + 1 > self.saved + _DUST:
+        if sum(self.owed) + 1 > self._cap + _DUST or self._drawn + 1 > self.saved + _DUST:
             return False
         self._drawn += 1
         if self._grains and grain <= self._grains[-1]:
-            self._owed[-1] += 1
+            self.owed[-1] += 1
         else:
-            self._owed.append(1.0)
+            self.owed.append(1.0)
             self._grains.append(grain)
         return True
 
     def remaining_ratio(self, now: float) -> float:
         """The part of the budget that is left, from 0 to 1."""
         self._settle(now)
-        left = min((self._cap - sum(self._owed)) / self._cap, (self.saved - self._drawn) / self.saved)
+        left = min((self._cap - sum(self.owed)) / self._cap, (self.saved - self._drawn) / self.saved)
         return max(0.0, left)

@@ -2,7 +2,8 @@
 
 Rules of this file: no waiting, no waking, no lock. The caller holds one lock around each method, and wakes the waiter
 that it is handed after the lock is let go. A slot is in use from `try_acquire` or from being handed over until
-`release`. First come, first served: nobody overtakes. Every operation is O(1), leaving from the middle included.
+`release`. Nobody waits in front of a free slot, so nobody can overtake: first come, first served. Every operation is
+O(1), leaving from the middle included.
 
 The line is the controlled-delay queue of Maurer, "Fail at Scale" (ACM Queue 13:8, 2015), with wider constants: how long
 a waiter may wait is fixed when it joins. Joining a line that was empty a moment ago it may wait long, so that a burst is
@@ -53,8 +54,8 @@ class Slots:
         self._since = 0.0
 
     def try_acquire(self) -> bool:
-        """Take a free slot. False if there is none, or if somebody waits for one."""
-        if self.in_use < self.limit and not self.queued:
+        """Take a free slot. False if there is none; there is none while somebody waits for one."""
+        if self.in_use < self.limit:
             self.in_use += 1
             return True
         return False
@@ -65,7 +66,7 @@ class Slots:
         Raises:
             RuntimeError: if a slot is free (nobody would ever hand it over) or the waiter is in the line already.
         """
-        if self.in_use < self.limit and not self.queued:
+        if self.in_use < self.limit:
             raise RuntimeError("a slot is free: acquire it instead of waiting")
         if self.queued >= self.queue:
             return False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpx
 from fastapi import FastAPI
 
-from resilient import Resilience
+from resilient import Resilience, Timeout, standard
 from .server import serve
 from .timeline import FEATURE_TIMEOUT
 from resilient.httpx import AsyncResilientTransport
@@ -65,8 +65,8 @@ def protected(origins: Origins) -> FastAPI:
     resilience = Resilience()
     resilience.dependency("catalog", origin=origins.catalog, required=True)
     needs = {
-        "recommendations": resilience.dependency("recommendations", origin=origins.recommendations, timeout=FEATURE_TIMEOUT),
-        "reviews": resilience.dependency("reviews", origin=origins.reviews, timeout=FEATURE_TIMEOUT),
+        name: resilience.dependency(name, *standard(timeout=Timeout(total=FEATURE_TIMEOUT, body="total")), origin=getattr(origins, name))
+        for name in ("recommendations", "reviews")
     }
     client = httpx.AsyncClient(transport=AsyncResilientTransport(resilience), headers={"User-Agent": "protected"})
 

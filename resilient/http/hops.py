@@ -32,7 +32,7 @@ def join_hops(call: HttpCall) -> None:
     if isinstance(hop, Hop):
         same = hop.request() is call.request
         if (hop.status in (401, 407)) if same else (300 <= hop.status < 400):
-            call.deadline = hop.deadline
+            call.lower(hop.deadline, "total")
 
 
 def remember_hop(call: HttpCall, response: Any) -> None:

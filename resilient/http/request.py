@@ -31,10 +31,9 @@ REFUSED_STREAM = 7
 class HttpCall(Call):
     """A call that sends `request` and returns a response whose body is still to come."""
 
-    plain = False
-
     def __init__(self, owner: Pipeline, runtime: Runtime, library: Library, request: Any, send: Callable[..., Any]) -> None:
         super().__init__(owner, runtime, send, (self,), {})
+        self.plain = False
         self.library = library
         self.request = request
         self.error_types = library.errors

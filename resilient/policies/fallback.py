@@ -70,6 +70,7 @@ class Fallback:
         if inspect.isawaitable(value):
             value = await value
         call.degraded = cause
+        call.plain = False
         owner, level = call.owner, self._substitute.level
         record = RECORD.get()
         if record is not None:

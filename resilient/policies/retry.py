@@ -46,10 +46,12 @@ class RetryBudget:
         self._lock = threading.Lock()
         self.clock: Clock = SYSTEM_CLOCK
 
-    def deposit(self, now: float) -> None:
+    def deposit(self) -> None:
         """Count a call."""
-        with self._lock:
-            self._budget.deposit(now)
+        # Looked at without the lock: a debt made in this very moment is repaid by the next call.
+        if self._budget.owed:
+            with self._lock:
+                self._budget.deposit()
 
     def withdraw(self, now: float) -> bool:
         """Pay for a retry. False if the budget refuses it."""
@@ -112,7 +114,7 @@ class Retry:
         self.budget.clock = owner.clock
 
     async def run(self, call: Call, inner: Inner) -> Any:
-        self.budget.deposit(call.runtime.now())
+        self.budget.deposit()
         mark = len(call.held)
         may_repeat = call.repeatable or self.on is not None
         last: _Attempt | None = None
@@ -120,10 +122,10 @@ class Retry:
         try:
             while True:
                 attempt += 1
-                call.attempts = attempt
-                call.attempt_deadline = math.inf
-                # A limit for one attempt makes sense only while another may follow it.
-                call.attempt_limit = call.attempt_timeout if may_repeat and attempt < self.attempts else math.inf
+                if call.timed:
+                    # A limit for one attempt makes sense only while another may follow it.
+                    call.attempt_limit = call.attempt_timeout if may_repeat and attempt < self.attempts else math.inf
+                    call.attempt_deadline = math.inf
                 try:
                     result = await inner(call)
                     if call.plain:
@@ -146,6 +148,7 @@ class Retry:
         if not (made.outcome.failed or made.outcome is Outcome.THROTTLED or (error is not None and self._named(error))):
             return False
         runtime = call.runtime
+        call.attempts = attempt + 1
         decision = self._decide(call, attempt, made)
         if decision.result == "retried" and not self.budget.withdraw(runtime.now()):
             decision = Decision("budget", 0.0)

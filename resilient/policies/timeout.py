@@ -58,10 +58,7 @@ class Timeout:
             raise ValueError(f"attempt: {self.attempt} s is longer than total, {self.total} s")
 
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
-        deadline = call.runtime.now() + (self.total if call.total is None else min(call.total, self.total))
-        if deadline < call.deadline:
-            call.deadline = deadline
-            call.limit = "total"
+        call.lower(call.runtime.now() + (self.total if call.total is None else min(call.total, self.total)), "total")
         call.attempt_timeout = self.attempt  # type: ignore[assignment]  # __post_init__ has put a number there
         call.min_useful = self.min_useful
         call.timeout = self

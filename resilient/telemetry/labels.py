@@ -36,9 +36,9 @@ class LabelCap:
             if name not in names:
                 raise ValueError(f"limits: {name!r} is not a label name; they are {', '.join(sorted(names))}")
             whole(f"limits[{name!r}]", cap)
-        self._caps = {name: OTHERWISE for name in names} | CAPS | dict(limits or {})
+        self._caps = dict.fromkeys(names, OTHERWISE) | CAPS | dict(limits or {})
         self._seen: dict[str, set[str]] = {name: set() for name in names}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as the counters: a finalizer may have an event to tell
 
     def admit(self, name: str, value: str) -> str:
         """The value to export for `value` of the label `name`: itself, or `other` if it came too late."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from ..stats import EXPORTED_BOUNDS, CallSnapshot, CallStats
+from ..stats import BATCH, EXPORTED_BOUNDS, CallSnapshot, CallStats
 from .families import (
     CALLS,
     COUNTERS,
@@ -98,19 +99,36 @@ class PlainCollector:
         self._labels = labels
         self._ledger = Ledger(labels)
         self._scraping = threading.Lock()
-        # Re-entrant: garbage collection may run in the middle, and a finalizer may have an event to tell.
+        # Re-entrant: garbage collection may run in the middle of a fold, and a finalizer may have an event to tell.
         self._counting = threading.RLock()
+        self._folding = False
+        self._pending: deque[tuple[Family, Key]] = deque()
         self._counts: dict[Family, dict[Key, int]] = {family: {} for family in EVENT_COUNTERS}
         for side in SIDES:
             self._counts[DEADLINES][labels.admit_key(DEADLINES, (side,), 0)] = 0
 
     def count(self, family: Family, key: Key) -> None:
-        """One more event."""
-        series = self._counts[family]
-        with self._counting:
-            if key not in series:
-                key = self._labels.admit_key(family, key, len(series))
-            series[key] = series.get(key, 0) + 1
+        """One more event. An append to a queue, as in `CallStats`: an open circuit rejects at a high rate."""
+        pending = self._pending
+        pending.append((family, key))
+        if len(pending) >= BATCH:
+            with self._counting:
+                self._fold()
+
+    def _fold(self) -> None:
+        """Move what is pending into the counts. The lock is held."""
+        if self._folding:  # by an outer frame of this very thread, which will take the new ones too
+            return
+        self._folding = True
+        try:
+            while self._pending:
+                family, key = self._pending.popleft()
+                series = self._counts[family]
+                if key not in series:
+                    key = self._labels.admit_key(family, key, len(series))
+                series[key] = series.get(key, 0) + 1
+        finally:
+            self._folding = False
 
     def moved(self, family: Family, words: Key, who: str, to: str) -> None:
         """States are read at the scrape."""
@@ -138,6 +156,7 @@ class PlainCollector:
         # A feature may have news to tell listeners when its level is looked at, so that counts come after states.
         states = gauges(labelled, features)
         with self._counting:
+            self._fold()
             self._forget()
             counts = {family: series.copy() for family, series in self._counts.items()}
         yield from _call_metrics(calls)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from resilient import Resilience
@@ -15,17 +17,26 @@ from resilient.testing import FakeClock, RecordingListener
 class Conversation:
     """What an app sent for one request."""
 
-    def __init__(self, body: bytes = b"", *, after: tuple[dict[str, Any], ...] = ()) -> None:
+    def __init__(self, body: bytes = b"", now: Callable[[], float] = time.monotonic) -> None:
         self.messages: list[dict[str, Any]] = []
+        self.times: list[float] = []
         self.received = 0
-        self._incoming = [{"type": "http.request", "body": body, "more_body": False}, *after]
+        self._now = now
+        self._over = anyio.Event()
+        self._incoming = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive(self) -> dict[str, Any]:
         self.received += 1
-        return self._incoming.pop(0) if self._incoming else {"type": "http.disconnect"}
+        if self._incoming:
+            return self._incoming.pop()
+        await self._over.wait()
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
         self.messages.append(dict(message))
+        self.times.append(self._now())
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._over.set()
 
     @property
     def starts(self) -> list[dict[str, Any]]:
@@ -75,10 +86,10 @@ def ask() -> Callable[..., Any]:
         headers: dict[str, str] | None = None,
         body: bytes = b"",
         client: tuple[str, int] | None = ("192.0.2.1", 5000),
-        conversation: Conversation | None = None,
+        now: Callable[[], float] = time.monotonic,
         **more: Any,
     ) -> Conversation:
-        conversation = conversation or Conversation(body)
+        conversation = Conversation(body, now)
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},

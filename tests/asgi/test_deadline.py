@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from resilient import Deadline, DeadlineExceeded, Resilience, current_deadline
 from resilient.asgi import DeadlineMiddleware, ResilienceMiddleware
-from resilient.asgi.deadline import InboundDeadlines
 from resilient.context import DEADLINE
 from resilient.events import DeadlinePassed
 from resilient.testing import FakeClock, RecordingListener
@@ -335,47 +331,3 @@ async def test_trailers_after_the_last_chunk_pass(resilience: Resilience, ask: A
         await send(trailers)
 
     assert (await ask(DeadlineMiddleware(app, resilience, timeout=1, body=True))).messages == [START, BODY, trailers]
-
-
-# -- apps that cannot or will not be cancelled ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def backend(anyio_backend: Any) -> str:
-    return anyio_backend if isinstance(anyio_backend, str) else anyio_backend[0]
-
-
-@pytest.mark.anyio
-async def test_ground_39_a_shielded_app_gets_its_504_in_time_and_its_late_messages_are_dropped(
-    middleware: Any, resilience: Resilience, clock: FakeClock, listener: RecordingListener, backend: str, ask: Any
-) -> None:
-    class Timed(list[Any]):
-        def append(self, message: Any) -> None:
-            super().append((clock.now() - arrived, message["type"], message.get("status")))
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(10)
-            await send(START)
-            await send(BODY)
-
-    arrived = clock.now()
-    answer = None
-    messages = Timed()
-    from types import SimpleNamespace
-
-    conversation = SimpleNamespace(messages=messages)
-
-    async def send(message: Any) -> None:
-        conversation.messages.append(message)
-
-    conversation.send, conversation.receive = send, None
-    answer = await ask(middleware(app, resilience, timeout=1), conversation=conversation)
-    assert clock.now() - arrived == pytest.approx(10, abs=0.1)  # held until the app has ended
-    if backend == "asyncio":
-        assert [(kind, status) for _, kind, status in answer.messages] == [("http.response.start", 504), ("http.response.body", None)]
-        assert all(1 <= at < 1.1 for at, _, _ in answer.messages)
-        assert limits(listener) == [("inbound", "inbound")]
-    else:
-        assert [(kind, status) for _, kind, status in answer.messages] == [("http.response.start", 200), ("http.response.body", None)]
-        assert limits(listener) == [("inbound", "late")]

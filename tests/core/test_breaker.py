@@ -66,6 +66,14 @@ def test_five_outages_in_a_row_and_a_second_without_success() -> None:
     assert (circuit.state, circuit.reason, circuit.consecutive_failures) == (OPEN, "outage", 6)
 
 
+def test_a_success_ends_the_row() -> None:
+    circuit = Circuit(minimum_calls=1000)
+    circuit.calls(4, OUTAGE, 10.0)
+    circuit.call(SUCCESS, 10.0)
+    assert circuit.calls(4, OUTAGE, 12.0) is None
+    assert circuit.call(OUTAGE, 12.0) is not None
+
+
 def test_four_outages_in_a_row_are_too_few() -> None:
     circuit = Circuit()
     circuit.call(SUCCESS, 10.0)
@@ -419,6 +427,7 @@ def test_a_permit_taken_in_the_middle_of_a_transition_changes_nothing() -> None:
     circuit = opened(0.0)
     torn = circuit.generation
     circuit.record_success(torn, 0.5)
+    assert circuit.totals(0.5) == (0, 0, 0)
     for _ in range(100):
         assert circuit.record(torn, OUTAGE, 5.0, None, MIDDLE) is None
     assert circuit.retry_after(0.5) == 0.5

@@ -171,14 +171,14 @@ def test_memory_is_bounded() -> None:
     for step in range(10_000):
         budget.deposit(step / 100)
         budget.withdraw(step / 100)
-    assert len(budget._owed) == len(budget._grains) <= 12
+    assert len(budget.owed) == len(budget._grains) <= 12
 
 
 def test_a_dependency_without_retries_leaves_no_trace() -> None:
     budget = Budget()
     for step in range(1000):
         budget.deposit(float(step))
-    assert (budget._owed, budget._drawn) == ([], 0.0)
+    assert (budget.owed, budget._drawn) == ([], 0.0)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def test_shares_count_what_they_say() -> None:
 
 def test_select_takes_one_app_and_path_in_a_half_open_stretch() -> None:
     recording = Recording(1, 10, 1)
-    recording.samples += [Sample(app, path, at, 0, 200) for app in ("bare", "protected") for path in (PRODUCT, PING) for at in (1.0, 2.0, 3.0)]
+    recording.samples += [
+        Sample(app, path, at, 0, 200) for app in ("bare", "protected") for path in (PRODUCT, PING) for at in (1.0, 2.0, 3.0)
+    ]
     assert [(sample.path, sample.at) for sample in recording.select("bare", PING, 1.0, 3.0)] == [(PING, 1.0), (PING, 2.0)]
 
 

@@ -78,7 +78,9 @@ def test_a_run_that_keeps_every_claim_passes(record: Record) -> None:
         pytest.param(spoil_samples("trickle", PRODUCT, 50, status=0), ["/product answered 200"], id="trickle-errors"),
         pytest.param(spoil_samples("flaky", PRODUCT, 2, status=503), ["/product answered 200; a single try"], id="no-retries"),
         pytest.param(
-            spoil_samples("recovered", PRODUCT, 10, absent=("reviews",), marked=("reviews",)), ["/product answered 200 with"], id="degraded-for-ever"
+            spoil_samples("recovered", PRODUCT, 10, absent=("reviews",), marked=("reviews",)),
+            ["/product answered 200 with"],
+            id="degraded-for-ever",
         ),
         pytest.param(keep_open, ["when it is over, the breaker closes"], id="open-for-ever"),
         pytest.param(never_open, ["when it is over, the breaker closes"], id="never-open"),

@@ -233,6 +233,34 @@ def test_a_worker_is_known_by_when_it_started(tmp_path: Path) -> None:
     assert int(born.read_text()) > 0
 
 
+@linux
+def test_a_zombie_is_dead(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    gauge_files(tmp_path, process.pid)
+    assert sweep_dead(tmp_path) == [process.pid]
+    process.wait(10)
+
+
+@posix
+def test_where_start_times_are_not_to_be_had_a_number_in_use_is_believed(
+    tmp_path: Path, somebody: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_text = Path.read_text
+
+    def without_proc(path: Path) -> str:
+        if path.parts[1] == "proc":
+            raise FileNotFoundError(path)
+        return read_text(path)
+
+    gauge_files(tmp_path, somebody)
+    (tmp_path / f"resilient_{somebody}.started").write_text("1")
+    monkeypatch.setattr(Path, "read_text", without_proc)
+    identify(tmp_path)
+    assert not (tmp_path / f"resilient_{os.getpid()}.started").exists()
+    assert sweep_dead(tmp_path) == []
+
+
 def test_files_that_are_not_named_by_processes_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "gauge_livesum_3.db").touch()  # a server's own numbering; this process has no file by its number
     (tmp_path / f"gauge_livesum_{finished()}.db").touch()
@@ -356,6 +384,24 @@ def test_ground_53_label_values_beyond_the_cap_are_other_and_sum(worker_files: P
     assert page[name("resilient_breaker_state", dependency="other", state="closed")] == 1
     assert page[name("resilient_breaker_state", dependency="other", state="open")] == 1
     assert page[name("resilient_feature_level", feature="other", level="full")] == 2
+
+
+@pytest.mark.parametrize("first", ["call", "event", "scrape"])
+def test_the_child_of_a_fork_shows_its_state_with_the_first_thing_it_does(
+    worker_files: Path, parts: Any, samples: Read, first: str
+) -> None:
+    catalog = parts.dependency("catalog")
+    metrics = Metrics(parts.source(catalog))
+    metrics._backend._pid = -1
+    catalog.breaker.current_state = "open"
+    if first == "call":
+        catalog.stats.record("success", 0.02, 0.0)
+    elif first == "event":
+        metrics.on_event(CallRejected(at=0.0, dependency="catalog", policy="breaker", reason="outage"))
+    else:
+        samples(metrics)
+    assert metrics._registry.get_sample_value("resilient_breaker_state", {"dependency": "catalog", "state": "open"}) == 1
+    assert metrics._registry.get_sample_value("resilient_breaker_state", {"dependency": "catalog", "state": "closed"}) == 0
 
 
 def test_two_of_them_in_one_process_add_up(worker_files: Path, parts: Any, samples: Read) -> None:

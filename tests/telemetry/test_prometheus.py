@@ -24,6 +24,7 @@ from resilient.events import (
     ResponseAbandoned,
     RetryDecided,
 )
+from resilient.stats import BATCH
 from resilient.telemetry import labels as caps
 from resilient.telemetry.prometheus import Metrics
 
@@ -433,6 +434,34 @@ def test_a_feature_may_have_news_to_tell_when_it_is_looked_at(parts: Any, sample
 
     source.features["prices"] = Recovering()
     assert samples(metrics)[name("resilient_degraded_responses_total", feature="prices", level="static", cause="outage")] == 1
+
+
+def test_an_event_in_the_middle_of_counting_is_neither_lost_nor_a_deadlock(parts: Any, samples: Read) -> None:
+    metrics = Metrics(parts.source(parts.dependency("catalog")))
+
+    class Finalized(str):
+        """As when garbage collection runs at this very place and a finalizer has an event to tell."""
+
+        left = 300
+
+        def __hash__(self) -> int:
+            if Finalized.left:
+                Finalized.left -= 1
+                metrics.on_event(CallRejected(at=1.0, dependency="catalog", policy="breaker", reason="outage"))
+            return hash(str(self))
+
+    for _ in range(300):
+        metrics.on_event(CallRejected(at=1.0, dependency="catalog", policy="breaker", reason=Finalized("outage")))
+    page = samples(metrics)
+    assert Finalized.left == 0
+    assert page[name("resilient_rejections_total", dependency="catalog", policy="breaker", reason="outage")] == 600
+
+
+def test_pitfall_10_events_that_nobody_scrapes_do_not_pile_up(parts: Any) -> None:
+    metrics = Metrics(parts.source(parts.dependency("catalog")))
+    for _ in range(1000):
+        metrics.on_event(opened("catalog"))
+        assert len(metrics._backend._pending) < BATCH
 
 
 def test_events_from_many_threads_during_scrapes_are_all_counted(parts: Any, samples: Read) -> None:

@@ -24,7 +24,7 @@ def succeed(stats: CallStats, durations: list[float], now: float = 0.0) -> None:
 def test_fine_buckets_are_narrow_and_hold_every_exported_bound() -> None:
     assert max(high / low for low, high in pairwise(module.BOUNDS)) <= 1.125
     assert set(EXPORTED_BOUNDS) <= set(module.BOUNDS)
-    assert module.BOUNDS == sorted(module.BOUNDS)
+    assert sorted(module.BOUNDS) == module.BOUNDS
 
 
 def test_outcomes_are_counted_from_the_first_call_on() -> None:
@@ -41,7 +41,7 @@ def test_outcomes_are_counted_from_the_first_call_on() -> None:
 def test_ground_55_each_call_is_counted_exactly_once_from_many_threads() -> None:
     stats = CallStats()
     told: list[str] = []
-    stats.on_record = lambda outcome, seconds: told.append(outcome)
+    stats.on_record = lambda outcome, _: told.append(outcome)
     start = threading.Barrier(9)
     done = threading.Event()
 
@@ -233,7 +233,7 @@ def test_the_hook_is_called_outside_the_lock() -> None:
 def test_reset_forgets_everything_but_the_hook() -> None:
     stats = CallStats()
     told: list[str] = []
-    stats.on_record = lambda outcome, seconds: told.append(outcome)
+    stats.on_record = lambda outcome, _: told.append(outcome)
     succeed(stats, [0.1] * 30)
     assert stats.p95() is not None
     stats.record("success", 0.1, 0.0)

@@ -31,7 +31,7 @@ IDLE = Specimen(breaker, lambda breaker: breaker.call_async(noop))
 
 def entries() -> Iterator[Entry]:
     """What interlock has for each case."""
-    yield Entry("empty", interlock.Pipeline()(noop))
+    yield Entry("empty", interlock.Pipeline()(noop), lacks="counts and times nothing")
     yield Entry("breaker", breaker()(noop))
     yield Entry("breaker_open", breaker()(refused), rejects=interlock.CircuitOpenError)
     yield Entry("bulkhead", interlock.Pipeline(interlock.BulkheadStrategy(100))(noop), lacks=PER_LOOP)

@@ -46,11 +46,11 @@ IDLE = Specimen(lambda: pr.CircuitBreaker(breaker()), _touch)
 
 def entries() -> Iterator[Entry]:
     """What pyresilience has for each case."""
-    yield Entry("empty", pr.resilient()(noop))
+    yield Entry("empty", pr.resilient()(noop), lacks="counts and times nothing")
     yield Entry("breaker", pr.resilient(circuit_breaker=breaker())(noop), lacks="window of calls, not of time")
     consecutive = pr.CircuitBreakerConfig()
     yield Entry("breaker", pr.resilient(circuit_breaker=consecutive)(noop), variant="consecutive", lacks="no window")
-    yield Entry("breaker_open", pr.resilient(circuit_breaker=breaker())(refused), rejects=pr.CircuitOpenError)
+    yield Entry("breaker_open", pr.resilient(circuit_breaker=breaker())(refused), rejects=pr.CircuitOpenError, lacks="no retry-after")
     yield Entry("bulkhead", pr.resilient(bulkhead=pr.BulkheadConfig(max_concurrent=100))(noop), lacks=f"no queue; {PER_LOOP}")
     retry = pr.resilient(retry=pr.RetryConfig(max_attempts=3), retry_budget=pr.RetryBudgetConfig())
     yield Entry("retry", retry(noop), lacks="budget not tied to the traffic")
