@@ -64,6 +64,16 @@ def cut_off(call: Call, now: float) -> BaseException:
     return call.cut(f"no answer within {ran:.3f} s", policy="timeout", reason=limit, outcome=outcome)
 
 
+def ours_alone(scope: anyio.CancelScope) -> bool:
+    """Whether a cancellation that `scope` let pass on asyncio is its own after all.
+
+    An `asyncio.timeout` inside that expires in the same moment takes the place of the scope's cancellation, whose mark
+    is lost; asyncio still knows that nobody else has asked.
+    """
+    task = asyncio.current_task()
+    return scope.cancel_called and task is not None and not task.cancelling()
+
+
 class AsyncRuntime:
     """Awaits, on asyncio and on trio.
 
@@ -102,6 +112,9 @@ class AsyncRuntime:
                 slot.add(scope)
                 with scope:
                     return await self._start(call)
+        except asyncio.CancelledError:
+            if slot is None or not ours_alone(scope):
+                raise
         finally:
             if slot is not None:
                 slot.discard(scope)
@@ -124,8 +137,13 @@ class AsyncRuntime:
     async def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> tuple[bool, Any]:
         if deadline == INFINITY:
             return True, await fn()
-        with expiring(deadline - self.now(), exact=self.exact):
-            return True, await fn()
+        scope = None
+        try:
+            with expiring(deadline - self.now(), exact=self.exact) as scope:
+                return True, await fn()
+        except asyncio.CancelledError:
+            if scope is None or not ours_alone(scope):
+                raise
         return False, None
 
     async def sleep(self, seconds: float) -> None:
@@ -250,15 +268,7 @@ class SyncRuntime:
         return _ThreadWaiter()
 
     async def wait(self, waiter: Any, deadline: float) -> bool:
-        event: threading.Event = waiter.event
-        if self.clock is SYSTEM_CLOCK:
-            return event.wait(None if deadline == INFINITY else max(deadline - self.now(), 0.0))
-        # On an injected clock nothing else runs while this thread blocks, except what that clock itself has planned.
-        if deadline == INFINITY:
-            raise RuntimeError("a wait without end on a clock that only advances when asked to")
-        while not event.is_set() and self.now() < deadline:
-            self.clock.sleep(deadline - self.now())
-        return event.is_set()
+        return self.clock.wait(waiter.event, None if deadline == INFINITY else max(deadline - self.now(), 0.0))
 
 
 class _ThreadWaiter:

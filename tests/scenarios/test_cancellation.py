@@ -1,0 +1,209 @@
+"""Callers leave at every await; nothing is lost, nothing is swallowed, nobody else is hit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from resilient import Bulkhead, CircuitBreaker, Dependency, Retry, RetryBudget, Timeout
+from resilient.core.backoff import Constant
+
+from .cancelling import Fuzz
+
+pytestmark = pytest.mark.anyio
+
+CANCELLATIONS = 10_000
+WORKERS = 12
+
+
+def dependency(slots: int = 6) -> Dependency:
+    """Everything is scarce: slots, places in the queue, time."""
+    return Dependency(
+        "fuzzed",
+        Timeout(total=0.02, attempt=0.01, min_useful=0.0),
+        Retry(attempts=3, backoff=Constant(0.0005), budget=RetryBudget(ratio=1.0, reserve=1e6, saved=10**9), on=ConnectionError),
+        Bulkhead(max_concurrent=slots, queue=20, max_wait=0.02),
+        CircuitBreaker(outage_failures=30, outage_quiet=0.0, break_time=0.002, max_break=0.004, trials=2, lease=0.5),
+    )
+
+
+def assert_clean(used: Dependency) -> None:
+    assert used.bulkhead is not None
+    assert (used.bulkhead.in_use, used.bulkhead.queued) == (0, 0)
+    assert used.breaker._core._trials == []  # type: ignore[union-attr]
+    assert used.settle_errors == 0
+
+
+async def until_cancelled(
+    fuzz: Fuzz, enough: int, calls: list[Callable[[], Awaitable[Any]]], expected: type[Exception] = ConnectionError
+) -> None:
+    """Let workers make calls until so many were cancelled."""
+
+    async def worker() -> None:
+        while fuzz.counts["cancelled"] < enough and not fuzz.faults:
+            await fuzz.use(fuzz.random.choice(calls), expected)
+            fuzz.counts["cancelled"] = sum(fuzz.counts[kind] for kind in CANCELLERS)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(WORKERS):
+            group.start_soon(worker)
+
+
+CANCELLERS = ("move_on_after", "fail_after", "task group", "asyncio.timeout", "wait_for", "task.cancel", "DeadlineExceeded")
+
+
+async def test_ground_26_cancellation_fuzz_of_functions(anyio_backend: Any, anyio_backend_name: str) -> None:
+    used = dependency()
+    fuzz = Fuzz(seed=1, backend=anyio_backend_name)
+
+    @used
+    async def stream() -> AsyncIterator[int]:
+        for item in range(3):
+            await fuzz.body()
+            yield item
+
+    async def read() -> None:
+        items = stream()
+        try:
+            async for _ in items:
+                await anyio.sleep(fuzz.delay() / 10)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await items.aclose()  # type: ignore[attr-defined]
+
+    with anyio.fail_after(120):
+        await until_cancelled(fuzz, CANCELLATIONS, [lambda: used.call(fuzz.body), lambda: used.call(fuzz.body), read])
+    assert not fuzz.faults, (fuzz.faults, fuzz.counts)
+    assert_clean(used)
+    assert sum(fuzz.counts[kind] for kind in CANCELLERS) >= CANCELLATIONS
+    used.reset()
+    assert await used.call(fuzz.plain, anyio.lowlevel.checkpoint) is None
+
+
+class Pool:
+    """An inner transport as httpcore is one: it waits, sends, and hands out a body that comes in pieces."""
+
+    def __init__(self, fuzz: Fuzz, library: Any) -> None:
+        self.fuzz = fuzz
+        self.library = library
+        self.open = 0
+
+    async def handle_async_request(self, request: Any) -> Any:
+        pool, library = self, self.library
+
+        class Stream(library.AsyncByteStream):  # type: ignore[misc, name-defined]
+            closed = False
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                for _ in range(3):
+                    await pool.fuzz.body()
+                    yield b"piece"
+
+            async def aclose(self) -> None:
+                if not self.closed:
+                    self.closed = True
+                    pool.open -= 1
+                await anyio.lowlevel.checkpoint()
+
+        await self.fuzz.body()
+        self.open += 1
+        return library.Response(self.fuzz.random.choice((200, 200, 200, 503)), stream=Stream())
+
+    async def aclose(self) -> None:
+        """Nothing is kept."""
+
+
+async def test_ground_03_cancellation_fuzz_of_transports(anyio_backend: Any, anyio_backend_name: str, library: Any) -> None:
+    used = dependency()
+    fuzz = Fuzz(seed=2, backend=anyio_backend_name)
+    pool = Pool(fuzz, library)
+    transport = library.ours.AsyncResilientTransport(used, pool, max_connections=4)
+    gate = transport._gate
+    # As it is over httpx 0.28's own transport on asyncio: each exchange in a task of its own.
+    transport._isolated = gate is not None
+
+    async with library.AsyncClient(transport=transport) as client:
+
+        async def read_in_pieces() -> None:
+            async with client.stream("GET", "http://fuzzed/") as response:
+                async for _ in response.aiter_bytes():
+                    await anyio.sleep(fuzz.delay() / 10)
+
+        calls: list[Callable[[], Awaitable[Any]]] = [lambda: client.get("http://fuzzed/"), read_in_pieces]
+        with anyio.fail_after(120):
+            await until_cancelled(fuzz, CANCELLATIONS // 4, calls, expected=library.TransportError)
+        with anyio.fail_after(5):
+            while pool.open or (gate is not None and gate.slots.in_use):
+                await anyio.sleep(0.001)  # exchanges that their callers left come to their end
+        assert not fuzz.faults, (fuzz.faults, fuzz.counts)
+        assert_clean(used)
+        assert gate is None or (gate.slots.in_use, gate.slots.queued) == (0, 0)
+
+
+async def at_await(number: float, work: Callable[[], Awaitable[Any]]) -> int:
+    """Run `work` and cancel it at its await number `number`. Returns how many awaits it came to."""
+    reached = 0
+
+    class Stepping:
+        def __await__(self) -> Any:
+            nonlocal reached
+            inner = work().__await__()
+            send: Any = None
+            error: BaseException | None = None
+            while True:
+                try:
+                    asked = inner.throw(error) if error is not None else inner.send(send)  # type: ignore[attr-defined]
+                except StopIteration as stop:
+                    return stop.value
+                reached += 1
+                if reached == number:
+                    scope.cancel()
+                send, error = None, None
+                try:
+                    send = yield asked
+                except BaseException as thrown:
+                    error = thrown
+
+    with anyio.CancelScope() as scope:
+        await Stepping()
+    return reached
+
+
+@pytest.mark.parametrize("script", ["success", "retries", "queue", "trial"])
+async def test_cancellation_at_each_await_in_turn(anyio_backend: Any, script: str) -> None:
+    """The queue, the attempt, the sleep before a retry, a trial: each is left once at each of its awaits."""
+    number = 0
+    reached = number
+    while reached >= number:
+        number += 1
+        used = dependency(slots=1)
+        assert used.bulkhead is not None and used.breaker is not None
+        failures = iter([script == "retries"] * 2 + [False])
+        if script == "trial":
+            used.breaker.half_open()
+
+        async def work(failures: Any = failures) -> None:
+            await anyio.sleep(0)
+            if next(failures):
+                raise ConnectionError("scripted")
+            await anyio.sleep(0)
+
+        async with anyio.create_task_group() as group:
+            if script == "queue":
+                group.start_soon(used.call, yield_often)
+                while not used.bulkhead.in_use:
+                    await anyio.sleep(0)
+            reached = await at_await(number, lambda used=used, work=work: used.call(work))
+        assert_clean(used)
+        await used.call(anyio.sleep, 0)
+        assert_clean(used)
+    assert number > {"success": 2, "retries": 6, "queue": 3, "trial": 2}[script]
+
+
+async def yield_often() -> None:
+    for _ in range(5):
+        await anyio.sleep(0)
