@@ -25,18 +25,30 @@ class Body:
         call: the call whose answer has begun.
         outcome: what the beginning says of the dependency. The call's outcome is the worse of this and the body's end.
         silent: whether the stream may pause for as long as it likes (event streams, upgraded connections).
+        interim: whether more of the same call is to follow (a redirect, a challenge), so that its deadline holds here.
     """
 
-    __slots__ = ("_first", "_outcome", "_silent", "_total", "call", "settled")
+    __slots__ = ("_away", "_first", "_outcome", "_returned", "_silent", "_total", "call", "settled")
 
-    def __init__(self, call: Call, outcome: Outcome, *, silent: bool = False) -> None:
+    def __init__(self, call: Call, outcome: Outcome, *, silent: bool = False, interim: bool = False) -> None:
         timeout = call.timeout
         self.call = call
         self._outcome = outcome
         self._silent = silent
         self._first = True
-        self._total = math.inf if timeout is None or timeout.body != "total" or silent else call.deadline
+        bounded = interim or (timeout is not None and timeout.body == "total" and not silent)
+        self._total = call.deadline if bounded else math.inf
+        # Seconds that the reader was busy with what it had, and when it was given that: not the dependency's time.
+        self._away = 0.0
+        self._returned = call.runtime.now() if bounded else 0.0
         self.settled = False
+
+    @property
+    def read_limit(self) -> float:
+        """Seconds that a single read may take from here on."""
+        timeout = self.call.timeout
+        idle = math.inf if timeout is None else timeout.chunk_limit(first=False, silent=self._silent)
+        return idle if self._total == math.inf else min(idle, self._total - self.call.runtime.now())
 
     async def next(self, fetch: Callable[[], Any]) -> Any:
         """The next chunk, or END.
@@ -51,33 +63,41 @@ class Body:
         runtime = call.runtime
         started = runtime.now()
         limit, reason = self._limit(started)
+        if self._total != math.inf:
+            self._away += started - self._returned
         if started >= limit:
             # A chunk that is buffered already would come without any wait, and no timer would ever see it.
-            raise self._cut(reason, limit, started, started)
+            raise self._cut(reason, started)
         try:
             in_time, chunk = await runtime.bounded(limit, fetch)
         except BaseException as error:
+            if call.is_timeout(error) and runtime.now() >= limit - 0.001:
+                # The client library's own timer, which was told not to run longer than ours, was the quicker one.
+                raise self._cut(reason, runtime.now()) from error
             self.fail(error)
             raise
         if not in_time:
-            raise self._cut(reason, limit, started, runtime.now())
+            raise self._cut(reason, runtime.now())
         self._first = False
         if chunk is END:
             self.end()
+        elif self._total != math.inf:
+            self._returned = runtime.now()
         return chunk
 
     def _limit(self, now: float) -> tuple[float, str]:
         timeout = self.call.timeout
         if timeout is None:
-            return self._total, "total"
+            return self._total, self.call.limit
         idle = now + timeout.chunk_limit(first=self._first, silent=self._silent)
         if idle < self._total:
             return idle, "first_byte" if self._first and timeout.first_byte is not None else "idle"
-        return self._total, "total"
+        return self._total, self.call.limit
 
-    def _cut(self, reason: str, limit: float, started: float, now: float) -> DeadlineExceeded:
+    def _cut(self, reason: str, now: float) -> DeadlineExceeded:
         call = self.call
-        outcome = Outcome.OUTAGE if reason != "total" else outcome_of_cut(now - call.started, call.attempt_timeout, call.owner.stats.p95())
+        ran = now - call.started - self._away
+        outcome = Outcome.OUTAGE if reason in ("idle", "first_byte") else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
         error = call.cut("the body did not come in time", policy="timeout", reason=reason, outcome=outcome)
         self.settle(outcome, error, sampled=False)
         return error
@@ -98,8 +118,6 @@ class Body:
         if self.settled:
             return
         self.settled = True
-        if self._outcome.failed and not outcome.failed:
-            outcome = self._outcome
-        elif outcome is Outcome.SUCCESS:
+        if outcome is Outcome.SUCCESS or (self._outcome.failed and not outcome.failed):
             outcome = self._outcome
         self.call.owner.close(self.call, outcome, error, sampled=sampled)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
-
 from .core.outcome import Outcome, outcome_of_error
 from .errors import DeadlineExceeded, ResilienceError, cause_of
 from .events import CallRejected, DeadlinePassed
@@ -83,7 +81,6 @@ class Call:
     _cut: BaseException | None = None
     _cut_outcome: Outcome = IGNORED
     _late: bool = False
-    _paused: float | None = None
 
     def __init__(self, owner: Pipeline, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.owner = owner
@@ -110,28 +107,6 @@ class Call:
         """Keep to a deadline from outside: of the inbound request (less a reserve for the reply) or of an outer call."""
         self.inherited = deadline.at - INBOUND_RESERVE if deadline.inbound else deadline.at
         self.lower(self.inherited, "inbound" if deadline.inbound else "caller")
-
-    def sending(self) -> None:
-        """A piece of a long request body is about to be sent: the total stands still, the piece has its own limit."""
-        now = self.runtime.now()
-        if self._paused is None:
-            self._paused = now
-        write = math.inf if self.timeout is None else self.timeout.chunk_limit(first=False, silent=False)
-        self._reschedule(min(now + write, self.inherited), now)
-
-    def sent(self) -> None:
-        """The request body is out: the total goes on from where it stood."""
-        if self._paused is None:
-            return
-        now = self.runtime.now()
-        stood, self._paused = now - self._paused, None
-        self.deadline = min(self.deadline + stood, self.inherited)
-        self.attempt_deadline = min(self.attempt_deadline + stood, self.inherited)
-        self._reschedule(self.attempt_deadline, now)
-
-    def _reschedule(self, deadline: float, now: float) -> None:
-        if self.scope is not None and deadline != INFINITY:
-            self.scope.deadline = anyio.current_time() + deadline - now
 
     def judge(self, classify: Classifier) -> None:
         """Let `classify` look at every result and error."""
@@ -181,19 +156,30 @@ class Call:
             return Outcome.OUTAGE
         if self.degraded is not None:
             return IGNORED
-        if self.classify is not None:
-            return self.classify(result, None) or SUCCESS
-        return SUCCESS
+        return self.verdict(result, None) or SUCCESS
 
     def outcome_of_error(self, error: BaseException) -> Outcome:
         """What a raised error says of the dependency."""
         if error is self._cut:
             return self._cut_outcome
-        if self.classify is not None and isinstance(error, Exception):
-            verdict = self.classify(None, error)
-            if verdict is not None:
-                return verdict
-        return outcome_of_error(error)
+        return (self.verdict(None, error) if isinstance(error, Exception) else None) or outcome_of_error(error)
+
+    def verdict(self, result: Any, error: Exception | None) -> Outcome | None:
+        """What the program's own `classify` says; where that fails, nothing: permits have to be settled all the same."""
+        if self.classify is None:
+            return None
+        try:
+            verdict = self.classify(result, error)
+            if verdict is not None and not isinstance(verdict, Outcome):
+                raise TypeError(f"classify: expected an Outcome or None, got {verdict!r}")
+        except Exception:
+            self.owner.classify_failed()
+            return None
+        return verdict
+
+    def is_timeout(self, error: BaseException) -> bool:
+        """Whether `error` is a timer of the client library, which was told not to run longer than ours."""
+        return False
 
     def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
         """Whether another attempt is safe and may help. A plain function's effects are unknown, so: no."""

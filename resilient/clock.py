@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Protocol, runtime_checkable
 
@@ -20,13 +21,18 @@ class Clock(Protocol):
         """Block the calling thread. Only synchronous calls use it; async ones sleep on their event loop."""
         ...
 
+    def wait(self, event: threading.Event, seconds: float | None) -> bool:
+        """Block the calling thread until `event` is set, for at most `seconds`. Returns whether it is set."""
+        ...
+
 
 class SystemClock:
-    """`time.monotonic` and `time.sleep`. A step of the wall clock changes nothing."""
+    """`time.monotonic`, `time.sleep` and `threading.Event.wait`. A step of the wall clock changes nothing."""
 
     # The built-ins themselves, so that reading the time costs no Python frame.
     now = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
+    wait = staticmethod(threading.Event.wait)
 
 
 SYSTEM_CLOCK = SystemClock()

@@ -28,9 +28,9 @@ class Deadline:
     __slots__ = ("at", "clock", "inbound")
 
     def __init__(self, at: float, clock: Clock = SYSTEM_CLOCK, *, inbound: bool = False) -> None:
-        self.at = at
-        self.clock = clock
-        self.inbound = inbound
+        self.at: float = at
+        self.clock: Clock = clock
+        self.inbound: bool = inbound
 
     @classmethod
     def after(cls, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Deadline:

@@ -108,13 +108,13 @@ class Dependency(Pipeline):
     def __repr__(self) -> str:
         return f"<Dependency {self.name} {self.state}>"
 
-    def _first(self, *kinds: type[T]) -> T | None:
-        return next((policy for policy in self.policies if isinstance(policy, kinds)), None)
+    def _first(self, kind: type[T]) -> T | None:
+        return next((policy for policy in self.policies if isinstance(policy, kind)), None)
 
     @property
     def breaker(self) -> CircuitBreaker | ForeignBreaker | None:
         """Its outermost circuit breaker."""
-        return self._first(CircuitBreaker, ForeignBreaker)  # type: ignore[arg-type]
+        return next((policy for policy in self.policies if isinstance(policy, CircuitBreaker | ForeignBreaker)), None)
 
     @property
     def bulkhead(self) -> Bulkhead | None:

@@ -63,10 +63,14 @@ class RetryDecided(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlinePassed(Event):
-    """A time limit was reached. `side`: outbound or inbound; `limit`: attempt, total, inbound, idle, first_byte, late."""
+    """A time limit was reached, or would have been (`enforced=False`: shadow mode let the call go on).
+
+    `side`: outbound or inbound; `limit`: attempt, total, inbound, caller, idle, first_byte, late.
+    """
 
     side: str
     limit: str
+    enforced: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,7 @@ class Feature:
     @property
     def level(self) -> Level:
         """The level that recent uses show. A recovery that has become due is told to listeners when somebody looks."""
-        if self._hysteresis.level is not Level.FULL:
+        if not self._hysteresis.steady:
             self._look()
         return self._hysteresis.level
 
@@ -155,7 +155,7 @@ class Feature:
                     raise
                 value = self._fallback.make(args, kwargs)
                 return await value if inspect.isawaitable(value) else value
-        if self._hysteresis.level is not Level.FULL:
+        if not self._hysteresis.steady:
             self._look()
         return value
 
@@ -177,7 +177,7 @@ class Feature:
             if hasattr(type(value), "__await__"):
                 # A plain function that hands on a coroutine has done nothing yet: that fails when it is awaited.
                 return self._guard(value, args, kwargs)
-            if self._hysteresis.level is not Level.FULL:
+            if not self._hysteresis.steady:
                 self._look()
             return value
 
@@ -277,7 +277,7 @@ def _names(needs: Any) -> tuple[str, ...]:
 
 
 def _exceptions(on: Any) -> tuple[type[Exception], ...]:
-    kinds = (on,) if isinstance(on, type) else tuple(on)
+    kinds = tuple(on) if isinstance(on, Iterable) else (on,)
     if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         raise TypeError(f"on: expected exception classes, got {on!r}")
     return kinds

@@ -30,8 +30,8 @@ class Outbox:
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self.listeners: tuple[Listener, ...] = tuple(listeners)
         self.pending: deque[Event | Callable[[], object]] = deque(maxlen=CAPACITY)
-        self.dropped = 0
-        self.listener_errors = 0
+        self.dropped: int = 0
+        self.listener_errors: int = 0
         self._delivering = threading.Lock()
         self._broken: set[type] = set()
 
@@ -79,12 +79,14 @@ class Outbox:
         while self.pending:
             event = self.pending.popleft()
             if not isinstance(event, Event):
-                self._guarded(event, event)
+                method = event.func if isinstance(event, functools.partial) else event
+                self.guard(getattr(method, "__self__", method), event)
                 continue
             for listener in self.listeners:
-                self._guarded(listener, functools.partial(listener.on_event, event))
+                self.guard(listener, functools.partial(listener.on_event, event))
 
-    def _guarded(self, whose: object, told: Callable[[], object]) -> None:
+    def guard(self, whose: object, told: Callable[[], object]) -> None:
+        """Call somebody else's code at once; what it raises is counted, logged once a class, and goes no further."""
         try:
             told()
         except Exception:

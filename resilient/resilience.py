@@ -62,7 +62,8 @@ class Resilience:
         self.draining = False
         self.startup_complete = True
         self.metrics = Metrics(self, registry=registry)
-        for listener in (self.metrics, TransitionLog(), *listeners):
+        own: tuple[Listener, ...] = (self.metrics, TransitionLog())
+        for listener in (*own, *listeners):
             self.outbox.add(listener)
 
     # -- dependencies ---------------------------------------------------------------------------------------------

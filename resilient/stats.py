@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import add
 
+from .clock import SYSTEM_CLOCK
+
 __all__ = ["BATCH", "EXPORTED_BOUNDS", "OUTCOMES", "CallSnapshot", "CallStats"]
 
 OUTCOMES = ("success", "failure", "ignored")
@@ -79,7 +81,11 @@ class CallStats:
 
     Durations of successes are kept in two halves. A half is closed once it is 30 s old and holds 20 samples; then the
     older one is forgotten by `p95` (the exported histogram forgets nothing). So the estimate rests on the successes of
-    the last 30 to 60 s, or on the last 20 to 40 of them where traffic is low, at constant memory.
+    the last 30 to 60 s, or on the last 20 to 40 of them where traffic is low, at constant memory. A duration in the
+    queue counts as of when it is folded.
+
+    Args:
+        now: the present moment on the clock of the calls.
 
     Attributes:
         successes: where a runner may append the duration of a success itself, and call `fold` once there are `BATCH`
@@ -93,16 +99,18 @@ class CallStats:
         "_estimate",
         "_folding",
         "_lock",
+        "_now",
+        "_on_record",
         "_past",
         "_pending",
         "_previous",
         "_seconds",
-        "_on_record",
         "_successes",
         "successes",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = SYSTEM_CLOCK.now) -> None:
+        self._now = now
         # Re-entrant: garbage collection may run in the middle of a fold, and a finalizer that settles a dropped
         # response then records in the same thread.
         self._lock = threading.RLock()
@@ -155,11 +163,11 @@ class CallStats:
     def fold(self, now: float) -> None:
         """Count what waits in `successes`, and all else that waits."""
         with self._lock:
-            if now >= self._close_at:
-                self._close(now)
-            self._fold()
+            self._fold(now)
 
-    def _fold_successes(self) -> None:
+    def _fold_successes(self, now: float) -> None:
+        if now >= self._close_at:
+            self._close(now)
         waiting = self._successes
         batch = [waiting.popleft() for _ in range(len(waiting))]
         batch.sort()
@@ -172,17 +180,18 @@ class CallStats:
             counted = up_to
         current[bisect_left(BOUNDS, batch[-1])] += len(batch) - counted
 
-    def _fold(self) -> None:
+    def _fold(self, now: float | None = None) -> None:
         """Move what is pending into the numbers. The lock is held."""
         if self._folding:  # by an outer frame of this very thread, which will take the new ones too
             return
         self._folding = True
         try:
             if self._successes:
-                self._fold_successes()
+                # Readers take the time too: where they come often the queue never fills, and nothing else would.
+                self._fold_successes(self._now() if now is None else now)
             pending, counts, past = self._pending, self._counts, self._past
             while pending:
-                outcome, seconds, now = pending.popleft()
+                outcome, seconds, at = pending.popleft()
                 if outcome not in counts:
                     outcome = self._admit(outcome)
                 counts[outcome] += 1
@@ -191,8 +200,8 @@ class CallStats:
                 self._seconds += seconds
                 bucket = bisect_left(BOUNDS, seconds)
                 if outcome == "success":
-                    if now >= self._close_at:
-                        self._close(now)
+                    if at >= self._close_at:
+                        self._close(at)
                     self._current[bucket] += 1
                 else:
                     past[bucket] += 1

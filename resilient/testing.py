@@ -3,6 +3,8 @@
     clock = FakeClock()
     resilience = Resilience(clock=clock)
     asyncio.Runner(loop_factory=clock.loop).run(main())     # an hour of timeouts in milliseconds
+
+    reset = resetting(app.resilience)                       # in conftest.py: no test sees what another one left
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ import copy
 import heapq
 import inspect
 import itertools
+import math
 import selectors
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
 from .events import Event
 
-__all__ = ["HANG", "FakeClock", "FaultyTransport", "RecordingListener"]
+__all__ = ["HANG", "FakeClock", "FaultyTransport", "RecordingListener", "resetting"]
 
 E = TypeVar("E", bound=Event)
 
@@ -39,31 +43,52 @@ class FakeClock:
 
     def __init__(self, start: float = 1000.0) -> None:
         self._now = start
-        self._source: Callable[[], float] | None = None
+        self._trio: Any = None
+        self._offset = 0.0
         self._planned: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
 
     def now(self) -> float:
-        return self._now if self._source is None else self._source()
+        return self._now if self._trio is None else self._trio.current_time() + self._offset
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass, and run what was planned for them, in order.
 
         Raises:
-            ValueError: `seconds` is negative. RuntimeError: an event loop drives this clock.
+            ValueError: `seconds` is negative.
         """
         if seconds < 0:
             raise ValueError(f"seconds: time does not go back, got {seconds!r}")
-        if self._source is not None:
-            raise RuntimeError("trio drives this clock: sleep instead")
-        until = self._now + seconds
+        until = self.now() + seconds
         while self._planned and self._planned[0][0] <= until:
             at, _, act = heapq.heappop(self._planned)
-            self._now = max(self._now, at)
+            self._jump(at)
             act()
-        self._now = max(self._now, until)
+        self._jump(until)
 
     sleep = advance
+
+    def _jump(self, at: float) -> None:
+        # What was planned may itself have made time pass.
+        if self._trio is None:
+            self._now = max(self._now, at)
+        elif at > self.now():
+            self._trio.jump(at - self.now())
+
+    def wait(self, event: threading.Event, seconds: float | None) -> bool:
+        """Let time pass until something planned sets `event`, for at most `seconds`. Returns whether it is set.
+
+        Raises:
+            RuntimeError: nothing that is planned ends a wait without a limit.
+        """
+        until = math.inf if seconds is None else self.now() + seconds
+        while not event.is_set() and self._planned and self._planned[0][0] <= until:
+            self.advance(max(self._planned[0][0] - self.now(), 0.0))
+        if not event.is_set():
+            if seconds is None:
+                raise RuntimeError("a wait without end: nothing that is planned on this clock ends it")
+            self.advance(max(until - self.now(), 0.0))
+        return event.is_set()
 
     def call_later(self, seconds: float, act: Callable[[], object]) -> None:
         """Plan `act` for when this clock has advanced by `seconds`: the rest of the world, to a synchronous call."""
@@ -74,12 +99,12 @@ class FakeClock:
         return _VirtualLoop(self)
 
     def trio_clock(self) -> Any:
-        """A clock for `trio.run(..., clock=...)`, which this one shows from then on."""
+        """A clock for one `trio.run(..., clock=...)`, which this one shows from then on."""
         from trio.testing import MockClock
 
         mock = MockClock(autojump_threshold=0)
-        offset = self._now - mock.current_time()
-        self._source = lambda: mock.current_time() + offset
+        self._offset = self.now() - mock.current_time()
+        self._trio = mock
         return mock
 
 
@@ -188,3 +213,39 @@ class RecordingListener:
 
     def clear(self) -> None:
         self.events.clear()
+
+
+class Resettable(Protocol):
+    """A `Resilience`, a `Dependency` or a `Pipeline`."""
+
+    def reset(self) -> None: ...
+
+
+def resetting(*targets: Resettable) -> Any:
+    """A pytest fixture that applies to every test: before and after each one `targets` forget all that they learnt.
+
+    Bind it to any name in `conftest.py` (or in one test module, for its tests alone):
+
+        reset = resetting(app.resilience)
+
+    Args:
+        targets: what is shared between tests. Declared dependencies and features stay declared.
+
+    Raises:
+        TypeError: something given has no `reset()`.
+    """
+    import pytest  # only tests need it
+
+    for target in targets:
+        if not callable(getattr(target, "reset", None)):
+            raise TypeError(f"targets: expected a Resilience, a Dependency or a Pipeline, got {target!r}")
+
+    @pytest.fixture(autouse=True)
+    def reset() -> Iterator[None]:
+        for target in targets:
+            target.reset()
+        yield
+        for target in targets:
+            target.reset()
+
+    return reset

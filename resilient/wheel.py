@@ -11,41 +11,67 @@ groups in the code that runs inside it delivers spurious cancellations.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import logging
 import math
 import threading
 import weakref
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Any, Protocol
 
 import anyio
 
 __all__ = ["current_slot", "expiring", "new_scope"]
 
+logger = logging.getLogger("resilient")
+
 FINEST = -10  # as a power of two: about 1 ms
 FRACTION = 8  # a slot is at most 2**(1 - FRACTION) of the time that was asked for
+
+
+class Cancellable(Protocol):
+    """What a slot holds: an anyio scope, or anything else with its `cancel`."""
+
+    def cancel(self) -> object: ...
 
 
 class Wheel:
     """The armed scopes of one event loop, by slot."""
 
-    __slots__ = ("loop", "slots")
+    __slots__ = ("_at", "_exponent", "_latest", "_width", "loop", "slots")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)
-        self.slots: dict[float, set[anyio.CancelScope]] = {}
+        self.slots: dict[float, set[Any]] = {}
+        self._exponent = -(2**30)
+        self._width = self._at = 0.0
+        self._latest: set[Any] = set()
 
-    def slot(self, loop: asyncio.AbstractEventLoop, seconds: float) -> set[anyio.CancelScope]:
-        """The scopes that are cancelled in `seconds`, or a little later; the caller adds its own and discards it again."""
-        width = math.ldexp(1.0, max(math.frexp(seconds)[1] - FRACTION, FINEST))
-        at = ((loop.time() + seconds) // width + 1.0) * width
+    def slot(self, loop: asyncio.AbstractEventLoop, seconds: float) -> set[Any]:
+        """What is cancelled in `seconds`, or a little later; the caller adds its own and discards it again."""
+        due = loop.time() + seconds
+        exponent = math.frexp(seconds)[1]
+        # Nearly all calls of a busy moment ask for the same slot.
+        if exponent == self._exponent and 0.0 <= self._at - due <= self._width:
+            return self._latest
+        width = math.ldexp(1.0, max(exponent - FRACTION, FINEST))
+        at = (due // width + 1.0) * width
         slot = self.slots.get(at)
         if slot is None:
             slot = self.slots[at] = set()
-            loop.call_at(at, self._expire, at)
+            # An empty context, or the slot would keep the variables of whoever asked first.
+            loop.call_at(at, self._expire, at, context=contextvars.Context())
+        self._exponent, self._width, self._at, self._latest = exponent, width, at, slot
         return slot
 
     def _expire(self, at: float) -> None:
-        for scope in self.slots.pop(at, ()):
-            scope.cancel()
+        expired: Iterable[Cancellable] = self.slots.pop(at, ())
+        for one in list(expired):
+            try:
+                one.cancel()
+            except Exception:
+                logger.exception("a deadline could not be enforced")
 
 
 class _Local(threading.local):
@@ -64,7 +90,7 @@ def _wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
     return wheel
 
 
-def current_slot(seconds: float) -> set[anyio.CancelScope] | None:
+def current_slot(seconds: float) -> set[Any] | None:
     """The slot of the running event loop that expires in `seconds`; None unless the caller is a native asyncio task."""
     loop = asyncio._get_running_loop()
     if loop is None or asyncio.current_task(loop) is None:
@@ -88,7 +114,7 @@ class _Expiring:
 
     __slots__ = ("_scope", "_slot")
 
-    def __init__(self, slot: set[anyio.CancelScope]) -> None:
+    def __init__(self, slot: set[Any]) -> None:
         self._slot = slot
         self._scope = new_scope()
 

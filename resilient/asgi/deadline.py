@@ -55,6 +55,8 @@ class InboundDeadlines:
         if timeout is not None:
             positive("timeout", timeout)
         not_negative("min_useful", min_useful)
+        if timeout is not None and timeout < min_useful:
+            raise ValueError(f"timeout: {timeout!r} s is less than min_useful, {min_useful!r} s; no request would be served")
         for name, value in (("body", body), ("hard", hard)):
             if not isinstance(value, bool):
                 raise TypeError(f"{name}: expected True or False, got {value!r}")

@@ -7,12 +7,11 @@ written once and all of them together cost one scope check, one wrapped `send` a
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import math
 from collections.abc import Awaitable
-from contextvars import Token
-from typing import TYPE_CHECKING, Any, cast
+from contextvars import Token, copy_context
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -21,7 +20,7 @@ from ..context import DEADLINE, RECORD, Deadline
 from ..core.degradation import DegradationRecord
 from ..errors import DeadlineExceeded, ResilienceError
 from ..events import DeadlinePassed
-from ..wheel import _wheel
+from ..wheel import current_slot, new_scope
 from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings
 from .responses import MESSAGE_BODY, MESSAGE_START, Problem
 from .route import route_template
@@ -99,10 +98,12 @@ class Exchange:
         "_began",
         "_body_bounded",
         "_cancel_scope",
+        "_context",
         "_deadline",
         "_deadline_token",
         "_hard",
         "_inbound",
+        "_outer_at",
         "_record",
         "_record_token",
         "_replaced",
@@ -143,12 +144,11 @@ class Exchange:
 
     def _marked(self, start: Message) -> Message:
         """The response's start, with what it was degraded by."""
-        degradation = self._inbound.degradation
-        if self._record is not None and degradation is not None:
-            degradations = self._record.close()
-            if degradations:
-                return {**start, "headers": [*start.get("headers", ()), degradation.field(degradations)]}
-        return start
+        degradations = None if self._record is None else self._record.close()
+        if not degradations:
+            return start
+        assert self._inbound.degradation is not None  # or there would be no record
+        return {**start, "headers": [*start.get("headers", ()), self._inbound.degradation.field(degradations)]}
 
     # -- the deadline ---------------------------------------------------------------------------------------------
 
@@ -159,20 +159,19 @@ class Exchange:
         clock = self._inbound.resilience.clock
         at = clock.now() + seconds
         outer = DEADLINE.get()
-        if outer is None or at < outer.at:
-            self._deadline = Deadline(at, clock, inbound=True)
-            self._deadline_token = DEADLINE.set(self._deadline)
-        loop = asyncio._get_running_loop()
-        if loop is None or asyncio.current_task(loop) is None:
-            self._hard = False
-            self._slot = None
+        self._outer_at = math.inf if outer is None else outer.at
+        if at < self._outer_at:
+            self._deadline = deadline = Deadline(at, clock, inbound=True)
+            self._deadline_token = DEADLINE.set(deadline)
+        slot: set[Any] | None = current_slot(seconds)
+        self._slot = slot
+        self._hard = deadlines.hard and slot is not None
+        if slot is None:
             self._cancel_scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
         else:
-            self._hard = deadlines.hard
-            self._cancel_scope = _asyncio_scope()()
-            slot = cast("set[Any]", _wheel(loop).slot(loop, seconds))
+            self._cancel_scope = new_scope()
+            self._context = copy_context()
             slot.add(self)
-            self._slot = slot
         return self._cancel_scope
 
     def cancel(self) -> None:
@@ -181,16 +180,16 @@ class Exchange:
             # A thread may hold the app for as long as it likes; the client is told now.
             self._started = self._replaced = True
             self._tell_passed("inbound")
-            self._reply = asyncio.get_running_loop().create_task(self._answer(LATE))
+            # In the request's own context: the timer's is that of whichever request armed it first.
+            self._reply = asyncio.get_running_loop().create_task(self._answer(LATE), context=self._context)
         self._cancel_scope.cancel()
 
     def _lift(self) -> None:
         """From now on the request may take as long as it likes, and so may every call that is made for it."""
         self._disarm()
-        if self._deadline is not None and self._deadline_token is not None:
+        if self._deadline is not None:
             # The object itself is changed: tasks that were started meanwhile have it in contexts of their own.
-            outer = self._deadline_token.old_value
-            self._deadline.at = outer.at if isinstance(outer, Deadline) else math.inf
+            self._deadline.at = self._outer_at
 
     def _disarm(self) -> None:
         self._armed = False
@@ -235,7 +234,8 @@ class Exchange:
             self._status = message["status"]
             if self._armed and (not self._body_bounded or _is_silent(message)):
                 self._lift()
-            message = self._marked(message)
+            if self._record is not None:
+                message = self._marked(message)
         return self._send(message)
 
     async def _answer(self, problem: Problem) -> None:
@@ -279,12 +279,6 @@ class Exchange:
         requests = self._inbound.requests
         if requests is not None:
             requests.ended(self._scope, self._status, self._inbound.resilience.clock.now() - self._began)
-
-
-@functools.cache
-def _asyncio_scope() -> type[anyio.CancelScope]:
-    """The class that `anyio.CancelScope()` has instances of on asyncio: by itself it is made in a third of the time."""
-    return type(anyio.CancelScope())
 
 
 def _is_silent(start: Message) -> bool:

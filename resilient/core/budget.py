@@ -3,16 +3,18 @@
 Rules of this file: no clock, no lock; `now` never needs to be exact, and a clock that goes back stands still.
 
 A retry that is granted is a debt of 1. Calls repay `ratio` each, the newest debt first; what is still owed after
-`window` seconds (and at most a tenth more) is forgiven, and that is the reserve: `reserve * window` may be owed at a time. The sum owed is then the
-largest excess of retries over `ratio` times calls of all the intervals that end now and are no longer than the window,
-so for *any* interval of `window` seconds, wherever it begins,
+`window` seconds (and at most a tenth more) is forgiven, and that is the reserve: `reserve * window` may be owed at a
+time. The sum owed is then the largest excess of retries over `ratio` times calls in any interval that ends now and is
+no longer than the window, so for *any* interval of `window` seconds (half open), wherever it begins,
 
     retries <= ratio * calls + reserve * window
 
 holds exactly, and amplification is at most 1 + ratio + reserve / rate. (A plain token bucket with a refill breaks it:
-its burst and its refill come on top of each other.) `saved` bounds the burst: tokens come back at `reserve` a second
-and `ratio` a call, and no more than `saved` are kept, as in Finagle's RetryBudget. A bucket that holds all that the
-window can bear (the default) never is the tighter of the two.
+its burst and its refill come on top of each other.)
+
+`saved` bounds the burst, as in Finagle's RetryBudget: tokens come back at `reserve` a second and `ratio` a call, and no
+more than `saved` are kept, so that any interval of t seconds has at most saved + reserve * t + ratio * calls. With
+saved >= reserve * window, as by default, the window is always the tighter bound.
 
 Nothing owed is nothing to remember: a dependency that needs no retries pays one comparison a call.
 """

@@ -160,6 +160,11 @@ class Hysteresis:
         self._milder = Level.FULL  # the worst one above `level` that was served since `level` was last confirmed
         self._pending = Level.FULL  # a fall that waits for the dwell to be over; FULL if there is none
 
+    @property
+    def steady(self) -> bool:
+        """Whether it is full and will stay so: nothing to look for."""
+        return self.level is Level.FULL and self._pending is Level.FULL
+
     def degraded(self, level: Level, cause: str, now: float) -> list[LevelChange]:
         """One use was served at `level`, which is not full. Returns the changes that are now to be told."""
         changes = self.look(now)
@@ -167,9 +172,10 @@ class Hysteresis:
             if level.severity >= self._milder.severity:
                 self._milder, self._milder_at = level, now
             return changes
-        self._confirmed_at, self._milder, self._cause = now, Level.FULL, cause
-        if level.severity > max(self.level.severity, self._pending.severity):
-            self._pending = level
+        self._confirmed_at, self._milder = now, Level.FULL
+        if level.severity >= self._pending.severity:
+            self._cause = cause
+            self._pending = level if level.severity > self.level.severity else Level.FULL
         return changes + self.look(now)
 
     def look(self, now: float) -> list[LevelChange]:
@@ -177,10 +183,12 @@ class Hysteresis:
         changes: list[LevelChange] = []
         if self._pending is not Level.FULL and now - self._changed_at >= self.dwell:
             changes.append(self._go(self._pending, max(self._changed_at + self.dwell, self._confirmed_at), self._cause))
-        while self.level is not Level.FULL and self._pending is Level.FULL and now - self._confirmed_at >= self.recover_after:
-            recovered_at = self._confirmed_at + self.recover_after
+        while self.level is not Level.FULL and self._pending is Level.FULL:
+            recovers_at = max(self._confirmed_at + self.recover_after, self._changed_at + self.dwell)
+            if now < recovers_at:
+                break
             self._confirmed_at = self._milder_at
-            changes.append(self._go(self._milder, recovered_at, "recovered"))
+            changes.append(self._go(self._milder, recovers_at, "recovered"))
         return changes
 
     def _go(self, level: Level, at: float, cause: str) -> LevelChange:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .client import Answer, Origin
 
-RATE = 30.0
+RATE = 25.0
 """Requests a second to each app: five busy processes have to share a machine that may have two cores."""
 
 PING_SHARE = 0.2

@@ -73,8 +73,9 @@ def latencies(frame: Frame, seconds: Sequence[Second], limit: float | None = Non
     parts = [_grid({_log(tick): text for tick, text in _LATENCY_TICKS.items()}, 1.0)]
     if limit is not None:
         parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(_log(limit), 1):.1f}" y2="{_y(_log(limit), 1):.1f}"/>')
-    for kind in ("slowest", "median"):
-        parts.append(_line(kind, ((frame.x(second.at + 0.5), getattr(second, kind)) for second in seconds), log=True))
+    parts += [
+        _line(kind, ((frame.x(second.at + 0.5), getattr(second, kind)) for second in seconds), log=True) for kind in ("slowest", "median")
+    ]
     for second in seconds:
         if second.median is not None and second.slowest is not None:
             said = f"second {second.at}: median {second.median * 1000:.0f} ms, slowest {second.slowest * 1000:.0f} ms"

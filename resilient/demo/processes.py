@@ -73,7 +73,7 @@ class _Start:
 
 
 async def _started(stack: contextlib.AsyncExitStack, module: str, name: str, *arguments: str) -> _Start:
-    stderr = stack.enter_context(tempfile.TemporaryFile())
+    stderr = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", module, name, *arguments),  # -P: a module in the working directory is not ours
         stdin=asyncio.subprocess.PIPE,

@@ -31,6 +31,7 @@ def page(recording: Recording, verdict: Verdict) -> str:
         tone="passed" if verdict.passed else "failed",
         rate=f"{recording.rate:g}",
         patience=f"{recording.client_timeout:g}",
+        timeout=f"{recording.feature_timeout:g}",
         phases=_phases(recording),
         tiles=_tiles(recording),
         rows=_rows(verdict),
@@ -96,8 +97,9 @@ def _plots(recording: Recording) -> dict[str, str]:
     busiest = max((len(second.samples) for app in APPS for second in products[app]), default=0)
     most = max((rate for app in APPS for line in calls[app].values() for _, rate in line), default=0)
     bounds = {"bare": None, "protected": recording.feature_timeout + SLACK}
-    breakers = series.stretches([(seen.at, seen.breakers) for seen in recording.sightings], recording.seconds)
-    features = series.stretches([(seen.at, seen.features) for seen in recording.sightings], recording.seconds)
+    seen = [sighting for sighting in recording.sightings if sighting.at < recording.seconds]
+    breakers = series.stretches([(one.at, one.breakers) for one in seen], recording.seconds)
+    features = series.stretches([(one.at, one.features) for one in seen], recording.seconds)
     return {
         "answers": _pair(lambda app: plots.answers(frame, products[app], max(busiest, 1) * 1.05)),
         "products": _pair(lambda app: plots.latencies(frame, products[app], bounds[app])),

@@ -29,7 +29,8 @@ def serve(app: ASGIApp) -> None:
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
-    print(listener.getsockname()[1], flush=True)
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
     config = uvicorn.Config(app, access_log=False, log_level="critical", timeout_keep_alive=KEEP_ALIVE)
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -11,20 +11,22 @@ from __future__ import annotations
 import functools
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from fastapi import FastAPI
 
 from resilient import Resilience, Timeout, standard
+from resilient.httpx import AsyncResilientTransport
+
 from .server import serve
 from .timeline import FEATURE_TIMEOUT
-from resilient.httpx import AsyncResilientTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Lookup = Callable[[str], Awaitable[list[Any]]]
+    Optionally = Callable[[str, Lookup], Lookup]  # makes of a lookup a feature of that name that may fail alone
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,6 @@ class Origins:
     catalog: str
     recommendations: str
     reviews: str
-
-
-class OptionalFeature(Protocol):
-    """Makes an optional feature of a lookup: it answers an empty list when the lookup fails."""
-
-    def __call__(self, name: str, lookup: Lookup) -> Lookup: ...
 
 
 def bare(origins: Origins) -> FastAPI:
@@ -79,7 +75,7 @@ def protected(origins: Origins) -> FastAPI:
     return app
 
 
-def _pages(app: FastAPI, client: httpx.AsyncClient, origins: Origins, optional: OptionalFeature) -> None:
+def _pages(app: FastAPI, client: httpx.AsyncClient, origins: Origins, optionally: Optionally) -> None:
     async def fetch(url: str) -> Any:
         return (await client.get(url)).raise_for_status().json()
 
@@ -89,8 +85,8 @@ def _pages(app: FastAPI, client: httpx.AsyncClient, origins: Origins, optional: 
     async def reviewed(product: str) -> list[Any]:
         return list(await fetch(f"{origins.reviews}/of/{product}"))
 
-    recommendations = optional("recommendations", recommended)
-    reviews = optional("reviews", reviewed)
+    recommendations = optionally("recommendations", recommended)
+    reviews = optionally("reviews", reviewed)
 
     @app.get("/ping")
     async def ping() -> dict[str, str]:

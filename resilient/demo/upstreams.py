@@ -106,7 +106,7 @@ class Upstream:
         return JSONResponse(content)
 
     def _count(self, agent: str) -> None:
-        client = agent.split(" ")[0]
+        client = agent.partition(" ")[0]
         self.calls[client if client in self.calls or len(self.calls) < MAX_CLIENTS else "other"] += 1
 
     async def _hang(self, request: Request) -> None:

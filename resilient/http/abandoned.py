@@ -8,6 +8,7 @@ call settles it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Home", "close_later", "leave_word"]
 
+logger = logging.getLogger("resilient")
+
 
 def settle(body: Body) -> None:
-    """Give back what the call holds, and tell of it."""
+    """Give back what the call holds, and tell of it: also where the body had ended, for its connection was held still."""
     owner = body.call.owner
-    if not body.settled:
-        owner.post(ResponseAbandoned(at=owner.clock.now(), dependency=owner.name))
     body.close()
+    owner.outbox.emit(ResponseAbandoned(at=owner.clock.now(), dependency=owner.name))
 
 
 def leave_word(body: Body, close: Callable[[], Any] | None) -> None:
@@ -33,8 +35,12 @@ def leave_word(body: Body, close: Callable[[], Any] | None) -> None:
 
     def reclaim() -> None:
         settle(body)
-        if close is not None:
+        if close is None:
+            return
+        try:
             close()
+        except Exception:  # it is not the next caller's connection that broke
+            logger.debug("closing an abandoned response failed", exc_info=True)
 
     body.call.owner.abandoned.append(reclaim)
 

@@ -61,7 +61,9 @@ class Gate:
         if refusal is None:
             return Place(self._queue, runtime.now)
         if refusal == "deadline":
-            raise call.cut("the deadline came while waiting for a connection", policy="gate", reason=call.attempt_reason, outcome=Outcome.IGNORED)
+            raise call.cut(
+                "the deadline came while waiting for a connection", policy="gate", reason=call.attempt_reason, outcome=Outcome.IGNORED
+            )
         call.report_rejection("gate", refusal)
         module: Any = call.library.module
         raise module.PoolTimeout(f"no connection became free within {wait:g} s", request=call.request)

@@ -13,6 +13,7 @@ __all__ = ["join_hops", "remember_hop"]
 
 # Both libraries copy a request's extensions to the next hop.
 KEY = "resilient.hop"
+CHALLENGES = (401, 407)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,20 @@ def join_hops(call: HttpCall) -> None:
     """Keep to the deadline of the hop before this one, if there was one.
 
     A program may also send one request object again, or copy its extensions, long after. So only what the last answer
-    makes a next hop is one: another request after a redirect, the same one after a challenge.
+    makes a next hop is one: another request after a redirect, the same one after a challenge; and only until its
+    deadline. A chain cannot outlive that by being slow between two hops: it holds for the bodies of interim answers.
     """
     hop = call.request.extensions.get(KEY)
-    if isinstance(hop, Hop):
+    if isinstance(hop, Hop) and call.runtime.now() < hop.deadline:
         same = hop.request() is call.request
-        if (hop.status in (401, 407)) if same else (300 <= hop.status < 400):
+        if (hop.status in CHALLENGES) if same else (300 <= hop.status < 400):
             call.lower(hop.deadline, "total")
 
 
-def remember_hop(call: HttpCall, response: Any) -> None:
-    """Leave the deadline to the next hop, where the answer may lead to one."""
+def remember_hop(call: HttpCall, response: Any) -> bool:
+    """Leave the deadline to the next hop. Returns whether the answer may lead to one."""
     status = response.status_code
-    if 300 <= status < 400 or status in (401, 407):
-        call.request.extensions[KEY] = Hop(weakref.ref(call.request), status, call.deadline)
+    if not (status in CHALLENGES or (300 <= status < 400 and "location" in response.headers)):
+        return False
+    call.request.extensions[KEY] = Hop(weakref.ref(call.request), status, call.deadline)
+    return True

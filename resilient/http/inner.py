@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["build_inner", "pool_size"]
 
 STREAMS_A_CONNECTION = 100  # what HTTP/2 servers usually allow at a time
+PORTS = {"http": 80, "https": 443}
 TRANSPORTS = {"AsyncBaseTransport": "AsyncHTTPTransport", "BaseTransport": "HTTPTransport"}
 
 
@@ -27,7 +28,8 @@ def build_inner(library: Library, base: str, options: dict[str, Any]) -> Any:
     if unknown:
         raise TypeError(f"unknown transport option {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
     options = {**options, "limits": _limits(library, options)}
-    proxies = _environment_proxies() if options.get("trust_env", True) and options.get("proxy") is None else {}
+    direct = options.get("proxy") is None and options.get("uds") is None
+    proxies = _environment_proxies() if direct and options.get("trust_env", True) else {}
     if not proxies:
         return make(**options)
     routes = {scheme: make(**{**options, "proxy": url}) for scheme, url in proxies.items() if scheme != "no"}
@@ -57,7 +59,9 @@ def _limits(library: Library, options: dict[str, Any]) -> Any:
 
 def _environment_proxies() -> dict[str, str]:
     found = urllib.request.getproxies()
-    proxies = {scheme: url if "://" in url else f"http://{url}" for scheme, url in found.items() if scheme in ("http", "https", "all") and url}
+    proxies = {
+        scheme: url if "://" in url else f"http://{url}" for scheme, url in found.items() if scheme in ("http", "https", "all") and url
+    }
     return {**proxies, "no": found.get("no", "")} if proxies else {}
 
 
@@ -71,9 +75,12 @@ class Proxied:
 
     def pick(self, url: Any) -> Any:
         route = self._routes.get(url.scheme) or self._routes.get("all")
-        if route is None or urllib.request.proxy_bypass_environment(url.host, self._proxies):  # type: ignore[attr-defined]
+        if route is None or self._bypassed(url.host) or self._bypassed(f"{url.host}:{url.port or PORTS.get(url.scheme)}"):
             return self._direct
         return route
+
+    def _bypassed(self, host: str) -> bool:
+        return bool(urllib.request.proxy_bypass_environment(host, self._proxies))  # type: ignore[attr-defined]
 
     async def handle_async_request(self, request: Any) -> Any:
         return await self.pick(request.url).handle_async_request(request)

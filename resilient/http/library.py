@@ -10,7 +10,7 @@ from typing import Any
 from .. import errors
 from ..errors import ResilienceError
 
-__all__ = ["Library", "bound_errors"]
+__all__ = ["Library", "bound_errors", "library_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,10 @@ class Library:
         """Whether a cancellation can kill the connection pool for good: httpx up to 0.28 (httpcore 1.0.9)."""
         return self.name == "httpx"
 
+    def has_pool(self, transport: Any) -> bool:
+        """Whether this is the library's own transport, with httpcore's connection pool behind it."""
+        return isinstance(transport, self.module.AsyncHTTPTransport | self.module.HTTPTransport)
+
     def check(self, request: Any) -> None:
         """Refuse a request of the other library.
 
@@ -59,14 +63,15 @@ class Library:
         """
         if isinstance(inner, getattr(self.module, base)):
             return
-        origin = _library_of(inner)
+        origin = library_of(inner)
         if origin is not None and origin != self.name:
             raise TypeError(f"inner: {inner!r} belongs to {origin}, and {self.door} to {self.name}: import resilient.{origin} instead")
         if not callable(getattr(inner, method, None)):
             raise TypeError(f"inner: expected a transport with {method}(request), got {inner!r}")
 
 
-def _library_of(thing: Any) -> str | None:
+def library_of(thing: Any) -> str | None:
+    """The client library that an object's class comes from, or None."""
     for kind in type(thing).__mro__:
         package = kind.__module__.partition(".")[0]
         if package in ("httpx", "httpx2"):
@@ -75,12 +80,12 @@ def _library_of(thing: Any) -> str | None:
 
 
 def _origin(thing: Any) -> str:
-    origin = _library_of(thing)
+    origin = library_of(thing)
     return f"{origin}'s" if origin else type(thing).__name__
 
 
 def _advice(thing: Any) -> str:
-    origin = _library_of(thing)
+    origin = library_of(thing)
     return f"import the transport from resilient.{origin}" if origin else "pass a request made by the client"
 
 

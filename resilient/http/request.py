@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from ..call import Call
+from ..context import Deadline
+from ..core.bounds import positive
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
 from ..core.retry import parse_retry_after
-from ..errors import ResilienceError, cause_of
+from ..errors import DeadlineExceeded, ResilienceError, cause_of
+from ..runtime import cut_off
 from .response import answer_with, drain
 from .wire import PIECE
 
@@ -31,21 +37,107 @@ REFUSED_STREAM = 7
 class HttpCall(Call):
     """A call that sends `request` and returns a response whose body is still to come."""
 
-    def __init__(self, owner: Pipeline, runtime: Runtime, library: Library, request: Any, send: Callable[..., Any]) -> None:
+    probe: Any = None
+    """The request's stream of the attempt being made, where it has to be watched."""
+    response: Any = None
+    """The answer that is open now; whoever leaves it without handing it on has to close it."""
+    read_limit: float | None = None
+    """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
+    inherited_limit: str = "caller"
+    moved: float | None = None
+    """When the body last moved, while it is being sent."""
+    _due: tuple[float, str] = (math.inf, "total")
+
+    def __init__(self, owner: Pipeline, runtime: Runtime, library: Library, request: Any, send: Callable[..., Any], *, sync: bool) -> None:
         super().__init__(owner, runtime, send, (self,), {})
         self.plain = False
         self.library = library
         self.request = request
+        self.sync = sync
         self.error_types = library.errors
         self.replayable = is_replayable(request)
         self.repeatable = self.replayable and (request.method in IDEMPOTENT or "idempotency-key" in request.headers)
-        self.paced = not self.replayable or len(getattr(request, "_content", b"")) > PIECE
-        self.probe: Any = None
-        self.timeouts: dict[str, Any] | None = None
-        """The per-operation timeouts of the attempt, clamped to what was left; `own_timeouts` are the client's."""
-        self.own_timeouts: dict[str, Any] = {}
-        timeout = request.extensions.get("timeout")
+        content = getattr(request, "_content", None)
+        self.paced = content is None or len(content) > PIECE
+        extensions = request.extensions
+        timeout = extensions.get("timeout")
         self.queue_timeout = timeout.get("pool") if timeout else None
+        if "deadline" in extensions:
+            self._ask(extensions["deadline"])
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _ask(self, limit: Any) -> None:
+        """Keep to the limit that the request itself asks for: seconds in all, or a moment."""
+        if isinstance(limit, Deadline):
+            self.inherit(limit)
+        elif limit is not None:
+            positive("extensions['deadline']", limit)
+            self.lower(self.runtime.now() + limit, "total")
+
+    def inherit(self, deadline: Deadline) -> None:
+        earlier = self.inherited
+        super().inherit(deadline)
+        if earlier <= self.inherited:
+            self.inherited = earlier
+        else:
+            self.inherited_limit = "inbound" if deadline.inbound else "caller"
+
+    def sending(self) -> None:
+        """A piece of a long body is about to be sent: the total stands still, and the piece may take `idle` seconds.
+
+        A deadline from outside does not stand still.
+        """
+        now = self.runtime.now()
+        if self.moved is None:
+            self._due = self.attempt_deadline, self.attempt_reason
+        elif now >= self.attempt_deadline:
+            raise cut_off(self, now)  # nothing interrupts a synchronous call
+        else:
+            self._stand_still(now - self.moved)
+        self.moved = self.attempt_started = now
+        self._end_at(*min((now + self._idle, "idle"), (self.inherited, self.inherited_limit)), now)
+
+    def sent(self) -> None:
+        """The body is out: the total goes on from where it stood."""
+        now = self.runtime.now()
+        if self.moved is not None:
+            self._stand_still(now - self.moved)
+            self.moved = None
+            self._end_at(*self._due, now)
+
+    def _stand_still(self, seconds: float) -> None:
+        self.deadline, self.limit = self._later(self.deadline, self.limit, seconds)
+        self._due = self._later(*self._due, seconds)
+
+    def _later(self, deadline: float, limit: str, seconds: float) -> tuple[float, str]:
+        if deadline + seconds <= self.inherited:
+            return deadline + seconds, limit
+        return self.inherited, self.inherited_limit
+
+    def _end_at(self, deadline: float, reason: str, now: float) -> None:
+        self.attempt_deadline, self.attempt_reason = deadline, reason
+        if self.scope is not None:
+            self.scope.deadline = anyio.current_time() + deadline - now
+
+    @property
+    def _idle(self) -> float:
+        return math.inf if self.timeout is None else self.timeout.chunk_limit(first=False, silent=False)
+
+    def time_for(self, operation: str) -> float:
+        """Seconds that an operation on the connection which begins now may take."""
+        now = self.runtime.now()
+        if operation == "write" and self.paced:
+            return min(self._idle, self.inherited - now)
+        return self.attempt_deadline - now if self.read_limit is None else self.read_limit
+
+    def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
+        # While the caller's own generator makes the next piece of the body, nobody waits for the dependency.
+        starved = self.probe is not None and self.probe.starved
+        return super().cut(message, policy=policy, reason=reason, outcome=Outcome.IGNORED if starved else outcome)
+
+    def is_timeout(self, error: BaseException) -> bool:
+        return isinstance(error, self.library.module.TimeoutException)
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
@@ -54,19 +146,14 @@ class HttpCall(Call):
             return Outcome.OUTAGE
         if self.degraded is not None:
             return Outcome.IGNORED
-        if self.classify is not None:
-            verdict = self.classify(result, None)
-            if verdict is not None:
-                return verdict
-        return outcome_of_status(result.status_code)
+        return self.verdict(result, None) or outcome_of_status(result.status_code)
 
     def outcome_of_error(self, error: BaseException) -> Outcome:
         if error is self._cut or isinstance(error, ResilienceError) or not isinstance(error, Exception):
             return super().outcome_of_error(error)
-        if self.classify is not None:
-            verdict = self.classify(None, error)
-            if verdict is not None:
-                return verdict
+        verdict = self.verdict(None, error)
+        if verdict is not None:
+            return verdict
         module = self.library.module
         if isinstance(error, tuple(kind for name in NEUTRAL if (kind := getattr(module, name, None)))):
             return Outcome.IGNORED
@@ -77,7 +164,10 @@ class HttpCall(Call):
 
     def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
         if error is None:
-            return self.repeatable and (outcome.failed or outcome is Outcome.THROTTLED)
+            if self._late:
+                return False  # an answer that came late is still one
+            # 429 is refused before anything is done about it; what else fails may have been acted upon.
+            return self.replayable if outcome is Outcome.THROTTLED else self.repeatable and outcome.failed
         if not self.replayable or not outcome.failed:
             return False
         return self.repeatable or self._unprocessed(error)
@@ -103,10 +193,10 @@ class HttpCall(Call):
     # -- answers --------------------------------------------------------------------------------------------------
 
     async def keep(self, result: Any) -> bool:
-        return await drain(self.runtime, self.library, result)
+        return await drain(self, result)
 
     async def discard(self, result: Any) -> None:
-        await drain(self.runtime, self.library, result)
+        await drain(self, result)
 
     def failure_of(self, result: Any) -> Exception:
         module = self.library.module
@@ -134,6 +224,8 @@ def is_replayable(request: Any) -> bool:
     if fields is not None:  # multipart: each part is bytes, or a file that is rewound if it can be
         files = [field.file for field in fields if hasattr(field, "file")]
         return all(isinstance(file, str | bytes) or (hasattr(file, "seekable") and file.seekable()) for file in files)
+    if type(stream).__module__.partition(".")[0] not in ("httpx", "httpx2"):
+        return False  # a stream of somebody's own is not known to begin anew
     source = getattr(stream, "_stream", stream)
     return not any(hasattr(source, name) for name in ("__anext__", "__next__", "read", "aread"))
 

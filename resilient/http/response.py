@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..body import END, Body
 from ..runtime import drive
 from .abandoned import Home, leave_word
+from .library import library_of
 
 if TYPE_CHECKING:
-    from ..protocols import Runtime
     from .library import Library
     from .request import HttpCall
 
-__all__ = ["AsyncGuard", "SyncGuard", "answer_with", "drain", "falls_silent"]
+__all__ = ["AsyncGuard", "SyncGuard", "answer_with", "close_stream", "drain", "falls_silent"]
 
+logger = logging.getLogger("resilient")
 DRAIN_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.05
+ENCODED = {b"content-encoding", b"content-length", b"transfer-encoding"}
 
 
 class AsyncGuard:
@@ -35,14 +38,12 @@ class AsyncGuard:
         self._home = Home()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        # A reader who stops here holds the connection, and so the permits, until he closes. Nothing is settled when a
+        # suspended generator is thrown away: that may be the garbage collector, inside one of our own locks.
         body = self._body
         chunks = self._inner.__aiter__()
-        try:
-            while (chunk := await body.next(lambda: anext(chunks, END))) is not END:
-                yield chunk
-        except GeneratorExit:
-            body.close()
-            raise
+        while (chunk := await body.next(lambda: anext(chunks, END))) is not END:
+            yield chunk
 
     async def aclose(self) -> None:
         # Permits first, without awaiting: a native cancellation pierces even a shielded scope.
@@ -57,7 +58,7 @@ class AsyncGuard:
 
 
 class SyncGuard:
-    """The same for synchronous clients; bound by inheriting SyncByteStream."""
+    """The same for synchronous clients; bound to a library by inheriting its SyncByteStream as well."""
 
     def __init__(self, inner: Any, body: Body) -> None:
         self._inner = inner
@@ -67,12 +68,8 @@ class SyncGuard:
     def __iter__(self) -> Iterator[bytes]:
         body = self._body
         chunks = iter(self._inner)
-        try:
-            while (chunk := drive(body.next(lambda: next(chunks, END)))) is not END:
-                yield chunk
-        except GeneratorExit:
-            body.close()
-            raise
+        while (chunk := drive(body.next(lambda: next(chunks, END)))) is not END:
+            yield chunk
 
     def close(self) -> None:
         self._body.close()
@@ -88,36 +85,38 @@ class SyncGuard:
 def falls_silent(response: Any) -> bool:
     """Whether the body may pause for as long as it likes: event streams and upgraded connections."""
     content_type = response.headers.get("content-type", "")
-    return response.status_code == 101 or bool(content_type.startswith("text/event-stream"))
+    return response.status_code == 101 or bool(content_type.lower().startswith("text/event-stream"))
 
 
-async def drain(runtime: Runtime, library: Library, response: Any) -> bool:
+async def drain(call: HttpCall, response: Any) -> bool:
     """Read a failed answer's body into memory, so that its connection can be used again and the answer kept.
 
     Returns:
         False if it was too large or too slow (64 KiB, 50 ms) and has been closed instead.
     """
-    stream = response.stream
-    if isinstance(stream, library.module.ByteStream):
+    runtime, stream = call.runtime, response.stream
+    memory = call.library.module.ByteStream
+    if isinstance(stream, memory):
         return True
     length = response.headers.get("content-length", "")
-    if length.isdigit() and (len(length) > 9 or int(length) > DRAIN_BYTES):
-        await _close(stream)
-        return False
+    whole = not (length.isdigit() and (len(length) > 9 or int(length) > DRAIN_BYTES))
     chunks: list[bytes] = []
-    try:
-        in_time, whole = await runtime.bounded(runtime.now() + DRAIN_SECONDS, lambda: _read(stream, chunks))
-    except library.module.TransportError:
-        in_time, whole = False, False  # it broke on the way; its status is known, and was a failure already
-    await _close(stream)
-    if in_time and whole:
-        response.stream = library.module.ByteStream(b"".join(chunks))
-    return bool(in_time and whole)
-
-
-def _read(stream: Any, chunks: list[bytes]) -> Any:
-    """Read a stream to its end or to the limit: a coroutine for an async one, at once for a sync one."""
-    return _read_async(stream, chunks) if hasattr(stream, "aclose") else _read_sync(stream, chunks)
+    if whole:
+        # A synchronous read cannot be interrupted; its timeout is looked up when it begins.
+        call.read_limit = DRAIN_SECONDS
+        until = runtime.now() + DRAIN_SECONDS
+        read = partial(_read_sync, stream, chunks, lambda: runtime.now() >= until) if call.sync else partial(_read_async, stream, chunks)
+        try:
+            in_time, complete = await runtime.bounded(until, read)
+        except Exception:
+            whole = False  # it broke on the way; its status is known, and was a failure already
+        else:
+            whole = bool(in_time and complete)
+    await close_stream(stream, sync=call.sync)
+    call.response = None
+    if whole:
+        response.stream = memory(b"".join(chunks))
+    return whole
 
 
 async def _read_async(stream: Any, chunks: list[bytes]) -> bool:
@@ -130,32 +129,40 @@ async def _read_async(stream: Any, chunks: list[bytes]) -> bool:
     return True
 
 
-def _read_sync(stream: Any, chunks: list[bytes]) -> bool:
+def _read_sync(stream: Any, chunks: list[bytes], late: Callable[[], bool]) -> bool:
     size = 0
     for chunk in stream:
         size += len(chunk)
-        if size > DRAIN_BYTES:
+        if size > DRAIN_BYTES or late():
             return False
         chunks.append(chunk)
     return True
 
 
-async def _close(stream: Any) -> None:
-    if hasattr(stream, "aclose"):
-        await stream.aclose()
-    else:
-        stream.close()
+async def close_stream(stream: Any, *, sync: bool) -> None:
+    """Close a stream that nobody will read. One that cannot be closed any more is as good as closed."""
+    try:
+        if sync:
+            stream.close()
+        else:
+            await stream.aclose()
+    except Exception:
+        logger.debug("closing a response that nobody reads failed", exc_info=True)
 
 
 def answer_with(library: Library, value: Any, call: HttpCall) -> Any:
     """A response made of a fallback's value: a copy of a response, or 200 with the value as JSON.
 
+    A response whose body is in memory may serve any number of times; one that still streams is handed on as it is.
+
     Raises:
-        TypeError: the value is neither a response with a body in memory nor anything that JSON can say.
+        TypeError: the value is neither a response of this library nor anything that JSON can say.
     """
     module = library.module
     if isinstance(value, module.Response):
-        answer = module.Response(value.status_code, headers=value.headers.raw, stream=copy.copy(value.stream), extensions=dict(value.extensions))
+        answer = _copy_of(value, module)
+    elif library_of(value) is not None:
+        raise TypeError(f"fallback: expected a response of {library.name}, got one of {library_of(value)}: {value!r}")
     else:
         try:
             content = json.dumps(value).encode()
@@ -164,3 +171,12 @@ def answer_with(library: Library, value: Any, call: HttpCall) -> Any:
         answer = module.Response(200, headers={"content-type": "application/json"}, content=content)
     answer.extensions["degraded"] = {"dependency": call.owner.name, "cause": call.degraded}
     return answer
+
+
+def _copy_of(response: Any, module: Any) -> Any:
+    extensions = dict(response.extensions)
+    if not hasattr(response, "_content"):
+        return module.Response(response.status_code, headers=response.headers.raw, stream=response.stream, extensions=extensions)
+    # What was read is decoded, so the fields that tell how it was encoded are true no more.
+    fields = [(name, value) for name, value in response.headers.raw if name.lower() not in ENCODED]
+    return module.Response(response.status_code, headers=fields, content=response.content, extensions=extensions)

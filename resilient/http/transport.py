@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import anyio
 import pybreaker
 
 from ..body import Body
-from ..core.deadline import clamp
+from ..core.bounds import whole
 from ..core.outcome import Outcome
+from ..errors import ResilienceError
 from ..policies.pipeline import Pipeline
 from ..protocols import Policy, Router
 from ..runtime import cut_off, drive
@@ -23,7 +24,8 @@ from .hops import join_hops, remember_hop
 from .inner import build_inner, pool_size
 from .isolation import on_asyncio, run_isolated
 from .request import HttpCall
-from .response import falls_silent
+from .response import close_stream, falls_silent
+from .wire import outgoing
 
 if TYPE_CHECKING:
     from .library import Library
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncEngine", "SyncEngine"]
 
 logger = logging.getLogger("resilient")
-OPERATIONS = ("connect", "read", "write", "pool")
 
 
 class Engine:
@@ -54,6 +55,10 @@ class Engine:
             if options:
                 raise TypeError(f"{', '.join(sorted(options))}: these options build the inner transport, and `inner` was given")
             library.check_transport(inner, self._method, self._base)
+            if max_connections is not None:
+                whole("max_connections", max_connections)
+            elif library.pool_breaks and library.has_pool(inner):
+                logger.warning("%s: say max_connections= with inner=, so that nothing has to queue inside its pool", library.door)
         self._inner = inner
         self._gate = Gate(max_connections) if max_connections is not None and library.pool_breaks else None
 
@@ -63,53 +68,22 @@ class Engine:
         dependency = self._route(request.url)
         if not dependency.enabled:
             return None
-        call = HttpCall(dependency, dependency.sync_runtime if sync else dependency.runtime, self._library, request, send)
+        runtime = dependency.sync_runtime if sync else dependency.runtime
+        call = HttpCall(dependency, runtime, self._library, request, send, sync=sync)
         join_hops(call)
         return call
 
-    def _finish(self, call: HttpCall, response: Any) -> Body:
+    def _conclude(self, call: HttpCall, response: Any) -> Body:
         """What holds the call's permits from here on."""
-        remember_hop(call, response)
-        silent = falls_silent(response)
-        if call.timeouts is not None:
-            # Both libraries look the read timeout up again when the body's reading begins.
-            read = call.own_timeouts.get("read")
-            limit = call.timeout.chunk_limit(first=False, silent=silent) if call.timeout is not None else math.inf
-            call.timeouts["read"] = read if limit == math.inf else clamp(read, limit)
-        return Body(call, call.outcome_of(response), silent=silent)
+        body = Body(call, call.outcome_of(response), silent=falls_silent(response), interim=remember_hop(call, response))
+        call.read_limit = body.read_limit
+        call.response = None
+        return body
 
-    def _prepare(self, call: HttpCall) -> Callable[[], None]:
-        """Put the time that is left, and the probe, on the request. Returns what puts the request back as it was."""
-        request = call.request
-        extensions, stream = request.extensions, request.stream
-        remaining = call.attempt_deadline - call.runtime.now()
-        if remaining != math.inf:
-            call.own_timeouts = extensions.get("timeout") or {}
-            call.timeouts = {name: clamp(call.own_timeouts.get(name), remaining) for name in OPERATIONS}
-            request.extensions = {**extensions, "timeout": call.timeouts}
-            self._compare(call)
-        if call.paced or not call.repeatable:
-            call.probe = request.stream = self._library.probe(stream, call, paced=call.paced)
-
-        def restore() -> None:
-            # The client keeps the request: on the response, and as the pattern for the next hop of a redirect.
-            request.extensions, request.stream = extensions, stream
-
-        return restore
-
-    def _compare(self, call: HttpCall) -> None:
-        read, owner = call.own_timeouts.get("read"), call.owner
-        if call.timeout is not None and read is not None and read > call.timeout.total and owner not in self._compared:
-            self._compared.add(owner)
-            logger.info(
-                "%s: the client's read timeout of %g s is longer than the total of %g s; the shorter one holds",
-                owner.name,
-                read,
-                call.timeout.total,
-            )
-
-    def _timed_out(self, call: HttpCall, error: Exception) -> BaseException:
-        """A per-operation timeout of the library that was really our deadline, clamped, is told as ours."""
+    def _fitting(self, call: HttpCall, error: BaseException) -> BaseException:
+        """`error`, or ours in place of the library's where its timer was only quicker to see that the deadline had come."""
+        if isinstance(error, ResilienceError) or not call.is_timeout(error):
+            return error
         now = call.runtime.now()
         if now < call.attempt_deadline - 0.001:
             return error
@@ -118,6 +92,21 @@ class Engine:
                 "the deadline came while waiting for a connection", policy="pool", reason=call.attempt_reason, outcome=Outcome.IGNORED
             )
         return cut_off(call, now)
+
+    def _compare(self, call: HttpCall) -> None:
+        """Say once that the client waits longer than the policy lets it."""
+        timeout, owner = call.timeout, call.owner
+        if timeout is None or owner in self._compared:
+            return
+        read = (call.request.extensions.get("timeout") or {}).get("read")
+        if read is not None and read > timeout.total:
+            self._compared.add(owner)
+            logger.info(
+                "%s: the client's read timeout of %g s is longer than the total of %g s; the shorter one holds",
+                owner.name,
+                read,
+                timeout.total,
+            )
 
 
 class AsyncEngine(Engine):
@@ -129,40 +118,58 @@ class AsyncEngine(Engine):
     def __init__(self, target: Any, inner: Any = None, *, max_connections: int | None = None, **options: Any) -> None:
         super().__init__(target, inner, max_connections=max_connections, **options)
         library = self._library
-        self._isolated = library.pool_breaks and (inner is None or isinstance(inner, library.module.AsyncHTTPTransport))
+        self._isolated = library.pool_breaks and (inner is None or library.has_pool(inner))
 
     async def handle_async_request(self, request: Any) -> Any:
         call = self._begin(request, self._send, sync=False)
         if call is None:
             return await self._inner.handle_async_request(request)
-        response = await call.owner.open(call)
-        response.stream = self._library.async_guard(response.stream, self._finish(call, response))
+        try:
+            response = await call.owner.open(call)
+            if call.response is not None and call.response is not response:
+                await self._drop(call)  # a policy answered with something else
+            body = self._conclude(call, response)
+        except BaseException:
+            if call.response is not None:
+                await self._drop(call)
+            raise
+        if response.is_closed:
+            body.end()  # it came with its body in memory, and nobody will read or close a stream
+        else:
+            response.stream = self._library.async_guard(response.stream, body)
         return response
 
+    async def _drop(self, call: HttpCall) -> None:
+        """Close the answer that is open and that nobody will read."""
+        response, call.response = call.response, None
+        with anyio.CancelScope(shield=True):
+            await close_stream(response.stream, sync=False)
+
     async def _send(self, call: HttpCall) -> Any:
+        if call.response is not None:
+            await self._drop(call)  # a policy tries again without having read the last answer
         isolated = self._isolated and on_asyncio()
         place = None if self._gate is None else await self._gate.enter(call)
-        restore = self._prepare(call)
         try:
+            request = outgoing(call)
+            self._compare(call)
             if isolated:
                 response = await run_isolated(
-                    lambda: self._inner.handle_async_request(call.request), leftover=lambda late: self._clear(late, place)
+                    lambda: self._inner.handle_async_request(request), leftover=lambda late: self._clear(late, place)
                 )
             else:
-                response = await self._inner.handle_async_request(call.request)
+                response = await self._inner.handle_async_request(request)
         except BaseException as error:
             # An isolated exchange that its caller left goes on for a moment; it gives the place back itself.
             if place is not None and not (isolated and isinstance(error, asyncio.CancelledError)):
                 place.leave()
-            if isinstance(error, self._library.module.TimeoutException):
-                ours = self._timed_out(call, error)
-                if ours is not error:
-                    raise ours from error
+            fitting = self._fitting(call, error)
+            if fitting is not error:
+                raise fitting from error
             raise
-        finally:
-            restore()
         if place is not None:
             response.stream = self._library.async_wire(response.stream, place, isolated)
+        call.response = response
         return response
 
     def _clear(self, late: Any, place: Place | None) -> None:
@@ -176,6 +183,17 @@ class AsyncEngine(Engine):
     async def aclose(self) -> None:
         await self._inner.aclose()
 
+    async def __aenter__(self) -> Self:
+        if hasattr(self._inner, "__aenter__"):
+            await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        if hasattr(self._inner, "__aexit__"):
+            await self._inner.__aexit__(*raised)
+        else:
+            await self._inner.aclose()
+
 
 class SyncEngine(Engine):
     """`handle_request` through the same policies, on the calling thread; bound by inheriting BaseTransport as well."""
@@ -187,31 +205,57 @@ class SyncEngine(Engine):
         call = self._begin(request, self._send, sync=True)
         if call is None:
             return self._inner.handle_request(request)
-        response = drive(call.owner.open(call))
-        response.stream = self._library.sync_guard(response.stream, self._finish(call, response))
+        try:
+            response = drive(call.owner.open(call))
+            if call.response is not response:
+                self._drop(call)  # a policy answered with something else
+            body = self._conclude(call, response)
+        except BaseException:
+            self._drop(call)
+            raise
+        if response.is_closed:
+            body.end()  # it came with its body in memory, and nobody will read or close a stream
+        else:
+            response.stream = self._library.sync_guard(response.stream, body)
         return response
 
+    def _drop(self, call: HttpCall) -> None:
+        response, call.response = call.response, None
+        if response is not None:
+            drive(close_stream(response.stream, sync=True))
+
     def _send(self, call: HttpCall) -> Any:
+        self._drop(call)  # of an attempt whose answer a policy has not read
         place = None if self._gate is None else drive(self._gate.enter(call))
-        restore = self._prepare(call)
         try:
-            response = self._inner.handle_request(call.request)
+            request = outgoing(call)
+            self._compare(call)
+            response = self._inner.handle_request(request)
         except BaseException as error:
             if place is not None:
                 place.leave()
-            if isinstance(error, self._library.module.TimeoutException):
-                ours = self._timed_out(call, error)
-                if ours is not error:
-                    raise ours from error
+            fitting = self._fitting(call, error)
+            if fitting is not error:
+                raise fitting from error
             raise
-        finally:
-            restore()
         if place is not None:
             response.stream = self._library.sync_wire(response.stream, place)
+        call.response = response
         return response
 
     def close(self) -> None:
         self._inner.close()
+
+    def __enter__(self) -> Self:
+        if hasattr(self._inner, "__enter__"):
+            self._inner.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        if hasattr(self._inner, "__exit__"):
+            self._inner.__exit__(*raised)
+        else:
+            self._inner.close()
 
 
 def _router(target: Any) -> Callable[[Any], Pipeline]:

@@ -2,74 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..core.deadline import clamp
 from .isolation import on_asyncio, run_isolated
 
 if TYPE_CHECKING:
     from .gate import Place
     from .request import HttpCall
 
-__all__ = ["AsyncWire", "Probe", "SyncWire"]
+__all__ = ["AsyncWire", "Clamped", "Probe", "SyncWire", "outgoing"]
 
 PIECE = 64 * 1024
+SHORTEST = 0.001
+
+
+def outgoing(call: HttpCall) -> Any:
+    """The request of `call` as the attempt that begins now sends it: watched, and in time.
+
+    A request of its own, for attempts must not meet each other's: a program may send one request twice at a time.
+    """
+    request = call.request
+    call.probe = call.read_limit = call.moved = None
+    sent = object.__new__(type(request))
+    sent.__dict__.update(request.__dict__)
+    if call.attempt_deadline != math.inf:
+        sent.extensions = {**request.extensions, "timeout": Clamped(request.extensions.get("timeout") or {}, call)}
+    if call.paced or not call.repeatable:
+        call.probe = sent.stream = call.library.probe(request.stream, call)
+    return sent
+
+
+class Clamped(dict[str, "float | None"]):
+    """A client's per-operation timeouts, none of them longer than what is left to the call.
+
+    Both libraries look each one up at the moment when its operation begins.
+    """
+
+    def __init__(self, own: Mapping[str, float | None], call: HttpCall) -> None:
+        super().__init__(own)
+        self._call = call
+
+    def get(self, operation: str, default: Any = None) -> Any:
+        own, left = super().get(operation, default), self._call.time_for(operation)
+        # Not 0, which makes a synchronous socket non-blocking: then it would fail with another error than a timeout.
+        return own if left == math.inf else clamp(own, max(left, SHORTEST))
+
+    def __getitem__(self, operation: str) -> float | None:
+        return self.get(operation)  # type: ignore[no-any-return]
 
 
 class Probe:
     """A request's stream that tells whether sending has begun, and while bytes flow stops the clock of the total.
 
     Both libraries ask for the body only after the headers were written, so an unasked one means: nothing was sent.
-    Bound to a library by inheriting its AsyncByteStream and SyncByteStream as well.
+    They ask for the next piece once the last one was taken by the network, so a piece that never is stops the flow, and
+    the clock runs on. Bound to a library by inheriting its AsyncByteStream and SyncByteStream as well.
+
+    Attributes:
+        started: sending has begun.
+        starved: the next piece is not there yet; whoever makes it is being waited for.
     """
 
-    def __init__(self, inner: Any, call: HttpCall, *, paced: bool) -> None:
+    def __init__(self, inner: Any, call: HttpCall) -> None:
         self._inner = inner
         self._call = call
-        self._paced = paced
         self.started = False
+        self.starved = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        self.started = True
-        if not self._paced:
-            async for chunk in self._inner:
-                yield chunk
-            return
-        call = self._call
-        call.sending()
+        self._begin()
         async for chunk in self._inner:
-            for piece in pieces(chunk):
+            self.starved = False
+            for piece in self._pieces(chunk):
                 yield piece
-                call.sending()
-        call.sent()
+            self.starved = True
+        self._end()
 
     def __iter__(self) -> Iterator[bytes]:
-        self.started = True
-        if not self._paced:
-            yield from self._inner
-            return
-        call = self._call
-        call.sending()
+        self._begin()
         for chunk in self._inner:
-            for piece in pieces(chunk):
-                yield piece
-                call.sending()
-        call.sent()
+            self.starved = False
+            yield from self._pieces(chunk)
+            self.starved = True
+        self._end()
+
+    def _begin(self) -> None:
+        self.started = self.starved = True
+        if self._call.paced:
+            self._call.sending()
+
+    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """A chunk as it is, or cut where it is so large that progress could not be seen."""
+        paced = self._call.paced
+        for start in range(0, len(chunk) or 1, PIECE):
+            if paced:
+                self._call.sending()
+            yield chunk if len(chunk) <= PIECE else chunk[start : start + PIECE]
+        if paced:
+            self._call.sending()
+
+    def _end(self) -> None:
+        self.starved = False
+        if self._call.paced:
+            self._call.sent()
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
     def close(self) -> None:
         self._inner.close()
-
-
-def pieces(chunk: bytes) -> Iterator[bytes]:
-    """Cut a large chunk, so that progress can be seen while it is sent."""
-    if len(chunk) <= PIECE:
-        yield chunk
-        return
-    for start in range(0, len(chunk), PIECE):
-        yield chunk[start : start + PIECE]
 
 
 class AsyncWire:
@@ -83,9 +127,8 @@ class AsyncWire:
         self._place = place
         self._isolated = isolated
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._inner:
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._inner.__aiter__()  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
         if self._isolated and on_asyncio():
@@ -108,7 +151,7 @@ class SyncWire:
         self._place = place
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._inner
+        return iter(self._inner)
 
     def close(self) -> None:
         try:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
-import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pybreaker
 
-from ..core.bounds import positive, whole
-from ..core.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Rules, Transition, Trial
+from ..clock import SYSTEM_CLOCK, Clock
+from ..core.bounds import flag
+from ..core.breaker import CLOSED, Breaker, Transition, Trial
 from ..core.outcome import Outcome
-from ..errors import CircuitOpen
+from ..errors import CircuitOpen, ResilienceError
 from ..events import CircuitChanged
-from ..runtime import drive
-from .kinship import Mirror, store, tell
+from .guests import Audience, Mirror, store
+from .kinship import Kinship, rules_of
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -30,9 +29,10 @@ __all__ = ["CircuitBreaker"]
 
 SUCCESS = Outcome.SUCCESS
 IGNORED = Outcome.IGNORED
+GRACE = 1.0  # seconds by which a trial's lease outlasts the trial's own limit, so that the verdict of a hang still counts
 
 
-class CircuitBreaker(pybreaker.CircuitBreaker):
+class CircuitBreaker(Kinship):
     """Reject calls while the dependency is failing; a `pybreaker.CircuitBreaker` with another engine.
 
     It trips on an outage (`outage_failures` connect errors, timeouts, 502, 503 or 504 in a row and no success for
@@ -47,21 +47,26 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         reset_timeout: seconds of a break that does not grow.
         success_threshold: size of the sample of trials.
         exclude: exception classes, or functions of the exception, that say nothing of the dependency.
-        listeners: `pybreaker.CircuitBreakerListener`s; called outside every lock.
+        listeners: `pybreaker.CircuitBreakerListener`s; called outside every lock. An answer that is a failure without
+            being an error is told to them as a `ResilienceError`.
         state_storage: mirrored to, in the background; the state is never read from it.
         name: for listeners and logs.
         throw_new_error_on_trip: raise CircuitOpen in place of the error that tripped it (pybreaker's default; not ours).
         outage_failures, outage_quiet: the outage rule: how many, and seconds without a success.
-        failure_rate, minimum_calls, window, count_window: the rate rule, over seconds or over a number of calls.
+        failure_rate, minimum_calls, window, buckets, count_window: the rate rule, over seconds (forgotten in so many
+            steps) or over a number of calls.
         slow_call, slow_rate: calls of at least `slow_call` seconds are slow; trip at this rate of them. Off by default.
         break_time, max_break, jitter: seconds, seconds, and the share by which a break is varied.
-        trials, trial_failure_rate, lease: how many trials in a round, at which failure rate they fail, and the seconds
-            after which a trial that never ended gives its place to another.
+        trials, trial_failure_rate: how many trials in a round, and at which failure rate they fail.
+        lease: seconds after which a trial that never ended gives its place to another. By default a second more than
+            the trial may take, or 30 where nothing limits it.
         enforce: False counts and reports, and lets every call through.
         disabled: True takes no notice of anything.
+        random: a source of numbers in [0, 1), for the jitter.
 
     Raises:
         CircuitOpen: from the call; its `reason` is the rule that tripped and `retry_after` the seconds left.
+        TypeError, ValueError: from the constructor and the setters, naming the parameter.
     """
 
     def __init__(
@@ -80,21 +85,19 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         random: Callable[[], float] = random.random,
         **rules: Any,
     ) -> None:
-        unknown = set(rules) - RULES
-        if unknown:
-            raise TypeError(f"CircuitBreaker: unknown parameter {', '.join(sorted(unknown))}; known are {', '.join(sorted(RULES))}")
-        # pybreaker's own __init__ would build its storage, its states and a re-entrant lock; its attributes are set
-        # here instead, for its inherited methods.
-        self._lock = threading.Lock()  # type: ignore[assignment]
-        self._core = Breaker(_rules(fail_max, reset_timeout, success_threshold, rules))
-        self._excluded_exceptions = list(exclude or ())
-        self._listeners = list(listeners or ())
-        self._name = name
-        self._throw_new_error_on_trip = throw_new_error_on_trip
-        self._mirror = None if state_storage is None else Mirror(functools.partial(store, state_storage), state_storage)
+        flag("enforce", enforce)
+        flag("disabled", disabled)
+        if not callable(random):
+            raise TypeError(f"random: expected a function, got {random!r}")
+        super().__init__(exclude, listeners, state_storage, name, throw_new_error_on_trip)
+        self._own_lease = "lease" in rules
+        self._core = Breaker(rules_of(fail_max, reset_timeout, success_threshold, rules))
+        self._mirror = None
+        if state_storage is not None:
+            self._mirror = Mirror(lambda: self.current_state, functools.partial(store, state_storage), state_storage)
         self._random = random
+        self._audience = Audience()
         self._owners: tuple[weakref.ref[Pipeline], ...] = ()
-        self._pipeline: Pipeline | None = None
         self.enforce = enforce
         self._core.enabled = not disabled
         self._look_closer()
@@ -104,28 +107,44 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
         core = self._core
         if core.state is CLOSED and self._plain:
-            call.held.append((self, (core.generation, call, 0.0)))
+            call.held.append((self, (core.generation, call, None)))
             return inner(call)
         return self._run(call, inner)
 
     def _run(self, call: Call, inner: Inner) -> Awaitable[Any]:
-        now = call.runtime.now()
         core = self._core
+        if not core.enabled:
+            return inner(call)
+        now = call.runtime.now()
         with self._lock:
             permit = core.admit(now)
             retry_after = core.retry_after(now) if permit is None else None
-        if isinstance(permit, Trial) and permit.transition is not None:
-            self._announce(permit.transition, now)
+            if isinstance(permit, Trial) and not self._own_lease:
+                limit = min(call.deadline - now, call.attempt_limit)
+                if limit != math.inf:
+                    permit.expires = now + limit + GRACE
         if permit is None:
+            reason = core.reason
             if self.enforce:
-                raise call.reject(CircuitOpen, f"circuit open ({core.reason})", policy="breaker", reason=core.reason, retry_after=retry_after)
-            call.report_rejection("breaker", core.reason, enforced=False)
+                raise call.reject(CircuitOpen, f"circuit open ({reason})", policy="breaker", reason=reason, retry_after=retry_after)
+            call.report_rejection("breaker", reason, enforced=False)
             return inner(call)
-        if self._listeners:
-            for listener in self.listeners:
-                tell(listener.before_call, self, call.fn, *call.args, **call.kwargs)
         call.held.append((self, (permit, call, now)))
-        return inner(call)
+        if isinstance(permit, Trial) and permit.transition is not None:
+            self._announce(permit.transition, now, call.owner)
+        for listener in self.listeners:
+            call.owner.outbox.guard(listener, functools.partial(listener.before_call, self, call.fn, *call.args, **call.kwargs))
+        return self._replacing(call, inner) if self._throw_new_error_on_trip else inner(call)
+
+    async def _replacing(self, call: Call, inner: Inner) -> Any:
+        mark, generation = len(call.held) - 1, self._core.generation
+        try:
+            return await inner(call)
+        except Exception as error:
+            call.settle(mark, call.outcome_of_error(error), error)
+            if self._replaces(generation):
+                raise self._replacement() from error
+            raise
 
     def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> float | None:
         permit, call, started = token
@@ -134,29 +153,52 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             with self._lock:
                 core.record_success(permit, now)
             return None
-        return self._settle(permit, call, outcome, now, error, now - started)
+        return self._settle(permit, call, outcome, now, error, None if started is None else now - started)
 
     def _settle(
-        self, permit: Any, call: Call, outcome: Outcome, now: float, error: BaseException | None, duration: float
+        self, permit: Any, call: Call, outcome: Outcome, now: float, error: BaseException | None, duration: float | None
     ) -> float | None:
-        if error is not None and outcome.failed and self._excluded_exceptions and not self.is_system_error(error):
+        if error is not None and outcome.failed and self._excluded_exceptions and not self._blames(error):
             outcome = IGNORED
         core = self._core
         with self._lock:
             changed = core.record(permit, outcome, now, duration, self._random())
-            until = None if core.state is CLOSED else now + (core.retry_after(now) or 0.0)
+            until = self._closed_until(now)
+        outbox = call.owner.outbox
         for listener in self.listeners:
             if outcome is SUCCESS:
-                call.owner.outbox.defer(functools.partial(listener.success, self))
-            elif outcome.failed and error is not None:
-                call.owner.outbox.defer(functools.partial(listener.failure, self, error))
+                outbox.defer(functools.partial(listener.success, self))
+            elif outcome.failed:
+                told = error or ResilienceError(f"the answer was a failure ({outcome.value})", policy="breaker", reason=outcome.value)
+                outbox.defer(functools.partial(listener.failure, self, told))
         if changed is not None:
             self._announce(changed, now, call.owner)
-        return until if self.enforce else None
+        return until
+
+    def _closed_until(self, now: float) -> float | None:
+        """The moment before which a retry would be rejected, for all that is known. The lock is held."""
+        core = self._core
+        if core.state is CLOSED or not (core.enabled and self.enforce):
+            return None
+        wait = core.retry_after(now)
+        return math.inf if wait is None else now + wait
+
+    def _blames(self, error: BaseException) -> bool:
+        blamed = True
+
+        def look() -> None:
+            nonlocal blamed
+            blamed = self.is_system_error(error)
+
+        # A function given as `exclude` may itself fail; the permit has to be given back all the same.
+        self._audience.tell(look)
+        return blamed
 
     def _look_closer(self) -> None:
-        # Whether neither listeners nor slow calls nor a switch ask for more than a count of each success.
-        self._plain = not self._listeners and self._core.rules.slow_call is None and self._core.enabled
+        # Whether nobody asks for more than a count of each success: listeners, slow calls, a switch.
+        self._plain = (
+            not self._listeners and self._core.rules.slow_call is None and self._core.enabled and not self._throw_new_error_on_trip
+        )
 
     @property
     def disabled(self) -> bool:
@@ -165,214 +207,68 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
 
     @disabled.setter
     def disabled(self, value: bool) -> None:
+        flag("disabled", value)
         self._core.enabled = not value
         self._look_closer()
 
-    def add_listener(self, listener: pybreaker.CircuitBreakerListener) -> None:
-        """Tell `listener` of calls and transitions, after all is settled and outside every lock."""
-        super().add_listener(listener)
-        self._look_closer()
-
-    def remove_listener(self, listener: pybreaker.CircuitBreakerListener) -> None:
-        super().remove_listener(listener)
-        self._look_closer()
+    @property
+    def reason(self) -> str:
+        """Why it is not closed: outage, failure_rate, slow_rate, consecutive, forced; empty when it is."""
+        return self._core.reason
 
     # -- transitions ----------------------------------------------------------------------------------------------
 
     def join(self, owner: Pipeline) -> None:
         """Tell `owner` of transitions from now on. Pipelines that are gone are forgotten."""
+        if owner.clock is not self._clock():
+            # Everything is timed by one clock: that of the pipelines it stands in.
+            self._pipeline = None
         known = tuple(ref for ref in self._owners if ref() not in (None, owner))
         self._owners = (*known, weakref.ref(owner))
 
-    def _announce(self, changed: Transition, now: float, first: Pipeline | None = None) -> None:
-        """Queue the news for everybody concerned; called outside the lock."""
-        owners = [owner for ref in self._owners if (owner := ref()) is not None]
+    def _joined(self) -> list[Pipeline]:
+        return [owner for ref in self._owners if (owner := ref()) is not None]
+
+    def _clock(self) -> Clock:
+        owners = self._joined()
+        return owners[-1].clock if owners else SYSTEM_CLOCK
+
+    def _announce(self, changed: Transition, now: float, first: Pipeline | None) -> None:
+        """Queue the news for everybody concerned; called outside the lock. `first` is whose call it was, if any."""
+        owners = self._joined()
         for owner in owners:
             owner.post(
                 CircuitChanged(
                     at=now, dependency=owner.name, old=changed.old, new=changed.new, reason=changed.reason, retry_after=changed.retry_after
                 )
             )
+            if first is not None and owner.outbox is not first.outbox:
+                # Its own next call may be long in coming.
+                first.outbox.defer(owner.outbox.flush)
         if self._mirror is not None:
             self._mirror.write(changed.new)
         if self._listeners:
             old, new = pybreaker.CircuitBreakerState(self, changed.old), pybreaker.CircuitBreakerState(self, changed.new)
+            teller = first or (owners[0] if owners else None)
             for listener in self.listeners:
-                told = functools.partial(listener.state_change, self, old, new)
-                if first is not None or owners:
-                    (first or owners[0]).outbox.defer(told)
+                if teller is None:
+                    self._audience.tell(listener.state_change, self, old, new)
                 else:
-                    tell(told)
+                    teller.outbox.defer(functools.partial(listener.state_change, self, old, new))
 
     def _change(self, act: Callable[[float], Transition | None]) -> None:
-        now = self._clock_now()
+        now = self._clock().now()
         with self._lock:
             changed = act(now)
         if changed is not None:
-            self._announce(changed, now)
-            for ref in self._owners:
-                if (owner := ref()) is not None:
-                    owner.outbox.flush()
-
-    def _clock_now(self) -> float:
-        for ref in self._owners:
-            if (owner := ref()) is not None:
-                return owner.clock.now()
-        return self._own().clock.now()
-
-    def open(self) -> bool:
-        """Isolate: reject every call until `close` or `half_open`."""
-        self._change(self._core.open)
-        return self._throw_new_error_on_trip
+            self._announce(changed, now, None)
+            for owner in self._joined():
+                owner.outbox.flush()
 
     def trip(self, reason: str = "forced") -> None:
         """Open for one break, as if a rule had tripped; it recovers by itself."""
         self._change(lambda now: self._core.trip(now, reason, self._random()))
 
-    def half_open(self) -> None:
-        """Let a round of trials through now."""
-        self._change(self._core.half_open)
-
-    def close(self) -> None:
-        """Let every call through, and forget what was learnt."""
-        self._change(self._core.close)
-
     def reset(self) -> None:
-        """As `close`, without telling anybody why: a fresh start."""
+        """A fresh start: closed, with nothing remembered."""
         self.close()
-
-    def configure(self, **rules: Any) -> None:
-        """Change rules at run time; the window and the state are kept."""
-        changed = replace(self._core.rules, **rules)
-        with self._lock:
-            self._core.configure(changed)
-        self._look_closer()
-
-    # -- pybreaker's surface --------------------------------------------------------------------------------------
-
-    @property
-    def current_state(self) -> str:
-        """closed, open or half-open."""
-        return self._core.state
-
-    @property
-    def state(self) -> pybreaker.CircuitBreakerState:  # type: ignore[override]
-        return pybreaker.CircuitBreakerState(self, self._core.state)
-
-    @state.setter
-    def state(self, state: str) -> None:
-        acts: dict[str, Callable[[], Any]] = {CLOSED: self.close, OPEN: self.open, HALF_OPEN: self.half_open}
-        if state not in acts:
-            raise ValueError(f"state: expected one of {', '.join(acts)}, got {state!r}")
-        acts[state]()
-
-    @property
-    def reason(self) -> str:
-        """Why it is not closed: outage, failure_rate, slow_rate, consecutive, forced; empty when it is."""
-        return "" if self._core.state is CLOSED else self._core.reason
-
-    @property
-    def fail_counter(self) -> int:
-        """Failures in a row."""
-        return self._core.consecutive_failures
-
-    @property
-    def success_counter(self) -> int:
-        """Successful trials of the present round."""
-        return self._core.trial_successes
-
-    @property
-    def fail_max(self) -> int | None:  # type: ignore[override]
-        return self._core.rules.consecutive
-
-    @fail_max.setter
-    def fail_max(self, number: int) -> None:
-        self.configure(consecutive=whole("fail_max", number) or number)
-
-    @property
-    def reset_timeout(self) -> float:
-        return self._core.rules.break_time
-
-    @reset_timeout.setter
-    def reset_timeout(self, timeout: float) -> None:
-        positive("reset_timeout", timeout)
-        self.configure(break_time=timeout, max_break=timeout, growth=1.0, jitter=0.0)
-
-    @property
-    def success_threshold(self) -> int:
-        return self._core.rules.trials
-
-    @success_threshold.setter
-    def success_threshold(self, threshold: int) -> None:
-        self.configure(trials=threshold)
-
-    def _own(self) -> Pipeline:
-        """The pipeline behind `call`, `calling` and the decorator: one breaker, the same runner."""
-        if self._pipeline is None:
-            from .pipeline import Pipeline
-
-            self._pipeline = Pipeline(self, name=self._name or "")
-        return self._pipeline
-
-    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a plain function.
-
-        Raises:
-            TypeError: `func` is a coroutine function; decorate it instead, or use `Pipeline(breaker).call`.
-        """
-        generation = self._core.generation
-        try:
-            return self._own().call_sync(func, *args, **kwargs)
-        except CircuitOpen:
-            raise
-        except Exception as error:
-            if self._throw_new_error_on_trip and self._core.generation != generation and self._core.state is OPEN:
-                raise CircuitOpen("circuit opened", policy="breaker", reason=self._core.reason) from error
-            raise
-
-    @contextmanager
-    def calling(self) -> Iterator[None]:
-        """Guard a block of code, awaits included."""
-        own = self._own()
-        call = own.begin(_nothing, (), {}, sync=True)
-        drive(own.open(call))
-        try:
-            yield
-        except BaseException as error:
-            own.close(call, call.outcome_of_error(error), error)
-            raise
-        own.close(call, SUCCESS, None)
-
-    def __call__(self, *functions: Callable[..., Any], **options: Any) -> Any:
-        """Decorate a function, plain or async; `@breaker` and `@breaker()` both work."""
-        if options:
-            raise TypeError("tornado coroutines are not supported: decorate an async function")
-        return self._own()(functions[0]) if functions else self._own()
-
-    def call_async(self, func: Any, *args: Any, **kwargs: Any) -> Any:
-        """Not supported: it needs tornado.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError("call_async needs tornado: decorate the async function, or use `await Pipeline(breaker).call(fn)`")
-
-
-def _nothing() -> None:
-    """What `calling` calls: its block is the call."""
-
-
-RULES = frozenset(Rules.__dataclass_fields__) - {"consecutive", "growth"}
-
-
-def _rules(fail_max: int | None, reset_timeout: float | None, success_threshold: int | None, rules: dict[str, Any]) -> Rules:
-    if fail_max is not None:
-        whole("fail_max", fail_max)
-        rules["consecutive"] = fail_max
-    if reset_timeout is not None:
-        positive("reset_timeout", reset_timeout)
-        rules.update(break_time=reset_timeout, max_break=reset_timeout, growth=1.0, jitter=0.0)
-    if success_threshold is not None:
-        whole("success_threshold", success_threshold)
-        rules["trials"] = success_threshold
-    return Rules(**rules)

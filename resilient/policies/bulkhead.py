@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from ..core.bounds import not_negative, whole
+from ..core.bounds import flag, not_negative, whole
 from ..core.bulkhead import Slots
 from ..core.outcome import Outcome
 from ..errors import BulkheadFull
@@ -59,18 +59,52 @@ class SlotQueue:
             if await runtime.wait(waiter, until):
                 return None
         except BaseException:
-            if not self._leave(waiter):
+            if not self.leave(waiter):
                 self.release(runtime.now())  # the grant came together with the cancellation: pass it on
             raise
-        if not self._leave(waiter):
+        if not self.leave(waiter):
             return None  # granted in the same moment: the slot is ours
         if until == deadline:
             return "deadline"
         return "standing" if limit < max_wait else "waited"
 
-    def _leave(self, waiter: Waiter) -> bool:
+    def leave(self, waiter: Waiter) -> bool:
+        """Leave the queue. False if the waiter was granted a slot, which it must give back."""
         with self._lock:
             return self.slots.leave(waiter)
+
+    def watch(self, call: Call, max_wait: float) -> Watched | None:
+        """Take a place in the queue for a call that does not wait, or a slot that has become free; None if it is full."""
+        now = call.runtime.now()
+        with self._lock:
+            limit = self.slots.wait_limit(now, max_wait)
+            watched = Watched(call, now + limit, "standing" if limit < max_wait else "waited")
+            if self.slots.try_acquire():
+                watched.wake()
+            elif not self.slots.enqueue(watched, now):
+                return None
+        return watched
+
+
+class Watched:
+    """A call that runs although it should be waiting."""
+
+    __slots__ = ("_granted", "_reason", "_until", "call")
+
+    def __init__(self, call: Call, until: float, reason: str) -> None:
+        self.call = call
+        self._until = until
+        self._reason = reason
+        self._granted: float | None = None
+
+    def wake(self) -> bool:
+        self._granted = self.call.runtime.now()
+        return True
+
+    def report(self, now: float) -> None:
+        """Tell of the rejection that there would have been, had the call not got its slot in time."""
+        if (now if self._granted is None else self._granted) > self._until:
+            self.call.report_rejection("bulkhead", self._reason, enforced=False)
 
 
 class Bulkhead:
@@ -86,7 +120,8 @@ class Bulkhead:
         max_wait: seconds that one may wait; by default the request's own pool timeout, else 5. Never past the deadline.
         standing_after: seconds without an empty queue that make it a standing one.
         standing_wait: seconds that one may wait in a standing queue.
-        enforce: False only counts and reports what would have been rejected.
+        enforce: False lets every call through. Those beyond the limit stand in the queue while they run, and the ones
+            that would have been rejected are reported: at once where the queue is full, else at their end.
 
     Raises:
         BulkheadFull: from the call. The reason is full, waited or standing.
@@ -106,6 +141,7 @@ class Bulkhead:
         enforce: bool = True,
     ) -> None:
         whole("max_concurrent", max_concurrent)
+        flag("enforce", enforce)
         if max_wait is not None:
             not_negative("max_wait", max_wait)
         self._slots = Slots(max_concurrent, queue, standing_after, standing_wait)
@@ -136,8 +172,7 @@ class Bulkhead:
 
     async def _run_queued(self, call: Call, inner: Inner) -> Any:
         if not self.enforce:
-            call.report_rejection("bulkhead", "full", enforced=False)
-            return await inner(call)
+            return await self._run_watched(call, inner)
         runtime = call.runtime
         max_wait = self._max_wait(call) if runtime.may_wait() else 0.0
         refusal = await self._queue.acquire(runtime, max_wait, call.deadline)
@@ -146,9 +181,16 @@ class Bulkhead:
             return await inner(call)
         if refusal == "deadline":
             raise call.cut("the deadline came while waiting for a slot", policy="bulkhead", reason=call.limit, outcome=Outcome.IGNORED)
-        raise call.reject(
-            BulkheadFull, f"all {self.limit} slots are taken ({refusal})", policy="bulkhead", reason=refusal
-        )
+        raise call.reject(BulkheadFull, f"all {self.limit} slots are taken ({refusal})", policy="bulkhead", reason=refusal)
+
+    def _run_watched(self, call: Call, inner: Inner) -> Awaitable[Any]:
+        """Shadow mode: the call runs while it stands in the queue for its slot."""
+        watched = self._queue.watch(call, self._max_wait(call))
+        if watched is None:
+            call.report_rejection("bulkhead", "full", enforced=False)
+        else:
+            call.held.append((self, watched))
+        return inner(call)
 
     def _max_wait(self, call: Call) -> float:
         if self.max_wait is not None:
@@ -156,7 +198,13 @@ class Bulkhead:
         return 5.0 if call.queue_timeout is None else call.queue_timeout
 
     def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> None:
-        self._queue.release(now)
+        if token is None:
+            self._queue.release(now)
+            return
+        # Shadow mode: the call may have got the slot meanwhile that it stood in the queue for.
+        if not self._queue.leave(token):
+            self._queue.release(now)
+        token.report(now)
 
     def reset(self) -> None:
         """Nothing to forget: slots in use belong to calls that are under way and give them back themselves."""

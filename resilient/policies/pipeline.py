@@ -65,6 +65,7 @@ class Pipeline:
         self.enabled = True
         self.policies: tuple[Policy, ...] = tuple(_flatten(policies))
         self.settle_errors = 0
+        self.classify_errors = 0
         self.abandoned: deque[Callable[[], None]] = deque()
         """What finalizers of dropped responses left to be done by the next call; each entry is one such response."""
         self.runtime = AsyncRuntime(clock)
@@ -204,7 +205,11 @@ class Pipeline:
     def reclaim(self) -> None:
         """Take back what dropped responses held, as far as no event loop could do it."""
         while self.abandoned:
-            self.abandoned.popleft()()
+            try:
+                reclaim = self.abandoned.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            reclaim()
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -216,6 +221,12 @@ class Pipeline:
         """A policy's `settle` raised: counted, logged, and kept from the other holders and from the caller."""
         self.settle_errors += 1
         logger.exception("settle of %s failed", type(policy).__name__, extra={"dependency": self.name})
+
+    def classify_failed(self) -> None:
+        """The program's `classify` raised: counted, logged once, and the default outcome holds."""
+        self.classify_errors += 1
+        if self.classify_errors == 1:
+            logger.exception("classify of %r failed; the default holds, further failures are only counted", self.name)
 
     def reset(self) -> None:
         """Forget all that was learnt: windows, budgets, states, statistics. Calls under way are not touched."""

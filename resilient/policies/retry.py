@@ -8,14 +8,15 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core.bounds import not_negative, whole
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.backoff import Backoff, Exponential
+from ..core.bounds import not_negative, whole
 from ..core.budget import Budget
 from ..core.outcome import Outcome
 from ..core.retry import Decision, decide
-from ..errors import Rejected
+from ..errors import DeadlineExceeded, Rejected, ResilienceError
 from ..events import RetryDecided
+from .timeout import Timeout
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 __all__ = ["Retry", "RetryBudget"]
+
+NEVER = -math.inf
 
 
 class RetryBudget:
@@ -81,11 +84,16 @@ class Retry:
         attempts: how many in all, the first one included.
         backoff: `Exponential` (full jitter, 0.2 s doubled up to 20 s) by default.
         budget: shared limit on retries; a new `RetryBudget` by default.
-        on: for plain functions: exception classes, or a function of the exception, that are safe to retry.
+        on: for plain functions: exception classes, or a function of the exception, that are safe to retry. A refusal by
+            our own policies (`Rejected`) is never repeated.
         max_retry_after: seconds; a longer `Retry-After` is taken for this.
+        random: a source of numbers in [0, 1), for the jitter.
+
+    Raises:
+        TypeError, ValueError: from the constructor, naming the parameter.
     """
 
-    __slots__ = ("_random", "attempts", "backoff", "budget", "max_retry_after", "on")
+    __slots__ = ("_random", "_timed_each", "attempts", "backoff", "budget", "max_retry_after", "on")
 
     def __init__(
         self,
@@ -108,15 +116,22 @@ class Retry:
         self.budget = RetryBudget() if budget is None else budget
         self.on = _matcher(on)
         self.max_retry_after = max_retry_after
+        if not callable(random):
+            raise TypeError(f"random: expected a function, got {random!r}")
         self._random = random
+        # Whether a `Timeout` stands further in, so that each attempt has a total of its own.
+        self._timed_each = False
 
     def join(self, owner: Pipeline) -> None:
+        """Tell the time by the clock of `owner`."""
         self.budget.clock = owner.clock
+        inside = owner.policies[owner.policies.index(self) :]
+        self._timed_each = self._timed_each or any(isinstance(policy, Timeout) for policy in inside)
 
     async def run(self, call: Call, inner: Inner) -> Any:
         self.budget.deposit()
         mark = len(call.held)
-        may_repeat = call.repeatable or self.on is not None
+        outer = (call.deadline, call.limit) if self._timed_each else None
         last: _Attempt | None = None
         attempt = 0
         try:
@@ -124,56 +139,67 @@ class Retry:
                 attempt += 1
                 if call.timed:
                     # A limit for one attempt makes sense only while another may follow it.
-                    call.attempt_limit = call.attempt_timeout if may_repeat and attempt < self.attempts else math.inf
-                    call.attempt_deadline = math.inf
+                    call.attempt_limit = call.attempt_timeout if self.may_follow(call) else math.inf
+                    call.attempt_started, call.attempt_deadline = NEVER, math.inf
                 try:
                     result = await inner(call)
                     if call.plain:
                         return result
                     now = _Attempt(result, None, call.outcome_of(result))
-                except Exception as error:
-                    if last is not None and isinstance(error, Rejected):
-                        return last.answer(error)
+                except Exception as error:  # noqa: BLE001  # given to the caller below
                     now = _Attempt(None, error, call.outcome_of_error(error))
+                if last is not None and refused(call, now.error):
+                    self._report(call, attempt, "rejected", 0.0, now)
+                    return last.answer(now.error)
+                if outer is not None:
+                    call.deadline, call.limit = outer
                 if not await self._again(call, mark, attempt, now):
                     return now.answer(None)
                 last = now
         finally:
             # An error kept in a local of a frame that is in its own traceback would keep every caller's locals alive.
-            last = now = None  # type: ignore[assignment]  # noqa: F841
+            last = now = None  # type: ignore[assignment]
+
+    def may_follow(self, call: Call) -> bool:
+        """Whether another attempt could follow the one that is being made."""
+        return call.attempts < self.attempts and (call.repeatable or self.on is not None)
 
     async def _again(self, call: Call, mark: int, attempt: int, made: _Attempt) -> bool:
         """Whether to make another attempt; if so the last one is settled and its delay has passed."""
         error = made.error
-        if not (made.outcome.failed or made.outcome is Outcome.THROTTLED or (error is not None and self._named(error))):
+        named = error is not None and self.on is not None and not isinstance(error, Rejected) and self.on(error)
+        if not (named or made.outcome.failed or made.outcome is Outcome.THROTTLED):
             return False
         runtime = call.runtime
         call.attempts = attempt + 1
-        decision = self._decide(call, attempt, made)
+        decision = self._decide(call, attempt, made, named)
         if decision.result == "retried" and not self.budget.withdraw(runtime.now()):
             decision = Decision("budget", 0.0)
         if decision.result != "retried":
-            self._report(call, attempt, decision, made)
+            self._report(call, attempt, decision.result, decision.delay, made)
             return False
         if error is None and not await call.keep(made.result):
             made.lose(call)
         until = call.settle(mark, made.outcome, error)
-        if until is not None and until > runtime.now() + decision.delay and not made.lost:
-            self._report(call, attempt, Decision("rejected", 0.0), made)
-            return False
-        self._report(call, attempt, decision, made)
-        if decision.delay > 0:
-            await runtime.sleep(decision.delay)
+        delay = decision.delay
+        if until is not None and until > runtime.now() + delay:
+            if not made.lost:
+                self._report(call, attempt, "rejected", 0.0, made)
+                return False
+            delay = 0.0  # nothing is left to give to the caller but the rejection: let it come at once
+        self._report(call, attempt, "retried", delay, made)
+        if delay > 0:
+            await runtime.sleep(delay)
         return True
 
-    def _decide(self, call: Call, attempt: int, made: _Attempt) -> Decision:
+    def _decide(self, call: Call, attempt: int, made: _Attempt, named: bool) -> Decision:
         runtime = call.runtime
         retry_after = call.retry_after(made.result, made.error)
         decision = decide(
             attempt=attempt,
             attempts=self.attempts,
             retryable=True,
-            repeatable=self._named(made.error) or call.retryable(made.outcome, made.error),
+            repeatable=named or call.retryable(made.outcome, made.error),
             delay=self.backoff.delay(attempt, self._random()),
             retry_after=retry_after,
             remaining=call.deadline - runtime.now(),
@@ -184,20 +210,14 @@ class Retry:
             return Decision("retried", 0.0) if retry_after is None else Decision("pushback", 0.0)
         return decision
 
-    def _named(self, error: Exception | None) -> bool:
-        return error is not None and self.on is not None and self.on(error)
-
     @staticmethod
-    def _report(call: Call, attempt: int, decision: Decision, made: _Attempt) -> None:
+    def _report(call: Call, attempt: int, result: str, delay: float, made: _Attempt) -> None:
         owner = call.owner
         cause = call.cause_of(made.result, made.error)
-        owner.post(
-            RetryDecided(
-                at=call.runtime.now(), dependency=owner.name, result=decision.result, attempt=attempt, delay=decision.delay, cause=cause
-            )
-        )
+        owner.post(RetryDecided(at=call.runtime.now(), dependency=owner.name, result=result, attempt=attempt, delay=delay, cause=cause))
 
     def reset(self) -> None:
+        """A fresh budget."""
         self.budget.reset()
 
 
@@ -218,13 +238,20 @@ class _Attempt:
         self.result = None
         self.lost = True
 
-    def answer(self, rejection: Rejected | None) -> Any:
-        """Give this attempt's answer to the caller, as it was."""
-        if self.lost:
-            raise rejection or self.error from self.error  # type: ignore[misc]
+    def answer(self, refusal: Exception | None) -> Any:
+        """Give this attempt's answer to the caller, as it was; where it is lost, why there was no other one."""
+        if self.lost and refusal is not None:
+            raise refusal from self.error
         if self.error is not None:
             raise self.error
         return self.result
+
+
+def refused(call: Call, error: Exception | None) -> bool:
+    """Whether our own policies kept an attempt from being made: they refused it, or no time was left to start it in."""
+    if not isinstance(error, ResilienceError):
+        return False
+    return isinstance(error, Rejected) or (isinstance(error, DeadlineExceeded) and call.timed and call.attempt_started == NEVER)
 
 
 def _matcher(on: Any) -> Callable[[Exception], bool] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..core.bounds import not_negative, one_of, positive
+from ..core.bounds import flag, not_negative, one_of, positive
+from ..events import DeadlinePassed
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -33,9 +35,12 @@ class Timeout:
             connections, which fall silent by design.
         body: "idle" limits the pauses of the body alone; "total" puts the whole body under `total` too.
         min_useful: an attempt is not started with fewer seconds left.
+        enforce: False cuts nothing: calls longer than `total` and attempts longer than `attempt` are reported when they
+            have ended (bodies are not looked at). A deadline from outside holds all the same.
 
     Raises:
         DeadlineExceeded: from the call; its `reason` names the limit.
+        TypeError, ValueError: from the constructor, naming the parameter.
     """
 
     total: float = 30.0
@@ -44,25 +49,41 @@ class Timeout:
     idle: float | None = None
     body: Literal["idle", "total"] = "idle"
     min_useful: float = 0.01
+    enforce: bool = True
 
     def __post_init__(self) -> None:
         not_negative("min_useful", self.min_useful)
         one_of("body", self.body, ("idle", "total"))
+        flag("enforce", self.enforce)
         for name in ("total", "attempt", "first_byte", "idle"):
             value = getattr(self, name)
-            if value is not None and value != math.inf:  # infinity stands for: no limit
+            if (value is not None or name == "total") and value != math.inf:  # infinity stands for: no limit
                 positive(name, value)
+        if self.min_useful >= self.total:
+            raise ValueError(f"min_useful: with {self.min_useful} s of {self.total} s in total no attempt would ever start")
         if self.attempt is None:
             object.__setattr__(self, "attempt", min(10.0, self.total))
         elif self.attempt > self.total:
             raise ValueError(f"attempt: {self.attempt} s is longer than total, {self.total} s")
 
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
+        if not self.enforce:
+            return self._watch(call, inner)
         call.lower(call.runtime.now() + (self.total if call.total is None else min(call.total, self.total)), "total")
         call.attempt_timeout = self.attempt  # type: ignore[assignment]  # __post_init__ has put a number there
         call.min_useful = self.min_useful
         call.timeout = self
         return inner(call)
+
+    async def _watch(self, call: Call, inner: Inner) -> Any:
+        """Shadow mode: look at the time afterwards."""
+        began = call.runtime.now()
+        call.fn = _watched(call, self.attempt or math.inf)
+        try:
+            return await inner(call)
+        finally:
+            if call.runtime.now() - began >= (self.total if call.total is None else min(call.total, self.total)):
+                _report(call, "total")
 
     def chunk_limit(self, *, first: bool, silent: bool) -> float:
         """Seconds that one chunk of a body may take; `silent` for streams that may pause as they like."""
@@ -70,3 +91,37 @@ class Timeout:
         if limit is None:
             return math.inf if silent else 10.0
         return limit
+
+
+def _watched(call: Call, limit: float) -> Callable[..., Any]:
+    """The call's function, reporting when it took too long for an attempt that another could have followed."""
+    fn, runtime = call.fn, call.runtime
+
+    def look(began: float) -> None:
+        if runtime.now() - began >= limit and any(
+            policy.may_follow(call) for policy in call.owner.policies if hasattr(policy, "may_follow")
+        ):
+            _report(call, "attempt")
+
+    @functools.wraps(fn)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        began = runtime.now()
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            look(began)
+
+    @functools.wraps(fn)
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        began = runtime.now()
+        try:
+            return await fn(*args, **kwargs)
+        finally:
+            look(began)
+
+    return awaited if runtime is call.owner.runtime else called
+
+
+def _report(call: Call, limit: str) -> None:
+    owner = call.owner
+    owner.post(DeadlinePassed(at=call.runtime.now(), dependency=owner.name, side="outbound", limit=limit, enforced=False))

@@ -95,7 +95,12 @@ DEGRADED = Family(
     "Uses served below the full level; a dependency's own fallback counts under the dependency's name.",
     ("feature", "level", "cause"),
 )
-DEADLINES = Family("resilient_deadline_exceeded_total", "counter", "Time limits that were reached.", ("side",))
+DEADLINES = Family(
+    "resilient_deadline_exceeded_total",
+    "counter",
+    "Time limits that were reached; a policy that only watches counts those that it would have enforced as shadow_<side>.",
+    ("side",),
+)
 ABANDONED = Family("resilient_abandoned_responses_total", "counter", "Streamed responses dropped without being closed.", ("dependency",))
 LISTENER_ERRORS = Family("resilient_listener_errors_total", "counter", "Exceptions that event listeners raised.")
 EVENTS_DROPPED = Family("resilient_events_dropped_total", "counter", "Events dropped because listeners were too slow.")
@@ -137,7 +142,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     CircuitChanged: (TRANSITIONS, lambda event: (event.dependency, event.old, event.new, event.reason)),
     FeatureDegraded: (DEGRADED, lambda event: (event.feature, event.level, event.cause)),
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
-    DeadlinePassed: (DEADLINES, lambda event: (event.side,)),
+    DeadlinePassed: (DEADLINES, lambda event: (event.side if event.enforced else f"shadow_{event.side}",)),
     ResponseAbandoned: (ABANDONED, lambda event: (event.dependency,)),
 }
 """Event -> the counter that it is one more of, and the label values."""

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from ..stats import BATCH, EXPORTED_BOUNDS, CallSnapshot, CallStats
+from ..stats import EXPORTED_BOUNDS, CallSnapshot, CallStats
 from .families import (
     CALLS,
     COUNTERS,
@@ -32,6 +32,7 @@ __all__ = ["PlainCollector"]
 
 EVENT_COUNTERS = tuple(family for family in COUNTERS if family.labels and family is not CALLS)
 EDGES = [*map(floatToGoString, EXPORTED_BOUNDS), "+Inf"]
+BATCH = 64  # events that may wait to be counted
 NOTHING = CallSnapshot({}, [0] * len(EDGES), 0.0)
 
 

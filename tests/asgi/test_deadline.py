@@ -331,3 +331,41 @@ async def test_trailers_after_the_last_chunk_pass(resilience: Resilience, ask: A
         await send(trailers)
 
     assert (await ask(DeadlineMiddleware(app, resilience, timeout=1, body=True))).messages == [START, BODY, trailers]
+
+
+# -- to the outbound side -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_outbound_calls_end_in_time_for_the_reply(resilience: Resilience, clock: FakeClock, ask: Any) -> None:
+    search = resilience.dependency("search", timeout=20)
+    ended = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await search.call(anyio.sleep, 100)
+        except DeadlineExceeded as error:
+            ended.append((error.reason, clock.now() - arrived))
+            raise
+
+    arrived = clock.now()
+    answer = await ask(ResilienceMiddleware(app, resilience, timeout=2))
+    assert answer.status == 504
+    ((reason, at),) = ended
+    assert reason == "inbound"
+    assert 1.9 < at < 2
+
+
+@pytest.mark.anyio
+async def test_outbound_calls_after_the_response_are_not_bound_by_it(resilience: Resilience, ask: Any) -> None:
+    search = resilience.dependency("search", timeout=20)
+    done = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(BODY)
+        await search.call(anyio.sleep, 10)
+        done.append(True)
+
+    await ask(ResilienceMiddleware(app, resilience, timeout=2))
+    assert done == [True]

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -139,6 +140,27 @@ async def test_ground_39_a_sync_endpoint_is_answered_504_while_its_thread_runs(a
     (answer,) = result
     assert answer.status == 504
     assert len(answer.messages) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_the_504_is_sent_in_the_context_of_its_own_request(resilience: Resilience, ask: Any) -> None:
+    request_id: ContextVar[str] = ContextVar("request_id")
+    inner = DeadlineMiddleware(stubborn, resilience, timeout=1)
+    seen: dict[str, set[str]] = {}
+
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        async def marked(message: Any) -> None:
+            seen.setdefault(scope["path"], set()).add(request_id.get())
+            await send(message)
+
+        request_id.set(scope["path"])
+        await inner(scope, receive, marked)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(ask, outer, f"/{number}")
+    assert seen == {f"/{number}": {f"/{number}"} for number in range(3)}
 
 
 @pytest.mark.anyio

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from resilient import CircuitOpen, Level, Resilience
+from resilient import CircuitOpen, Fallback, Level, Resilience
 from resilient.asgi import DegradationMiddleware, ResilienceMiddleware
 from resilient.asgi.degradation import degraded_field
 from resilient.context import current_record
@@ -141,7 +141,9 @@ def test_whatever_names_hold_the_field_is_a_list_of_rfc_9651(degradations: list[
     parsed = http_sf.parse(field.encode("ascii"), tltype="list")
     assert [str(item) for item, _ in parsed] == [entry.feature.encode(errors="replace").decode() for entry in degradations]
     assert [str(parameters["level"]) for _, parameters in parsed] == [entry.level for entry in degradations]
-    assert [str(parameters["cause"]) for _, parameters in parsed] == [entry.cause.encode(errors="replace").decode() for entry in degradations]
+    assert [str(parameters["cause"]) for _, parameters in parsed] == [
+        entry.cause.encode(errors="replace").decode() for entry in degradations
+    ]
     for entry, (_, parameters) in zip(degradations, parsed, strict=True):
         assert ("age" in parameters) == (entry.age is not None and entry.age >= 0)
         assert ("dependency" in parameters) == bool(entry.dependency)
@@ -281,3 +283,41 @@ async def test_pitfall_1_messages_of_other_kinds_pass_in_their_order(middleware:
             await send(message)
 
     assert (await ask(middleware(app, resilience))).messages == sent
+
+
+# -- from the outbound side -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_fallback_of_a_dependency_is_told_under_its_name(resilience: Resilience, ask: Any) -> None:
+    stock = resilience.dependency("stock", Fallback([]))
+
+    async def unreachable() -> list[str]:
+        raise ConnectionRefusedError
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert await stock.call(unreachable) == []
+        await send(START)
+        await send(BODY)
+
+    assert (await ask(ResilienceMiddleware(app, resilience))).header("degraded") == ["stock;level=static"]
+
+
+@pytest.mark.anyio
+async def test_a_feature_is_told_and_its_neighbours_are_not(resilience: Resilience, ask: Any) -> None:
+    @resilience.feature("recommendations", fallback=[])
+    async def recommendations() -> list[str]:
+        raise CircuitOpen("x")
+
+    @resilience.feature("reviews", fallback=[])
+    async def reviews() -> list[str]:
+        return ["good"]
+
+    async def endpoint(request: Request) -> Response:
+        return JSONResponse([await recommendations(), await reviews()])
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    resilience.install(app)
+    answer = await ask(app)
+    assert answer.body == b'[[],["good"]]'
+    assert answer.header("degraded") == ["recommendations;level=static"]

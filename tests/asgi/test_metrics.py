@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -187,6 +188,7 @@ class Page:
         self.threads: list[int] = []
         self.running = 0
         self.most = 0
+        self.entered = threading.Semaphore(0)
         self.go = threading.Event()
         self.go.set()
         self._lock = threading.Lock()
@@ -197,6 +199,7 @@ class Page:
             self.most = max(self.most, self.running)
             self.accepted.append(accept)
             self.threads.append(threading.get_ident())
+        self.entered.release()
         assert self.go.wait(10)
         with self._lock:
             self.running -= 1
@@ -220,9 +223,8 @@ async def test_ground_54_no_request_waits_for_a_scrape(ask: Any) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(5):
             tasks.start_soon(scrape)
-        with anyio.fail_after(5):
-            while page.running < 2:
-                await anyio.sleep(0.001)
+        for _ in range(2):
+            assert await anyio.to_thread.run_sync(partial(page.entered.acquire, timeout=5))
         # The loop got here while the page is being rendered; others wait without a thread.
         assert threading.get_ident() not in page.threads
         page.go.set()
@@ -234,14 +236,14 @@ async def test_ground_54_no_request_waits_for_a_scrape(ask: Any) -> None:
 async def test_a_scrape_needs_none_of_the_threads_that_requests_have(ask: Any) -> None:
     page = Page()
     release = threading.Event()
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    limiter.total_tokens = 2
     async with anyio.create_task_group() as tasks:
-        limiter = anyio.to_thread.current_default_thread_limiter()
-        limiter.total_tokens = 2
         for _ in range(2):
             tasks.start_soon(anyio.to_thread.run_sync, release.wait)
+        await anyio.wait_all_tasks_blocked()
+        assert limiter.available_tokens == 0
         with anyio.fail_after(5):
-            while limiter.available_tokens:
-                await anyio.sleep(0.001)
             assert (await ask(page_app(page), "/metrics")).body == b"page"
         release.set()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from resilient.core.bounds import fraction, not_negative, one_of, positive, whole
+from resilient.core.bounds import flag, fraction, not_negative, one_of, positive, whole
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,12 @@ def test_a_whole_number_has_its_own_least() -> None:
     whole("queue", 0, least=0)
     with pytest.raises(ValueError, match="queue must be at least 0, not -1"):
         whole("queue", -1, least=0)
+
+
+def test_a_flag_is_no_number() -> None:
+    flag("enforce", False)
+    with pytest.raises(TypeError, match="enforce must be True or False, not 1"):
+        flag("enforce", 1)  # type: ignore[arg-type]
 
 
 def test_one_of() -> None:

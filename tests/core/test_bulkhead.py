@@ -114,7 +114,7 @@ class Line(RuleBasedStateMachine):
 
 
 TestLine = Line.TestCase
-TestLine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def full(limit: int = 1, **settings: Any) -> Slots:
@@ -245,5 +245,5 @@ def test_misuse_is_an_error() -> None:
 def test_a_bad_setting_is_named(values: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         Slots(**values)
-    with pytest.raises(ValueError, match="^limit must be"):
+    with pytest.raises(ValueError, match="limit must be"):
         Slots().resize(0)

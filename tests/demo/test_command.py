@@ -16,10 +16,22 @@ from typing import Any
 import httpx2
 import pytest
 
+import resilient
 from resilient.demo.processes import SHOPS, UPSTREAMS
 
 DEMO = (sys.executable, "-m", "resilient.cli", "demo")
+# The children look for the package where it is installed, never in the working directory; here that is wherever this one is.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(resilient.__file__).parents[1])}
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+def run(*options: object) -> subprocess.CompletedProcess[str]:
+    command = [*DEMO, *map(str, options)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=100)
+
+
+def start(*options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen([*DEMO, *map(str, options)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def gone(pid: int) -> bool:
@@ -32,12 +44,7 @@ def gone(pid: int) -> bool:
 
 def test_a_short_run_leaves_a_complete_record_and_no_process(tmp_path: Path) -> None:
     record, report = tmp_path / "run.json", tmp_path / "run.html"
-    done = subprocess.run(
-        [*DEMO, "--seconds", "5", "--rate", "10", "--no-live", "--json", record, "--report", report],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run("--seconds", 5, "--rate", 10, "--no-live", "--json", record, "--report", report)
     assert done.returncode == 1, done.stderr  # five seconds are too short to prove anything
     assert done.stderr == ""
     assert report.as_uri() in done.stdout
@@ -64,7 +71,7 @@ def test_a_short_run_leaves_a_complete_record_and_no_process(tmp_path: Path) -> 
 
 @pytest.fixture
 def serving() -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([*DEMO, "--serve"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start("--serve") as process:
         yield process
         process.kill()
 
@@ -129,7 +136,7 @@ def test_faults_can_be_switched_by_hand_until_ctrl_c(serving: subprocess.Popen[s
 @posix
 def test_ctrl_c_in_a_run_ends_it_without_a_verdict(tmp_path: Path) -> None:
     report = tmp_path / "run.html"
-    with subprocess.Popen([*DEMO, "--no-live", "--report", report], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start("--no-live", "--report", report) as process:
         assert process.stdout is not None
         while "healthy" not in process.stdout.readline():
             assert process.poll() is None
@@ -141,7 +148,7 @@ def test_ctrl_c_in_a_run_ends_it_without_a_verdict(tmp_path: Path) -> None:
 
 
 def test_a_report_that_could_not_be_written_is_told_before_the_run(tmp_path: Path) -> None:
-    done = subprocess.run([*DEMO, "--report", tmp_path / "missing" / "run.html"], capture_output=True, text=True, timeout=30)
+    done = run("--report", tmp_path / "missing" / "run.html")
     assert done.returncode == 2
     assert "--report" in done.stderr
     assert "starting" not in done.stdout
@@ -149,6 +156,6 @@ def test_a_report_that_could_not_be_written_is_told_before_the_run(tmp_path: Pat
 
 @pytest.mark.parametrize(("option", "value"), [("--seconds", "2"), ("--rate", "0"), ("--rate", "1e9")])
 def test_settings_out_of_range_name_the_option(option: str, value: str) -> None:
-    done = subprocess.run([*DEMO, option, value], capture_output=True, text=True, timeout=30)
+    done = run(option, value)
     assert done.returncode == 2
     assert option in done.stderr

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from html import escape
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 
@@ -87,7 +87,7 @@ def test_the_columns_of_a_second_add_up_to_its_answers(record: Record) -> None:
     recording = record(45)
     seconds = by_second(recording, "protected", PRODUCT)
     svg = ElementTree.fromstring(plots.answers(plots.Frame(45, recording.spans), seconds, top=50))
-    drawn = {kind: 0.0 for kind in ("full", "degraded", "failed")}
+    drawn = dict.fromkeys(("full", "degraded", "failed"), 0.0)
     for rect in svg.iter("rect"):
         if rect.get("class") in drawn:
             drawn[str(rect.get("class"))] += float(rect.get("height") or 0)
@@ -111,5 +111,5 @@ def test_latencies_beyond_the_scale_stay_in_the_plot(record: Record) -> None:
     object.__setattr__(seconds[1].samples[0], "latency", 0.00001)
     svg = ElementTree.fromstring(plots.latencies(plots.Frame(45, recording.spans), seconds))
     heights = [float(point.split(" ")[1]) for path in svg.iter("path") for point in re.split("[ML]", path.get("d") or "")[1:]]
-    assert plots.TOP <= min(heights)
+    assert min(heights) >= plots.TOP
     assert max(heights) <= plots.HEIGHT - plots.BOTTOM

@@ -11,27 +11,34 @@ import pytest
 
 from resilient.demo.upstreams import CONTENTS, MAX_CLIENTS, TRICKLE_GAP, Upstream
 
-Scenario = Callable[[Upstream, httpx2.AsyncClient], Coroutine[Any, Any, None]]
+Scenario = Callable[["Watched", httpx2.AsyncClient], Coroutine[Any, Any, None]]
+
+
+class Watched:
+    """An upstream, and whether a request for its content has arrived."""
+
+    def __init__(self, name: str) -> None:
+        self.upstream = Upstream(name)
+        self.called = asyncio.Event()
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].startswith("/item"):
+            self.called.set()
+        await self.upstream.app(scope, receive, send)
 
 
 def play(scenario: Scenario, name: str = "catalog") -> None:
     async def main() -> None:
-        upstream = Upstream(name)
+        upstream = Watched(name)
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(upstream.app), base_url="http://upstream") as client:
             await scenario(upstream, client)
 
     asyncio.run(asyncio.wait_for(main(), 10))
 
 
-async def called(upstream: Upstream) -> None:
-    """Until a request has arrived."""
-    while not upstream.calls:
-        await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("name", CONTENTS)
 def test_a_healthy_upstream_answers_with_its_content(name: str) -> None:
-    async def scenario(upstream: Upstream, client: httpx2.AsyncClient) -> None:
+    async def scenario(upstream: Watched, client: httpx2.AsyncClient) -> None:
         response = await client.get("/item/7")
         assert response.status_code == 200
         assert "7" in response.text
@@ -40,7 +47,7 @@ def test_a_healthy_upstream_answers_with_its_content(name: str) -> None:
 
 
 def test_flaky_spoils_about_half_and_down_all() -> None:
-    async def scenario(upstream: Upstream, client: httpx2.AsyncClient) -> None:
+    async def scenario(upstream: Watched, client: httpx2.AsyncClient) -> None:
         await client.post("/fault?mode=flaky")
         statuses = [(await client.get("/item/7")).status_code for _ in range(200)]
         assert set(statuses) == {200, 503}
@@ -52,10 +59,10 @@ def test_flaky_spoils_about_half_and_down_all() -> None:
 
 
 def test_hang_holds_every_request_until_the_switch_moves() -> None:
-    async def scenario(upstream: Upstream, client: httpx2.AsyncClient) -> None:
+    async def scenario(upstream: Watched, client: httpx2.AsyncClient) -> None:
         await client.post("/fault?mode=hang")
         request = asyncio.create_task(client.get("/item/7"))
-        await called(upstream)
+        await upstream.called.wait()
         done, _ = await asyncio.wait([request], timeout=0.1)
         assert not done
         await client.post("/fault?mode=none")
@@ -87,10 +94,10 @@ def test_hang_lets_go_of_a_caller_who_hung_up() -> None:
 
 
 def test_trickle_sends_its_body_byte_by_byte_and_the_rest_when_it_is_over() -> None:
-    async def scenario(upstream: Upstream, client: httpx2.AsyncClient) -> None:
+    async def scenario(upstream: Watched, client: httpx2.AsyncClient) -> None:
         await client.post("/fault?mode=trickle")
         request = asyncio.create_task(client.get("/item/7"))
-        await called(upstream)
+        await upstream.called.wait()
         done, _ = await asyncio.wait([request], timeout=3 * TRICKLE_GAP)
         assert not done
         await client.post("/fault?mode=none")
@@ -101,7 +108,7 @@ def test_trickle_sends_its_body_byte_by_byte_and_the_rest_when_it_is_over() -> N
 
 
 def test_calls_are_counted_by_client_and_the_names_are_bounded() -> None:
-    async def scenario(upstream: Upstream, client: httpx2.AsyncClient) -> None:
+    async def scenario(upstream: Watched, client: httpx2.AsyncClient) -> None:
         for _ in range(3):
             await client.get("/item/7", headers={"User-Agent": "bare python"})
         for number in range(MAX_CLIENTS * 2):
@@ -115,7 +122,7 @@ def test_calls_are_counted_by_client_and_the_names_are_bounded() -> None:
 
 
 def test_an_unknown_fault_is_refused_and_changes_nothing() -> None:
-    async def scenario(upstream: Upstream, client: httpx2.AsyncClient) -> None:
+    async def scenario(upstream: Watched, client: httpx2.AsyncClient) -> None:
         response = await client.post("/fault?mode=banana")
         assert response.status_code == 422
         assert "hang" in response.json()["modes"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from resilient.outbox import Outbox
@@ -69,9 +70,17 @@ def samples() -> Callable[[Metrics], Samples]:
 def worker_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """PROMETHEUS_MULTIPROC_DIR as if it had been set before this process started."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    mapped = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-    monkeypatch.setattr(values, "ValueClass", mapped)
+    opened: list[MmapedDict] = []
+
+    class Recorded(MmapedDict):
+        def __init__(self, filename: str) -> None:
+            super().__init__(filename)  # type: ignore[no-untyped-call]
+            opened.append(self)
+
+    monkeypatch.setattr(values, "MmapedDict", Recorded)
+    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue())  # type: ignore[no-untyped-call]
     multiprocess._parents.cache_clear()
     yield tmp_path
     multiprocess._parents.cache_clear()
-    mapped.close_all_files()
+    for file in opened:
+        file.close()  # type: ignore[no-untyped-call]

@@ -21,6 +21,15 @@ def succeed(stats: CallStats, durations: list[float], now: float = 0.0) -> None:
         stats.record("success", seconds, now)
 
 
+def append(stats: CallStats, seconds: float, now: float) -> None:
+    """As a runner does on its way."""
+    durations = stats.successes
+    assert durations is not None
+    durations.append(seconds)
+    if len(durations) >= module.BATCH:
+        stats.fold(now)
+
+
 def test_fine_buckets_are_narrow_and_hold_every_exported_bound() -> None:
     assert max(high / low for low, high in pairwise(module.BOUNDS)) <= 1.125
     assert set(EXPORTED_BOUNDS) <= set(module.BOUNDS)
@@ -79,6 +88,33 @@ def test_ground_55_each_call_is_counted_exactly_once_from_many_threads() -> None
     assert len(told) == 32_000
 
 
+def test_ground_55_queued_durations_are_counted_exactly_once_from_many_threads() -> None:
+    stats = CallStats()
+    start = threading.Barrier(5)
+
+    def call(read: bool) -> None:
+        start.wait()
+        for turn in range(5000):
+            append(stats, 0.001 * (turn % 100), turn / 10)
+            if read and turn % 50 == 0:
+                stats.p95()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        callers = [threading.Thread(target=call, args=(number == 0,)) for number in range(4)]
+        for thread in callers:
+            thread.start()
+        start.wait()
+        for thread in callers:
+            thread.join(30)
+    finally:
+        sys.setswitchinterval(interval)
+    snapshot = stats.snapshot()
+    assert snapshot.counts["success"] == snapshot.buckets[-1] == 20_000
+    assert snapshot.seconds == pytest.approx(20_000 * 0.0495)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["success", "failure"]), DURATIONS, st.floats(0, 200)), max_size=300))
 def test_the_exported_histogram_loses_nothing_whenever_halves_are_closed(calls: list[tuple[str, float, float]]) -> None:
     stats = CallStats()
@@ -135,14 +171,58 @@ def test_failures_do_not_touch_the_estimate() -> None:
     assert stats.p95() == before
 
 
-def test_slow_times_are_forgotten_after_a_minute() -> None:
-    stats = CallStats()
-    for second in range(100):
-        succeed(stats, [2.0] * 10, float(second))
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("rate", [10, 1000])
+def test_slow_times_are_forgotten_after_a_minute(rate: int, queued: bool) -> None:
+    now = 0.0
+    stats = CallStats(lambda: now)
+
+    def pass_second(seconds: float) -> None:
+        nonlocal now
+        now += 1
+        for _ in range(rate):
+            if queued:
+                append(stats, seconds, now)
+            else:
+                stats.record("success", seconds, now)
+        stats.snapshot()  # as often as readers come, they must not keep it from forgetting
+
+    for _ in range(100):
+        pass_second(2.0)
     assert stats.p95() == pytest.approx(2.0, rel=0.125)
-    for second in range(100, 165):
-        succeed(stats, [0.1] * 10, float(second))
+    for _ in range(65):
+        pass_second(0.1)
     assert stats.p95() == pytest.approx(0.1, rel=0.125)
+    assert stats.snapshot().buckets[-1] == 165 * rate
+
+
+@given(st.lists(st.tuples(st.sampled_from(["queued", "success", "failure", "read"]), DURATIONS, st.floats(0, 30)), max_size=300))
+def test_queued_durations_come_to_the_same_numbers(calls: list[tuple[str, float, float]]) -> None:
+    now = 0.0
+    queued, recorded = CallStats(lambda: now), CallStats(lambda: now)
+    for kind, seconds, pause in calls:
+        now += pause
+        if kind == "read":
+            queued.p95()
+        elif kind == "queued":
+            append(queued, seconds, now)
+            recorded.record("success", seconds, now)
+        else:
+            queued.record(kind, seconds, now)
+            recorded.record(kind, seconds, now)
+    one, other = queued.snapshot(), recorded.snapshot()
+    assert (one.counts, one.buckets) == (other.counts, other.buckets)
+    assert one.seconds == pytest.approx(other.seconds)
+
+
+def test_a_hook_hears_of_every_call_so_nobody_may_queue() -> None:
+    stats = CallStats()
+    assert stats.successes is not None
+    stats.on_record = lambda _outcome, _seconds: None
+    assert stats.successes is None
+    assert stats.on_record is not None
+    stats.on_record = None
+    assert stats.successes is not None
 
 
 def test_at_low_traffic_the_last_forty_decide_however_old() -> None:
@@ -175,7 +255,9 @@ def test_pitfall_10_memory_does_not_grow_with_calls() -> None:
     before = size()
     for turn in range(100_000):
         stats.record("success" if turn % 3 else "failure", 0.0001 * (turn % 997), turn / 100)
+        append(stats, 0.01, turn / 100)
         assert len(stats._pending) < module.BATCH
+        assert len(stats._successes) < module.BATCH
     stats.snapshot()
     assert size() <= before
 

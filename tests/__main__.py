@@ -1,0 +1,65 @@
+"""Every check there is, in one command: `python -m tests`, or only some of them: `python -m tests style types`.
+
+Prints each check's name, what it says and how long it took, and exits with 1 if any failed. The later ones run all the
+same, so that one run tells everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+CHECKS = {
+    "style": [
+        ["-m", "ruff", "check"],
+        ["-m", "ruff", "format", "--check"],
+    ],
+    "types": [
+        ["-m", "mypy"],
+        ["-m", "basedpyright"],
+        ["-m", "basedpyright", "--pythonpath", sys.executable, "--verifytypes", "resilient", "--ignoreexternal"],
+    ],
+    "layers": [["-c", LINT_IMPORTS, "--no-logo"]],
+    "tests": [
+        ["-m", "coverage", "erase"],
+        ["-m", "coverage", "run", "-m", "pytest"],
+        ["-m", "coverage", "combine", "--quiet"],
+        ["-m", "coverage", "report"],
+    ],
+}
+
+
+def check(name: str) -> bool:
+    """Run one check and print how it went."""
+    failed = []
+    for arguments in CHECKS[name]:
+        print(f"\n--- {name}: {' '.join(arguments).replace(LINT_IMPORTS, 'lint-imports')}", flush=True)
+        if subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode != 0:
+            failed.append(arguments)
+    return not failed
+
+
+def main() -> int:
+    """Run the checks that were asked for, or all; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests", description="Check the style, the types, the layers, and run the tests.")
+    parser.add_argument("checks", nargs="*", metavar="check", help=f"one of {', '.join(CHECKS)}; all by default")
+    names = parser.parse_args().checks or list(CHECKS)
+    if unknown := set(names) - set(CHECKS):
+        parser.error(f"no such check: {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}")
+    lines = []
+    for name in names:
+        started = time.monotonic()
+        passed = check(name)
+        lines.append(f"{name:8} {'passed' if passed else 'FAILED'} in {time.monotonic() - started:.0f} s")
+    print("", *lines, sep="\n")
+    return int(any("FAILED" in line for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
