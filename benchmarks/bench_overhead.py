@@ -22,16 +22,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from overhead import tables
+from overhead import ours, tables
 from overhead.bare import app, getter, noop, request, wire
 from overhead.entry import CASES, YARDSTICK, Case, Entry
 from overhead.figures import BARE, BY_HAND, OURS, Result, above, result_of
 from overhead.memory import bytes_each
-from overhead.rivals.handwritten import asyncio_timeout
+from overhead.rivals import handwritten
 from overhead.rounds import Lane, prepare, run_rounds
 
 RIVALS = ("nopanic", "interlock", "pyresilience", "hyx", "grit", "pybreaker", "fluxgate")
-MODULES = {OURS: "overhead.ours", BY_HAND: "overhead.rivals.handwritten"} | {name: f"overhead.rivals.{name}" for name in RIVALS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,17 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure in all (default 60)")
-    parser.add_argument("--only", action="append", choices=[*(case.name for case in CASES), "memory"], metavar="CASE", help="may be repeated")
+    names = [*(case.name for case in CASES), "memory"]
+    parser.add_argument("--only", action="append", choices=names, metavar="CASE", help=f"{', '.join(names)}; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     return parser.parse_args(arguments)
 
 
 def _libraries() -> tuple[dict[str, ModuleType], dict[str, str]]:
     """The modules that yield entries, by library, and why the others are left out."""
-    found, skipped = {}, {}
-    for library, module in MODULES.items():
+    found, skipped = {OURS: ours, BY_HAND: handwritten}, {}
+    for library in RIVALS:
         try:
-            found[library] = importlib.import_module(module)
+            found[library] = importlib.import_module(f"overhead.rivals.{library}")
         except ModuleNotFoundError as missing:
             skipped[library] = f"no module named {missing.name}"
     return found, skipped
@@ -73,13 +73,14 @@ async def _measure(cases: list[Case], libraries: dict[str, ModuleType], seconds:
     memory = {}
     if with_memory:  # first, while there is little else on the heap
         for library, module in libraries.items():
-            if hasattr(module, "IDLE"):
-                memory[library] = {"fresh": await bytes_each(module.IDLE, touched=False), "touched": await bytes_each(module.IDLE, touched=True)}
+            idle = getattr(module, "IDLE", None)
+            if idle is not None:
+                memory[library] = {"fresh": await bytes_each(idle, touched=False), "touched": await bytes_each(idle, touched=True)}
     timed = list(cases)
     if any(case.single for case in cases) and CASES[0] not in cases:
         timed.insert(0, CASES[0])  # single policies are told minus the empty pipeline
     groups = await _groups(timed, libraries)
-    yardstick = [await prepare(BARE, Entry("yardstick", noop)), await prepare(BY_HAND, Entry("yardstick", asyncio_timeout))]
+    yardstick = [await prepare(BARE, Entry("yardstick", noop)), await prepare(BY_HAND, Entry("yardstick", handwritten.asyncio_timeout))]
     rounds = await run_rounds([yardstick, *groups.values()], seconds)
     pace = statistics.median(above(yardstick[1], yardstick[0])) / YARDSTICK
     empty = _empty(groups.get("empty", []))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .core.outcome import Outcome, outcome_of_error
+from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
 from .errors import DeadlineExceeded, ResilienceError, cause_of
 from .events import CallRejected, DeadlinePassed
 
@@ -28,6 +28,7 @@ INFINITY = math.inf
 INBOUND_RESERVE = 0.005  # seconds kept back so that a degraded answer still reaches the client in time
 SUCCESS = Outcome.SUCCESS
 IGNORED = Outcome.IGNORED
+OWN_LIMITS = ("attempt", "total")
 
 
 class Call:
@@ -80,7 +81,7 @@ class Call:
     error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
     _cut: BaseException | None = None
     _cut_outcome: Outcome = IGNORED
-    _late: bool = False
+    _late: Outcome | None = None
 
     def __init__(self, owner: Pipeline, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.owner = owner
@@ -118,8 +119,17 @@ class Call:
     def error(self, kind: type[E], message: str, *, policy: str, reason: str, retry_after: float | None = None) -> E:
         """A new error for this call: of the class that is also the client library's own, where there is one."""
         bound = self.error_types.get(kind, kind)
+        # A rejection has to cost little just when everything is rejected: filled in without a call of __init__.
+        error: Any = bound.__new__(bound)
         name = self.owner.name
-        return bound(f"{name}: {message}" if name else message, dependency=name or None, policy=policy, reason=reason, retry_after=retry_after)  # type: ignore[return-value]
+        if name:
+            error.dependency = name
+            message = name + ": " + message
+        error.args = (message,)
+        error.policy = policy
+        error.reason = reason
+        error.retry_after = retry_after
+        return error  # type: ignore[no-any-return]
 
     def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
         """A new DeadlineExceeded that this call's own machinery raises, together with what it says of the dependency."""
@@ -130,8 +140,11 @@ class Call:
 
     def reject(self, kind: type[E], message: str, *, policy: str, reason: str, retry_after: float | None = None) -> E:
         """A new error of a policy that refuses this call; the refusal is reported."""
-        self.report_rejection(policy, reason)
-        return self.error(kind, message, policy=policy, reason=reason, retry_after=retry_after)
+        if self.owner.outbox.listeners:
+            self.report_rejection(policy, reason)
+        error = self.error(kind, message, policy=policy, reason=reason, retry_after=retry_after)
+        self._cut, self._cut_outcome = error, IGNORED
+        return error
 
     def report_rejection(self, policy: str, reason: str, *, enforced: bool = True) -> None:
         """Tell listeners that a policy refused this call, or, in shadow mode, that it would have."""
@@ -142,18 +155,26 @@ class Call:
         """Say that `error` is the caller's mistake and tells nothing of the dependency."""
         self._cut, self._cut_outcome = error, IGNORED
 
+    def forget(self) -> None:
+        """Let go of the error: it holds the frames that hold this call, and would keep them all until a collection."""
+        self._cut = None
+
     def came_late(self) -> None:
         """Say that the value came after the deadline: it is given to the caller, but it is no success."""
+        now = self.runtime.now()
         self.plain = False
-        self._late = True
-        self.owner.post(DeadlinePassed(at=self.runtime.now(), dependency=self.owner.name, side="outbound", limit="late"))
+        self._late = Outcome.OUTAGE
+        if self.attempt_reason not in OWN_LIMITS:
+            # Late for whoever set the deadline: that need not be the dependency's fault.
+            self._late = outcome_of_cut(now - self.attempt_started, self.attempt_timeout, self.owner.stats.p95())
+        self.owner.post(DeadlinePassed(at=now, dependency=self.owner.name, side="outbound", limit="late"))
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
     def outcome_of(self, result: Any) -> Outcome:
         """What a returned value says of the dependency."""
-        if self._late:
-            return Outcome.OUTAGE
+        if self._late is not None:
+            return self._late
         if self.degraded is not None:
             return IGNORED
         return self.verdict(result, None) or SUCCESS
@@ -210,7 +231,7 @@ class Call:
 
     @property
     def late(self) -> bool:
-        return self._late
+        return self._late is not None
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a function that stands in for the dependency is called with."""

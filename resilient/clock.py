@@ -17,11 +17,11 @@ class Clock(Protocol):
         """The present moment, in seconds since an origin of the clock's own."""
         ...
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /) -> None:
         """Block the calling thread. Only synchronous calls use it; async ones sleep on their event loop."""
         ...
 
-    def wait(self, event: threading.Event, seconds: float | None) -> bool:
+    def wait(self, event: threading.Event, seconds: float | None, /) -> bool:
         """Block the calling thread until `event` is set, for at most `seconds`. Returns whether it is set."""
         ...
 

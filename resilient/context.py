@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,7 +35,15 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, clock: Clock = SYSTEM_CLOCK) -> Deadline:
-        """The moment `seconds` from now."""
+        """The moment `seconds` from now.
+
+        Raises:
+            TypeError, ValueError: `seconds` is no number.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"seconds must be a number, not {seconds!r}")
+        if math.isnan(seconds):
+            raise ValueError(f"seconds must be a number, not {seconds!r}")
         return cls(clock.now() + seconds, clock)
 
     @property
@@ -93,7 +102,12 @@ def deadline_scope(deadline: Deadline) -> Iterator[Deadline]:
     """Bound every call made inside by `deadline`, or by the surrounding one if that is earlier.
 
     It bounds what this library does; it does not cancel other code.
+
+    Raises:
+        TypeError: `deadline` is no Deadline; `Deadline.after(2)` makes one.
     """
+    if not isinstance(deadline, Deadline):
+        raise TypeError(f"deadline: expected a Deadline, such as Deadline.after(2), got {deadline!r}")
     outer = DEADLINE.get()
     if outer is not None and outer.at <= deadline.at:
         deadline = outer
@@ -103,6 +117,12 @@ def deadline_scope(deadline: Deadline) -> Iterator[Deadline]:
 
 @contextmanager
 def criticality(value: Criticality) -> Iterator[None]:
-    """Give the work done inside this criticality."""
+    """Give the work done inside this criticality.
+
+    Raises:
+        TypeError: `value` is no Criticality.
+    """
+    if not isinstance(value, Criticality):
+        raise TypeError(f"value: expected a Criticality, got {value!r}")
     with _set(CRITICALITY, value):
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ import pybreaker
 
 from .call import Classifier
 from .clock import SYSTEM_CLOCK, Clock
-from .core.bounds import flag
+from .core.bounds import flag, positive
 from .outbox import Outbox
 from .policies.breaker import CircuitBreaker
 from .policies.bulkhead import Bulkhead
@@ -96,8 +97,6 @@ class Dependency(Pipeline):
         if not re.fullmatch(r"[^\s\x00-\x1f\x7f]{1,100}", name):
             raise ValueError(f"name: expected 1 to 100 characters without white space, got {name!r}")
         flag("required", required)
-        if classify is not None and not callable(classify):
-            raise TypeError(f"classify: expected a function of result and error, got {classify!r}")
         chosen = _with_timeout(policies, timeout)
         if fallback is not _ABSENT:
             chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)
@@ -136,9 +135,17 @@ class Dependency(Pipeline):
 
 def _with_timeout(policies: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
     if not policies:
-        return standard(timeout=timeout)
+        return standard(timeout=_total(timeout))
     if timeout is None:
         return policies
-    if any(isinstance(policy, Timeout) for policy in policies):
+    if any(isinstance(policy, Timeout) for given in policies for policy in (given.policies if isinstance(given, Pipeline) else (given,))):
         raise TypeError("timeout: the policies given hold a Timeout already")
-    return (Timeout(total=timeout), *policies)
+    return (_total(timeout), *policies)
+
+
+def _total(timeout: float | None) -> Timeout | None:
+    if timeout is None:
+        return None
+    if timeout != math.inf:  # which stands for: no limit
+        positive("timeout", timeout)
+    return Timeout(total=timeout)

@@ -50,6 +50,13 @@ class ResilienceError(Exception):
     error_token = "proxy_internal_error"
     """What went wrong in the vocabulary of RFC 9209 section 2.3, for problem details and logs."""
 
+    dependency: str | None = None
+    policy: str | None = None
+    reason: str | None = None
+    retry_after: float | None = None
+    # Where httpx.RequestError, a base of the bound classes, keeps its request; the client fills it in.
+    _request: Any = None
+
     def __init__(
         self,
         message: str = "",
@@ -59,14 +66,12 @@ class ResilienceError(Exception):
         reason: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        # Not cooperative on purpose: the bases that a bound class adds (httpx.RequestError) want other arguments,
-        # and all that they would set is a request, which the client fills in when the error passes it.
+        # Not cooperative on purpose: the bases that a bound class adds want other arguments.
         Exception.__init__(self, message)
         self.dependency = dependency
         self.policy = policy
         self.reason = reason
         self.retry_after = retry_after
-        self._request: Any = None
 
     def __str__(self) -> str:
         message = str(self.args[0]) if self.args else ""
@@ -75,7 +80,7 @@ class ResilienceError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call the class with `args` alone, or, below OSError, with two of them.
         state = {key: value for key, value in self.__dict__.items() if key != "_request"}
-        return copyreg.__newobj__, (type(self), *self.args), {**state, "_request": None}  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self), *self.args), state  # type: ignore[attr-defined]
 
 
 class Rejected(ResilienceError):

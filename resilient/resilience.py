@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
-from .core.bounds import whole
+from .core.bounds import flag, whole
 from .dependency import PORTS, Dependency
 from .events import Listener
 from .feature import MISSING, Feature
 from .outbox import Outbox
+from .policies.switch import switched_on
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
 __all__ = ["Resilience"]
-
-OFF = {"0", "false", "no", "off"}
-ON = {"1", "true", "yes", "on", ""}
 
 
 class Resilience:
@@ -49,7 +46,7 @@ class Resilience:
         registry: Any = None,
     ) -> None:
         whole("max_origins", max_origins)
-        self._enabled = _enabled(enabled)
+        self._enabled = switched_on(enabled)
         self.clock = clock
         self.outbox = Outbox()
         self._lock = threading.Lock()
@@ -152,6 +149,7 @@ class Resilience:
 
     @enabled.setter
     def enabled(self, value: bool) -> None:
+        flag("enabled", value)
         self._enabled = value
         for dependency in self.dependencies.values():
             dependency.enabled = value
@@ -175,17 +173,6 @@ class Resilience:
     def install(self, app: Any, *, metrics: bool = True, health: bool = True, prefix: str = "", **options: Any) -> None:
         """Add the middleware and the routes to a Starlette or FastAPI app; options as for `ResilienceMiddleware`."""
         install(self, app, metrics=metrics, health=health, prefix=prefix, **options)
-
-
-def _enabled(given: bool | None) -> bool:
-    if given is not None:
-        if not isinstance(given, bool):
-            raise TypeError(f"enabled must be True, False or None, not {given!r}")
-        return given
-    value = os.environ.get("RESILIENT_ENABLED", "").strip().lower()
-    if value not in OFF | ON:
-        raise ValueError(f"RESILIENT_ENABLED: expected one of {', '.join(sorted((OFF | ON) - {''}))}, got {value!r}")
-    return value not in OFF
 
 
 def _host_and_port(key: tuple[str, str, int]) -> str:

@@ -7,11 +7,12 @@ suspending, so that a synchronous caller drives the very same policy with a sing
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncRuntime", "SyncRuntime", "drive"]
 
 INFINITY = math.inf
+UNFINISHED = frozenset({AsyncGeneratorType, CoroutineType, GeneratorType})
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -64,6 +66,21 @@ def cut_off(call: Call, now: float) -> BaseException:
     return call.cut(f"no answer within {ran:.3f} s", policy="timeout", reason=limit, outcome=outcome)
 
 
+def start(call: Call) -> Awaitable[Any]:
+    """Call the function, and see that there is something to await.
+
+    Raises:
+        TypeError: it is a plain function.
+    """
+    kwargs = call.kwargs
+    awaitable = call.fn(*call.args, **kwargs) if kwargs else call.fn(*call.args)
+    if type(awaitable) is not CoroutineType and not hasattr(awaitable, "__await__"):
+        error = TypeError(f"{call.fn!r} did not return an awaitable: use call_sync() for a plain function")
+        call.ignore(error)
+        raise error
+    return awaitable  # type: ignore[no-any-return]
+
+
 def ours_alone(scope: anyio.CancelScope) -> bool:
     """Whether a cancellation that `scope` let pass on asyncio is its own after all.
 
@@ -93,9 +110,7 @@ class AsyncRuntime:
         return True
 
     def attempt(self, call: Call) -> Awaitable[Any]:
-        if not call.timed:
-            return self._start(call)
-        return self._attempt(call)
+        return self._attempt(call) if call.timed else start(call)
 
     async def _attempt(self, call: Call) -> Any:
         remaining = begin_attempt(call, self.now())
@@ -104,14 +119,14 @@ class AsyncRuntime:
         try:
             if slot is None:
                 with anyio.CancelScope(deadline=anyio.current_time() + remaining) as call.scope:
-                    return await self._start(call)
+                    return await start(call)
                 call.scope = None
             else:
                 # As `expiring` does, without its frames.
                 scope = new_scope()
                 slot.add(scope)
                 with scope:
-                    return await self._start(call)
+                    return await start(call)
         except asyncio.CancelledError:
             if slot is None or not ours_alone(scope):
                 raise
@@ -121,18 +136,6 @@ class AsyncRuntime:
             DEADLINE.reset(token)
         # Only a scope that swallowed its own cancellation lets the code get here.
         raise cut_off(call, self.now())
-
-    def _start(self, call: Call) -> Awaitable[Any]:
-        awaitable = call.fn(*call.args, **call.kwargs)
-        if type(awaitable) is not CoroutineType and not hasattr(awaitable, "__await__"):
-            raise self._not_awaitable(call)
-        return awaitable  # type: ignore[no-any-return]
-
-    @staticmethod
-    def _not_awaitable(call: Call) -> TypeError:
-        error = TypeError(f"{call.fn!r} did not return an awaitable: use call_sync() for a plain function")
-        call.ignore(error)
-        return error
 
     async def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> tuple[bool, Any]:
         if deadline == INFINITY:
@@ -249,11 +252,8 @@ class SyncRuntime:
     @staticmethod
     def _value(call: Call) -> Any:
         value = call.fn(*call.args, **call.kwargs)
-        if type(value) is CoroutineType:
-            value.close()
-            error = TypeError(f"{call.fn!r} returned a coroutine: use `await ...call()` for an async function")
-            call.ignore(error)
-            raise error
+        if type(value) in UNFINISHED:
+            _refuse_unfinished(call, value)
         return value
 
     async def bounded(self, deadline: float, fn: Callable[[], Any]) -> tuple[bool, Any]:
@@ -269,6 +269,18 @@ class SyncRuntime:
 
     async def wait(self, waiter: Any, deadline: float) -> bool:
         return self.clock.wait(waiter.event, None if deadline == INFINITY else max(deadline - self.now(), 0.0))
+
+
+def _refuse_unfinished(call: Call, value: Any) -> None:
+    """Nothing has happened yet that could be counted. A function may return a generator that it did not write, though."""
+    if type(value) is GeneratorType and not inspect.isgeneratorfunction(call.fn):
+        return
+    if type(value) is not AsyncGeneratorType:
+        value.close()
+    advice = "use `await ...call()` for an async function" if type(value) is CoroutineType else "decorate a generator function"
+    error = TypeError(f"{call.fn!r} returned a {type(value).__name__}, which has yet to run: {advice}")
+    call.ignore(error)
+    raise error
 
 
 class _ThreadWaiter:

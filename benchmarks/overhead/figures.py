@@ -38,6 +38,7 @@ class Row:
         added: Above the bare call of the same round.
         net: The same minus what the empty pipeline adds in that round; ours only, and only for single policies.
         ratio: Our median divided by this one's.
+        net_ratio: Our net median divided by this one's, which has nothing taken off.
     """
 
     library: str
@@ -46,17 +47,24 @@ class Row:
     added: Spread
     net: Spread | None = None
     ratio: float | None = None
+    net_ratio: float | None = None
 
 
 @dataclass
 class Result:
-    """A case's rows, ours first, and what is to be said of them."""
+    """A case's rows, ours first, and what is to be said of them.
+
+    Attributes:
+        ahead: No rival that does the same work adds less; `ahead_net`: less than ours minus the empty pipeline.
+        reached: The goal is met on this machine; `reached_at_pace`: at the pace of the machine it was set for.
+    """
 
     case: Case
     bare: Spread
     rows: list[Row]
     verdicts: list[str] = field(default_factory=list)
     ahead: bool | None = None
+    ahead_net: bool | None = None
     reached: bool | None = None
     reached_at_pace: bool | None = None
 
@@ -80,59 +88,70 @@ def result_of(case: Case, group: Sequence[Lane], empty: Sequence[float] | None, 
         pace: How many times slower this machine is than the one for which the goals were set.
     """
     bare, *lanes = group
-    mine = next((statistics.median(above(lane, bare)) for lane in lanes if lane.library == OURS), None)
-    rows = []
-    for lane in lanes:
+    rows: list[Row] = []
+    mine: Row | None = None
+    for lane in sorted(lanes, key=lambda lane: (lane.library != OURS, lane.library == BY_HAND)):
         added = above(lane, bare)
         spread = Spread.of(added)
-        net = None
-        if lane.library == OURS and case.single and empty is not None:
-            net = Spread.of([whole - part for whole, part in zip(added, empty, strict=True)])
-        ratio = None if mine is None or lane.library == OURS or spread.median <= 0 else mine / spread.median
-        rows.append(Row(lane.library, lane.entry.variant, lane.entry.lacks, spread, net, ratio))
-    rows.sort(key=lambda row: (row.library != OURS, row.library == BY_HAND))
+        if lane.library == OURS:
+            net = [whole - part for whole, part in zip(added, empty, strict=True)] if case.single and empty is not None else None
+            row = Row(OURS, lane.entry.variant, lane.entry.lacks, spread, None if net is None else Spread.of(net))
+            mine = mine or row
+        else:
+            row = _compared(lane, spread, mine)
+        rows.append(row)
     result = Result(case, Spread.of(bare.samples), rows)
-    _judge(result, pace)
+    if mine is not None:
+        _judge(result, mine, pace)
     return result
 
 
-def _judge(result: Result, pace: float) -> None:
-    ours = [row for row in result.rows if row.library == OURS]
-    if not ours:
-        return
-    rivals = [row for row in result.rows if row.ratio is not None and row.library != BY_HAND]
-    result.verdicts = [_claim(result, rivals), *_goal(result, ours[0], pace)]
+def _compared(lane: Lane, spread: Spread, mine: Row | None) -> Row:
+    ratio = net_ratio = None
+    if mine is not None and spread.median > 0:
+        ratio = mine.added.median / spread.median
+        net_ratio = None if mine.net is None else mine.net.median / spread.median
+    return Row(lane.library, lane.entry.variant, lane.entry.lacks, spread, None, ratio, net_ratio)
 
 
-def _claim(result: Result, rivals: list[Row]) -> str:
+def _judge(result: Result, mine: Row, pace: float) -> None:
+    rivals = [row for row in result.rows if row.library not in (OURS, BY_HAND)]
+    whole = [(row, row.ratio) for row in rivals if row.ratio is not None]
+    net = [(row, row.net_ratio) for row in rivals if row.net_ratio is not None]
+    result.ahead, said = _claim(whole)
+    result.verdicts.append(f"as called: {said}" if net else said)
+    if net:
+        result.ahead_net, said = _claim(net)
+        result.verdicts.append(f"minus the empty pipeline: {said}")
+    goal = result.case.goal
+    if goal is not None:
+        median = (mine.net or mine.added).median
+        result.reached, result.reached_at_pace = median <= goal, median / pace <= goal
+        here, there = ("reached" if reached else "MISSED" for reached in (result.reached, result.reached_at_pace))
+        counted = "minus the empty pipeline " if mine.net else ""
+        result.verdicts.append(f"goal {goal:g} us {counted}{here} here: {median:.2f}; {there} at the goals' pace: {median / pace:.2f}")
+
+
+def _claim(rivals: list[tuple[Row, float]]) -> tuple[bool | None, str]:
+    """Whether no rival that does the same work is ahead of us, and the same in words."""
     if not rivals:
-        return "no rival does anything like it"
-    same = [row for row in rivals if not row.lacks]
-    behind = [row for row in rivals if row.ratio is not None and row.ratio > 1]
-    result.ahead = not any(row in same for row in behind)
-    if not behind:
-        said = "ahead of every rival" + ("" if same else ", none of which does the same work")
-    elif result.ahead:
-        said = "ahead of every rival that does the same work" if same else "no rival does the same work"
+        return None, "no rival at hand to compare with"
+    same = [(row, ratio) for row, ratio in rivals if not row.lacks]
+    ahead_of_us = sorted(((row, ratio) for row, ratio in rivals if ratio > 1), key=lambda pair: -pair[1])
+    ahead = all(ratio <= 1 for _, ratio in same)
+    if not ahead_of_us:
+        said = "ahead of every rival"
+    elif ahead:
+        said = "ahead of every rival that does the same work" if same else "behind rivals that do less"
     else:
         said = "BEHIND a rival that does the same work"
-    if behind:
-        said += "; behind " + ", ".join(_named(row) for row in behind)
-    nearest = max(same or rivals, key=lambda row: row.ratio or 0.0)
-    return f"{said}; nearest{' at the same work' if same else ''}: {_named(nearest)}"
+    if same:
+        said += f" (nearest: {_named(*max(same, key=lambda pair: pair[1]))})"
+    if ahead_of_us:
+        said += "; behind " + ", ".join(_named(row, ratio) for row, ratio in ahead_of_us)
+    return ahead, said
 
 
-def _named(row: Row) -> str:
+def _named(row: Row, ratio: float) -> str:
     name = f"{row.library} ({row.variant})" if row.variant else row.library
-    return f"{name} x{row.ratio:.2f}" + (f" [{row.lacks}]" if row.lacks else "")
-
-
-def _goal(result: Result, ours: Row, pace: float) -> list[str]:
-    goal = result.case.goal
-    if goal is None:
-        return []
-    median = (ours.net or ours.added).median
-    result.reached, result.reached_at_pace = median <= goal, median / pace <= goal
-    counted = "minus the empty pipeline " if ours.net else ""
-    here, there = ("reached" if reached else "MISSED" for reached in (result.reached, result.reached_at_pace))
-    return [f"goal {goal:g} us {counted}{here} here: {median:.2f}; {there} at the goals' pace: {median / pace:.2f}"]
+    return f"{name} x{ratio:.2f}" + (f" [{row.lacks}]" if row.lacks else "")

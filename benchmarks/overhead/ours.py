@@ -51,10 +51,11 @@ def _stack(case: str, *timeout: Timeout) -> Entry:
 def _transports() -> Iterator[Entry]:
     standard = "standard()"
     yield Entry("transport_httpx", getter(httpx, AsyncResilientTransport(Dependency("bench"), wire(httpx))), variant=standard)
-    pooled = AsyncResilientTransport(Dependency("bench"), wire(httpx, "AsyncHTTPTransport"))
+    pooled = AsyncResilientTransport(Dependency("bench"), wire(httpx, "AsyncHTTPTransport"), max_connections=100)
     yield Entry("transport_httpx", getter(httpx, pooled), variant="standard(), tasks for httpx's pool")
     try:
         import httpx2
+
         from resilient.httpx2 import AsyncResilientTransport as OverHttpx2
     except ModuleNotFoundError:
         return

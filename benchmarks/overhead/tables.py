@@ -13,7 +13,7 @@ def of_result(result: Result) -> Iterator[str]:
     case = result.case
     yield ""
     yield f"{case.name}: {case.title}   (bare call {result.bare.median:.3g} us)"
-    yield f"  {'':<44}{'added us':>9}{'p10':>9}{'p90':>9}{'net us':>9}{'ours/it':>9}  lacks"
+    yield f"  {'':<44}{'added us':>9}{'p10':>9}{'p90':>9}{'net us':>9}{'ours/it':>9}{'net/it':>9}  lacks"
     for row in result.rows:
         yield _line(row)
     for verdict in result.verdicts:
@@ -22,10 +22,13 @@ def of_result(result: Result) -> Iterator[str]:
 
 def _line(row: Row) -> str:
     name = f"{row.library}, {row.variant}" if row.variant else row.library
-    net = f"{row.net.median:.2f}" if row.net else ""
-    ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
     added = row.added
-    return f"  {name[:43]:<44}{added.median:>9.2f}{added.p10:>9.2f}{added.p90:>9.2f}{net:>9}{ratio:>9}  {row.lacks}".rstrip()
+    cells = (added.median, added.p10, added.p90, row.net.median if row.net else None, row.ratio, row.net_ratio)
+    return f"  {name[:43]:<44}{''.join(f'{_number(cell):>9}' for cell in cells)}  {row.lacks}".rstrip()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def of_ratios(results: Sequence[Result]) -> Iterator[str]:
@@ -34,15 +37,21 @@ def of_ratios(results: Sequence[Result]) -> Iterator[str]:
     if not libraries:
         return
     yield ""
-    yield "ours / rival (below 1: ours adds less; *: the rival does less work)"
-    yield f"  {'':<17}" + "".join(f"{library:>14}" for library in libraries)
+    yield "ours / rival (below 1: ours adds less; *: the rival does less work; net: ours minus the empty pipeline)"
+    yield f"  {'':<19}" + "".join(f"{library:>13}" for library in libraries)
     for result in results:
-        cells = []
-        for library in libraries:
-            rows = [row for row in result.rows if row.library == library and row.ratio is not None]
-            best = max(rows, key=lambda row: row.ratio or 0.0, default=None)
-            cells.append(f"{best.ratio:.2f}{'*' if best.lacks else ' '}" if best else "- ")
-        yield f"  {result.case.name:<17}" + "".join(f"{cell:>14}" for cell in cells)
+        yield _ratio_line(result, libraries, net=False)
+        if result.case.single:
+            yield _ratio_line(result, libraries, net=True)
+
+
+def _ratio_line(result: Result, libraries: Sequence[str], *, net: bool) -> str:
+    cells = []
+    for library in libraries:
+        ratios = [(row.net_ratio if net else row.ratio, row.lacks) for row in result.rows if row.library == library]
+        ratio, lacks = max(((ratio, lacks) for ratio, lacks in ratios if ratio is not None), default=(None, ""))
+        cells.append(f"{_number(ratio) or '-'}{'*' if lacks else ' '}")
+    return f"  {result.case.name + (' (net)' if net else ''):<19}" + "".join(f"{cell:>13}" for cell in cells)
 
 
 def of_memory(memory: dict[str, dict[str, float]]) -> Iterator[str]:

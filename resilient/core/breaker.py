@@ -13,9 +13,10 @@ older one changes nothing: a call that was sent before the outage neither opens 
 
 Rules that trip, looked at when a call fails (or was slow), all comparisons inclusive:
 
-    outage         so many failures in a row of the outage kind, and no success for `outage_quiet` seconds; where there
-                   was none yet, the row itself must have lasted so long. A failure of another kind is an answer: it
-                   ends the row, for whoever answers is not dead, but it is no success.
+    outage         so many failures in a row of the outage kind, and no success for `outage_quiet` seconds since the
+                   first of those calls was made: so a blip trips nothing, though nobody had asked for an hour before.
+                   A failure of another kind is an answer: it ends the row, for whoever answers is not dead, but it is
+                   no success.
     failure_rate   of the calls in the window, if they are enough
     slow_rate      likewise
     consecutive    so many failures in a row of any kind; given, it is the only rule (pybreaker's `fail_max`)
@@ -58,7 +59,8 @@ class Trial:
 
     Attributes:
         generation: the half-open generation it belongs to.
-        expires: when its place may be given to another call.
+        expires: when its place may be given to another call. Whoever knows that this call may take longer, or less
+            long, than the lease of the rules sets it when the permit is handed out.
         transition: the transition to half-open that admitting it was, for the first trial after a break; else None.
     """
 
@@ -156,9 +158,10 @@ class Breaker:
         trials = self._trials
         if self.trial_successes + self._trial_failures + len(trials) < self.rules.trials:
             return True
-        if trials and now >= trials[0].expires:
-            del trials[0]
-            return True
+        for place, trial in enumerate(trials):
+            if now >= trial.expires:
+                del trials[place]
+                return True
         return False
 
     def record_success(self, generation: int, now: float) -> None:
@@ -193,7 +196,7 @@ class Breaker:
             self.record_success(permit, now)
             return None
         if outcome.failed:
-            self._lengthen_row(outcome, now)
+            self._lengthen_row(outcome, now if duration is None else now - duration)
         else:
             self._last_success = now
             self.consecutive_failures = self._outages = 0
@@ -201,13 +204,13 @@ class Breaker:
         reason = self._broken_rule(outcome, slow, now) if self.enabled else None
         return None if reason is None else self._open(reason, now, random)
 
-    def _lengthen_row(self, outcome: Outcome, now: float) -> None:
+    def _lengthen_row(self, outcome: Outcome, began: float) -> None:
         self.consecutive_failures += 1
         if outcome is not OUTAGE:
             self._outages = 0
             return
         if not self._outages:
-            self._row_since = now
+            self._row_since = began
         self._outages += 1
 
     def _broken_rule(self, outcome: Outcome, slow: bool, now: float) -> str | None:
@@ -216,7 +219,7 @@ class Breaker:
         if rules.consecutive is not None:
             return "consecutive" if self.consecutive_failures >= rules.consecutive else None
         if outcome is OUTAGE and self._outages >= rules.outage_failures:
-            since = self._row_since if self._last_success is None else self._last_success
+            since = self._row_since if self._last_success is None else max(self._row_since, self._last_success)
             if now - since >= rules.outage_quiet:
                 return "outage"
         calls, failures, slow_calls = self._window.totals(now)
@@ -254,15 +257,17 @@ class Breaker:
         """Seconds after which another try may be admitted, for who is rejected now; None if closed or unknown (forced).
 
         Half-open, nobody knows when the trials end. The answer is the length of the last break, for as long again the
-        circuit stays open if they fail, or the time until the oldest lease ends if that is sooner; 0 with a place free.
+        circuit stays open if they fail, or the time until the first lease ends if that is sooner; 0 with a place free.
         """
-        if self.state is CLOSED or self.forced:
-            return None
         if self.state is OPEN:
-            return max(0.0, self._open_until - now)
+            left = self._open_until - now
+            return None if self.forced else left if left > 0 else 0.0
+        if self.state is CLOSED:
+            return None
         if not self._trials or self.trial_successes + self._trial_failures + len(self._trials) < self.rules.trials:
             return 0.0
-        return max(0.0, min(self._break or self.rules.break_time, self._trials[0].expires - now))
+        first = min(trial.expires for trial in self._trials)
+        return max(0.0, min(self._break or self.rules.break_time, first - now))
 
     def totals(self, now: float) -> tuple[int, int, int]:
         """Calls, failures and slow calls in the window."""

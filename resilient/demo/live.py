@@ -163,4 +163,5 @@ def verdict_table(verdict: Verdict) -> RenderableType:
         for row in rows:
             mark = {True: Text("✓", "bold green"), False: Text("✗", "bold red"), None: Text("?", "bold yellow")}[row.passed]
             table.add_row(Padding(row.claim, (0, 0, 0, 2)), row.target, *(row.show(row.numbers[app]) for app in APPS), mark)
-    return Group(table, Text(verdict.text, "bold green" if verdict.passed else "bold red"))
+    text = Text(verdict.text, "bold green" if verdict.passed else "bold red")
+    return Group(table, text, Text(verdict.note, "yellow")) if verdict.note else Group(table, text)

@@ -29,6 +29,7 @@ def page(recording: Recording, verdict: Verdict) -> str:
     return template.substitute(
         verdict=escape(verdict.text),
         tone="passed" if verdict.passed else "failed",
+        note=f"<p class='note'>{escape(verdict.note)}</p>" if verdict.note else "",
         rate=f"{recording.rate:g}",
         patience=f"{recording.client_timeout:g}",
         timeout=f"{recording.feature_timeout:g}",

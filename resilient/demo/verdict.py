@@ -20,6 +20,7 @@ CLOSES_WITHIN = 4.0
 WINDOW = 10.0  # seconds over which the retry budget keeps its promise
 MIN_SAMPLES = 20  # fewer prove nothing
 SLACK = 0.1  # seconds above a feature's timeout that the rest of the page may take
+BUSY = 0.05  # seconds that a healthy page takes on no machine which has time for it
 PING_SLACK = 0.05  # seconds that the slowest of some hundred pings may vary by on a busy machine
 
 
@@ -80,9 +81,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All rows; `passed` only if each of them was measured and holds."""
+    """All rows; `passed` only if each of them was measured and holds.
+
+    Attributes:
+        rows: the claims.
+        note: what the reader should know about the run, or nothing.
+    """
 
     rows: tuple[Row, ...]
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -91,7 +98,7 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"passed": self.passed, "text": self.text, "rows": [row.as_dict() for row in self.rows]}
+        return {"passed": self.passed, "text": self.text, "note": self.note, "rows": [row.as_dict() for row in self.rows]}
 
     @property
     def text(self) -> str:
@@ -121,7 +128,19 @@ def judge(recording: Recording) -> Verdict:
         middle = (recovered.start + recovered.end) / 2
         rows.append(_recovered(recording, recovered, middle))
     rows.append(_amplification(recording))
-    return Verdict(tuple(rows))
+    return Verdict(tuple(rows), _note(recording))
+
+
+def _note(recording: Recording) -> str:
+    """A word about a machine that had too little time for the run: it spoils numbers that neither shop answers for."""
+    healthy = recording.span("healthy")
+    median = percentile(recording.select("bare", PRODUCT, healthy.start, healthy.end), 0.5) if healthy else None
+    if median is None or median <= BUSY:
+        return ""
+    return (
+        f"This machine was busy: even while all was healthy, half of the bare shop's answers took {median * 1000:.0f} ms or more. "
+        "Run it again when nothing else does, or with a lower --rate."
+    )
 
 
 def _enough(measure: Measure) -> Measure:

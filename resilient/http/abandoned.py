@@ -117,4 +117,4 @@ async def _close_quietly(inner: Any) -> None:
         await inner.aclose()
     except Exception:
         # A system task that raises would end the whole run; the connection is given up either way.
-        return
+        logger.debug("closing an abandoned response failed", exc_info=True)

@@ -32,6 +32,9 @@ def build_inner(library: Library, base: str, options: dict[str, Any]) -> Any:
     proxies = _environment_proxies() if direct and options.get("trust_env", True) else {}
     if not proxies:
         return make(**options)
+    # Reading the certificates of authorities takes longer than all the rest: once for all of these.
+    verified = {name: options.pop(name) for name in ("verify", "cert", "trust_env") if name in options}
+    options["verify"] = library.module.create_ssl_context(**verified)
     routes = {scheme: make(**{**options, "proxy": url}) for scheme, url in proxies.items() if scheme != "no"}
     return Proxied(make(**options), routes, proxies)
 

@@ -48,12 +48,23 @@ class HttpCall(Call):
     """When the body last moved, while it is being sent."""
     _due: tuple[float, str] = (math.inf, "total")
 
-    def __init__(self, owner: Pipeline, runtime: Runtime, library: Library, request: Any, send: Callable[..., Any], *, sync: bool) -> None:
+    def __init__(
+        self,
+        owner: Pipeline,
+        runtime: Runtime,
+        library: Library,
+        request: Any,
+        send: Callable[..., Any],
+        *,
+        sync: bool = False,
+        pooled: bool = False,
+    ) -> None:
         super().__init__(owner, runtime, send, (self,), {})
         self.plain = False
         self.library = library
         self.request = request
         self.sync = sync
+        self.pooled = pooled
         self.error_types = library.errors
         self.replayable = is_replayable(request)
         self.repeatable = self.replayable and (request.method in IDEMPOTENT or "idempotency-key" in request.headers)
@@ -142,8 +153,8 @@ class HttpCall(Call):
     # -- outcomes -------------------------------------------------------------------------------------------------
 
     def outcome_of(self, result: Any) -> Outcome:
-        if self._late:
-            return Outcome.OUTAGE
+        if self._late is not None:
+            return self._late
         if self.degraded is not None:
             return Outcome.IGNORED
         return self.verdict(result, None) or outcome_of_status(result.status_code)
@@ -164,7 +175,7 @@ class HttpCall(Call):
 
     def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
         if error is None:
-            if self._late:
+            if self.late:
                 return False  # an answer that came late is still one
             # 429 is refused before anything is done about it; what else fails may have been acted upon.
             return self.replayable if outcome is Outcome.THROTTLED else self.repeatable and outcome.failed
@@ -177,7 +188,9 @@ class HttpCall(Call):
         module = self.library.module
         if isinstance(error, module.ConnectError | module.ConnectTimeout):
             return True
-        if self.probe is not None and not self.probe.started and error is not self._cut:
+        # Another transport than the library's own may take the body by another way than its stream.
+        unasked = self.pooled and self.probe is not None and not self.probe.started
+        if unasked and error is not self._cut and not isinstance(error, module.ReadTimeout):
             return True
         return refused_by_http2(error)
 

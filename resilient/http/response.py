@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..body import END, Body
 from ..runtime import drive
@@ -28,22 +28,31 @@ ENCODED = {b"content-encoding", b"content-length", b"transfer-encoding"}
 class AsyncGuard:
     """A response's stream that holds the call's permits until the body's end, an error, or `aclose`.
 
-    Bound to a library by inheriting its AsyncByteStream as well.
+    A reader who stops in between holds the connection, and so the permits, until he closes. Bound to a library by
+    inheriting its AsyncByteStream as well.
     """
+
+    # An iterator rather than a generator: a generator that is thrown away half-way has to be closed by somebody.
 
     def __init__(self, inner: Any, body: Body) -> None:
         self._inner = inner
         self._body = body
         self._closed = False
         self._home = Home()
+        self._chunks: Any = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        # A reader who stops here holds the connection, and so the permits, until he closes. Nothing is settled when a
-        # suspended generator is thrown away: that may be the garbage collector, inside one of our own locks.
-        body = self._body
-        chunks = self._inner.__aiter__()
-        while (chunk := await body.next(lambda: anext(chunks, END))) is not END:
-            yield chunk
+    def __aiter__(self) -> Self:
+        self._chunks = self._inner.__aiter__()
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._body.next(self._fetch)
+        if chunk is END:
+            raise StopAsyncIteration
+        return chunk  # type: ignore[no-any-return]
+
+    def _fetch(self) -> Any:
+        return anext(self._chunks, END)
 
     async def aclose(self) -> None:
         # Permits first, without awaiting: a native cancellation pierces even a shielded scope.
@@ -51,6 +60,7 @@ class AsyncGuard:
         if not self._closed:
             self._closed = True
             await self._inner.aclose()
+            await finish(self._chunks)
 
     def __del__(self) -> None:
         if not self._closed:
@@ -64,12 +74,20 @@ class SyncGuard:
         self._inner = inner
         self._body = body
         self._closed = False
+        self._chunks: Any = None
 
-    def __iter__(self) -> Iterator[bytes]:
-        body = self._body
-        chunks = iter(self._inner)
-        while (chunk := drive(body.next(lambda: next(chunks, END)))) is not END:
-            yield chunk
+    def __iter__(self) -> Self:
+        self._chunks = iter(self._inner)
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = drive(self._body.next(self._fetch))
+        if chunk is END:
+            raise StopIteration
+        return chunk  # type: ignore[no-any-return]
+
+    def _fetch(self) -> Any:
+        return next(self._chunks, END)
 
     def close(self) -> None:
         self._body.close()
@@ -101,27 +119,31 @@ async def drain(call: HttpCall, response: Any) -> bool:
     length = response.headers.get("content-length", "")
     whole = not (length.isdigit() and (len(length) > 9 or int(length) > DRAIN_BYTES))
     chunks: list[bytes] = []
+    parts: Any = None
     if whole:
         # A synchronous read cannot be interrupted; its timeout is looked up when it begins.
         call.read_limit = DRAIN_SECONDS
         until = runtime.now() + DRAIN_SECONDS
-        read = partial(_read_sync, stream, chunks, lambda: runtime.now() >= until) if call.sync else partial(_read_async, stream, chunks)
+        parts = iter(stream) if call.sync else aiter(stream)
+        read = partial(_read_sync, parts, chunks, lambda: runtime.now() >= until) if call.sync else partial(_read_async, parts, chunks)
         try:
             in_time, complete = await runtime.bounded(until, read)
         except Exception:
-            whole = False  # it broke on the way; its status is known, and was a failure already
+            logger.debug("a failed answer broke while it was read to keep its connection", exc_info=True)
+            whole = False
         else:
             whole = bool(in_time and complete)
     await close_stream(stream, sync=call.sync)
+    await finish(parts)
     call.response = None
     if whole:
         response.stream = memory(b"".join(chunks))
     return whole
 
 
-async def _read_async(stream: Any, chunks: list[bytes]) -> bool:
+async def _read_async(parts: Any, chunks: list[bytes]) -> bool:
     size = 0
-    async for chunk in stream:
+    async for chunk in parts:
         size += len(chunk)
         if size > DRAIN_BYTES:
             return False
@@ -129,9 +151,9 @@ async def _read_async(stream: Any, chunks: list[bytes]) -> bool:
     return True
 
 
-def _read_sync(stream: Any, chunks: list[bytes], late: Callable[[], bool]) -> bool:
+def _read_sync(parts: Any, chunks: list[bytes], late: Callable[[], bool]) -> bool:
     size = 0
-    for chunk in stream:
+    for chunk in parts:
         size += len(chunk)
         if size > DRAIN_BYTES or late():
             return False
@@ -148,6 +170,12 @@ async def close_stream(stream: Any, *, sync: bool) -> None:
             await stream.aclose()
     except Exception:
         logger.debug("closing a response that nobody reads failed", exc_info=True)
+
+
+async def finish(iterator: Any) -> None:
+    """Let go of the iterator of a stream that is closed: only its frame is left, and trio complains of a lost one."""
+    if isinstance(iterator, AsyncGenerator) and not iterator.ag_running:
+        await iterator.aclose()
 
 
 def answer_with(library: Library, value: Any, call: HttpCall) -> Any:

@@ -15,6 +15,7 @@ from ..body import Body
 from ..core.bounds import whole
 from ..core.outcome import Outcome
 from ..errors import ResilienceError
+from ..policies.mistakes import warn_of_pool
 from ..policies.pipeline import Pipeline
 from ..protocols import Policy, Router
 from ..runtime import cut_off, drive
@@ -51,14 +52,19 @@ class Engine:
                 raise TypeError("max_connections: tells the size of the pool of a given `inner`; here say limits=")
             inner = build_inner(library, self._base, options)
             max_connections = pool_size(library, options)
+            self._pooled = True
         else:
             if options:
                 raise TypeError(f"{', '.join(sorted(options))}: these options build the inner transport, and `inner` was given")
             library.check_transport(inner, self._method, self._base)
+            self._pooled = library.has_pool(inner)
             if max_connections is not None:
                 whole("max_connections", max_connections)
-            elif library.pool_breaks and library.has_pool(inner):
+            elif library.pool_breaks and self._pooled:
                 logger.warning("%s: say max_connections= with inner=, so that nothing has to queue inside its pool", library.door)
+        if max_connections is not None:
+            for pipeline in _known(target):
+                warn_of_pool(pipeline.policies, max_connections, pipeline.name)
         self._inner = inner
         self._gate = Gate(max_connections) if max_connections is not None and library.pool_breaks else None
 
@@ -69,7 +75,7 @@ class Engine:
         if not dependency.enabled:
             return None
         runtime = dependency.sync_runtime if sync else dependency.runtime
-        call = HttpCall(dependency, runtime, self._library, request, send, sync=sync)
+        call = HttpCall(dependency, runtime, self._library, request, send, sync=sync, pooled=self._pooled)
         join_hops(call)
         return call
 
@@ -117,8 +123,7 @@ class AsyncEngine(Engine):
 
     def __init__(self, target: Any, inner: Any = None, *, max_connections: int | None = None, **options: Any) -> None:
         super().__init__(target, inner, max_connections=max_connections, **options)
-        library = self._library
-        self._isolated = library.pool_breaks and (inner is None or library.has_pool(inner))
+        self._isolated = self._library.pool_breaks and self._pooled
 
     async def handle_async_request(self, request: Any) -> Any:
         call = self._begin(request, self._send, sync=False)
@@ -256,6 +261,11 @@ class SyncEngine(Engine):
             self._inner.__exit__(*raised)
         else:
             self._inner.close()
+
+
+def _known(target: Any) -> tuple[Pipeline, ...]:
+    """The pipelines that can be seen in a target already."""
+    return (target,) if isinstance(target, Pipeline) else tuple(getattr(target, "dependencies", {}).values())
 
 
 def _router(target: Any) -> Callable[[Any], Pipeline]:

@@ -30,7 +30,7 @@ def outgoing(call: HttpCall) -> Any:
     sent.__dict__.update(request.__dict__)
     if call.attempt_deadline != math.inf:
         sent.extensions = {**request.extensions, "timeout": Clamped(request.extensions.get("timeout") or {}, call)}
-    if call.paced or not call.repeatable:
+    if call.paced or (call.pooled and not call.repeatable):
         call.probe = sent.stream = call.library.probe(request.stream, call)
     return sent
 

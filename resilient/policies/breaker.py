@@ -13,7 +13,7 @@ import pybreaker
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import flag
-from ..core.breaker import CLOSED, Breaker, Transition, Trial
+from ..core.breaker import CLOSED, Breaker, Rules, Transition, Trial
 from ..core.outcome import Outcome
 from ..errors import CircuitOpen, ResilienceError
 from ..events import CircuitChanged
@@ -90,7 +90,7 @@ class CircuitBreaker(Kinship):
         if not callable(random):
             raise TypeError(f"random: expected a function, got {random!r}")
         super().__init__(exclude, listeners, state_storage, name, throw_new_error_on_trip)
-        self._own_lease = "lease" in rules
+        self._chosen = frozenset(rules)
         self._core = Breaker(rules_of(fail_max, reset_timeout, success_threshold, rules))
         self._mirror = None
         if state_storage is not None:
@@ -118,15 +118,15 @@ class CircuitBreaker(Kinship):
         now = call.runtime.now()
         with self._lock:
             permit = core.admit(now)
-            retry_after = core.retry_after(now) if permit is None else None
-            if isinstance(permit, Trial) and not self._own_lease:
+            if permit is None:
+                reason, retry_after = core.reason, core.retry_after(now)
+            elif isinstance(permit, Trial) and "lease" not in self._chosen:
                 limit = min(call.deadline - now, call.attempt_limit)
                 if limit != math.inf:
                     permit.expires = now + limit + GRACE
         if permit is None:
-            reason = core.reason
             if self.enforce:
-                raise call.reject(CircuitOpen, f"circuit open ({reason})", policy="breaker", reason=reason, retry_after=retry_after)
+                raise call.reject(CircuitOpen, "circuit open (" + reason + ")", policy="breaker", reason=reason, retry_after=retry_after)
             call.report_rejection("breaker", reason, enforced=False)
             return inner(call)
         call.held.append((self, (permit, call, now)))
@@ -153,10 +153,10 @@ class CircuitBreaker(Kinship):
             with self._lock:
                 core.record_success(permit, now)
             return None
-        return self._settle(permit, call, outcome, now, error, None if started is None else now - started)
+        return self._settle(permit, call, outcome, now, error, now - (started or call.attempt_started or call.started))
 
     def _settle(
-        self, permit: Any, call: Call, outcome: Outcome, now: float, error: BaseException | None, duration: float | None
+        self, permit: Any, call: Call, outcome: Outcome, now: float, error: BaseException | None, duration: float
     ) -> float | None:
         if error is not None and outcome.failed and self._excluded_exceptions and not self._blames(error):
             outcome = IGNORED
@@ -210,6 +210,15 @@ class CircuitBreaker(Kinship):
         flag("disabled", value)
         self._core.enabled = not value
         self._look_closer()
+
+    @property
+    def rules(self) -> Rules:
+        """The settings in force."""
+        return self._core.rules
+
+    def chose(self, name: str) -> bool:
+        """Whether a setting was given at construction, rather than left to its default."""
+        return name in self._chosen
 
     @property
     def reason(self) -> str:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..call import Call
     from ..protocols import Inner, Runtime, Waiter
 
-__all__ = ["Bulkhead", "SlotQueue"]
+__all__ = ["DEFAULT_LIMIT", "Bulkhead", "SlotQueue"]
+
+DEFAULT_LIMIT = 100
 
 
 class SlotQueue:
@@ -25,20 +27,20 @@ class SlotQueue:
     its own event loop or thread.
     """
 
-    __slots__ = ("_lock", "slots")
+    __slots__ = ("lock", "slots")
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def try_acquire(self) -> bool:
-        with self._lock:
+        with self.lock:
             return self.slots.try_acquire()
 
     def release(self, now: float) -> None:
         """Give a slot back: to the waiter who has waited longest, if any."""
         while True:
-            with self._lock:
+            with self.lock:
                 waiter: Any = self.slots.release(now)
             # A waiter whose event loop is gone cannot take it; the slot that it was granted is given back again.
             if waiter is None or waiter.wake():
@@ -48,7 +50,7 @@ class SlotQueue:
         """Wait for a slot. Returns None with one, or the reason why there is none: full, waited, standing, deadline."""
         joined = runtime.now()
         waiter = runtime.waiter() if max_wait > 0 else None
-        with self._lock:
+        with self.lock:
             if self.slots.try_acquire():
                 return None
             limit = self.slots.wait_limit(joined, max_wait)
@@ -70,13 +72,13 @@ class SlotQueue:
 
     def leave(self, waiter: Waiter) -> bool:
         """Leave the queue. False if the waiter was granted a slot, which it must give back."""
-        with self._lock:
+        with self.lock:
             return self.slots.leave(waiter)
 
     def watch(self, call: Call, max_wait: float) -> Watched | None:
         """Take a place in the queue for a call that does not wait, or a slot that has become free; None if it is full."""
         now = call.runtime.now()
-        with self._lock:
+        with self.lock:
             limit = self.slots.wait_limit(now, max_wait)
             watched = Watched(call, now + limit, "standing" if limit < max_wait else "waited")
             if self.slots.try_acquire():
@@ -128,12 +130,12 @@ class Bulkhead:
         DeadlineExceeded: the call's deadline came while it waited.
     """
 
-    __slots__ = ("_acquire", "_queue", "_slots", "enforce", "max_wait")
+    __slots__ = ("_lock", "_queue", "_slots", "enforce", "max_wait")
 
     def __init__(
         self,
         *,
-        max_concurrent: int = 100,
+        max_concurrent: int = DEFAULT_LIMIT,
         queue: int = 1000,
         max_wait: float | None = None,
         standing_after: float = 1.0,
@@ -146,7 +148,7 @@ class Bulkhead:
             not_negative("max_wait", max_wait)
         self._slots = Slots(max_concurrent, queue, standing_after, standing_wait)
         self._queue = SlotQueue(self._slots)
-        self._acquire = self._queue.try_acquire
+        self._lock = self._queue.lock
         self.max_wait = max_wait
         self.enforce = enforce
 
@@ -165,10 +167,12 @@ class Bulkhead:
         return self._slots.limit
 
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
-        if self._acquire():
-            call.held.append((self, None))
-            return inner(call)
-        return self._run_queued(call, inner)
+        with self._lock:
+            taken = self._slots.try_acquire()
+        if not taken:
+            return self._run_queued(call, inner)
+        call.held.append((self, None))
+        return inner(call)
 
     async def _run_queued(self, call: Call, inner: Inner) -> Any:
         if not self.enforce:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..body import END, Body
+from ..call import Call
 from ..runtime import drive
 
 if TYPE_CHECKING:
@@ -14,36 +15,78 @@ if TYPE_CHECKING:
 
 __all__ = ["guard_async_generator", "guard_generator"]
 
+UNSTARTED: Any = object()
+
+
+class _AsyncStream(Call):
+    """A call of an async generator function: its answer is the generator and the first item."""
+
+    def replacement(self, value: Any) -> Any:
+        if not isinstance(value, AsyncIterator | Iterable) and not hasattr(value, "__aiter__"):
+            raise _no_stream(value)
+        return _replay_async(value), UNSTARTED
+
+
+class _Stream(Call):
+    """The same of a plain generator function."""
+
+    def replacement(self, value: Any) -> Any:
+        if not isinstance(value, Iterable):
+            raise _no_stream(value)
+        return _replay(value), UNSTARTED
+
+
+def _no_stream(value: Any) -> TypeError:
+    return TypeError(f"fallback: expected items to yield in place of a generator, got {value!r}")
+
+
+async def _replay_async(value: Any) -> AsyncIterator[Any]:
+    if hasattr(value, "__aiter__"):
+        async for item in value:
+            yield item
+    else:
+        for item in value:
+            yield item
+
+
+def _replay(value: Iterable[Any]) -> Iterator[Any]:
+    yield from value
+
 
 def guard_async_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` under `pipeline`: retries end with the first item, permits are held to the last one."""
+    """`fn` under `pipeline`: retries and fallbacks end with the first item, permits are held to the last one."""
 
     async def begin(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         generator = fn(*args, **kwargs)
-        return generator, await anext(generator, END)
+        return generator, await _async_step(generator)
 
     @functools.wraps(fn)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        if not pipeline.enabled:
-            async for item in fn(*args, **kwargs):
-                yield item
-            return
-        call = pipeline.begin(begin, args, kwargs)
-        generator, item = await pipeline.open(call)
-        body = Body(call, call.outcome_of(item))
-        if item is END:
-            body.end()
-            return
+        body = None
+        if pipeline.enabled:
+            call = _AsyncStream(pipeline, pipeline.runtime, begin, args, kwargs)
+            generator, item = await pipeline.open(call)
+            body = Body(call, call.outcome_of(item))
+        else:
+            generator, item = await begin(*args, **kwargs)
         try:
+            if body is not None and item is UNSTARTED:
+                item = await body.next(functools.partial(_async_step, generator))
+            elif body is not None and item is END:
+                body.end()
             while item is not END:
-                yield item
-                item = await body.next(lambda: anext(generator, END))
-        except GeneratorExit:
-            body.close()
-            raise
-        except BaseException as error:
-            body.fail(error)
-            raise
+                sent = thrown = None
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    if body is not None:
+                        body.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001  # the generator's to deal with
+                    thrown = error
+                step = functools.partial(_async_step, generator, sent, thrown)
+                item = await (step() if body is None else _next(body, step, thrown))
+                del step, thrown  # whoever keeps the error must not keep this frame
         finally:
             await generator.aclose()
 
@@ -53,32 +96,63 @@ def guard_async_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callabl
 def guard_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """The same for a plain generator."""
 
-    def begin(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        generator = fn(*args, **kwargs)
-        return generator, next(generator, END)
-
     @functools.wraps(fn)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if not pipeline.enabled:
-            yield from fn(*args, **kwargs)
-            return
-        call = pipeline.begin(begin, args, kwargs, sync=True)
-        generator, item = drive(pipeline.open(call))
-        body = Body(call, call.outcome_of(item))
-        if item is END:
-            body.end()
-            return
+        returned: list[Any] = []
+
+        def begin(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            generator = fn(*args, **kwargs)
+            return generator, _step(generator, returned)
+
+        body = None
+        if pipeline.enabled:
+            call = _Stream(pipeline, pipeline.sync_runtime, begin, args, kwargs)
+            generator, item = drive(pipeline.open(call))
+            body = Body(call, call.outcome_of(item))
+        else:
+            generator, item = begin(*args, **kwargs)
         try:
+            if body is not None and item is UNSTARTED:
+                item = drive(body.next(functools.partial(_step, generator, returned)))
+            elif body is not None and item is END:
+                body.end()
             while item is not END:
-                yield item
-                item = drive(body.next(lambda: next(generator, END)))
-        except GeneratorExit:
-            body.close()
-            raise
-        except BaseException as error:
-            body.fail(error)
-            raise
+                sent = thrown = None
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    if body is not None:
+                        body.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001
+                    thrown = error
+                step = functools.partial(_step, generator, returned, sent, thrown)
+                item = step() if body is None else drive(_next(body, step, thrown))
+                del step, thrown
         finally:
             generator.close()
+        return returned[0] if returned else None
 
     return guarded
+
+
+async def _async_step(generator: Any, sent: Any = None, thrown: BaseException | None = None) -> Any:
+    try:
+        return await (generator.asend(sent) if thrown is None else generator.athrow(thrown))
+    except StopAsyncIteration:
+        return END
+
+
+def _step(generator: Any, returned: list[Any], sent: Any = None, thrown: BaseException | None = None) -> Any:
+    try:
+        return generator.send(sent) if thrown is None else generator.throw(thrown)
+    except StopIteration as stop:
+        returned.append(stop.value)
+        return END
+
+
+async def _next(body: Body, step: Callable[[], Any], thrown: BaseException | None) -> Any:
+    if thrown is not None:
+        # Thrown in by whoever reads: should it come out again, it says nothing of the dependency.
+        body.call.ignore(thrown)
+    return await body.next(step)

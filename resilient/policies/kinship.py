@@ -81,8 +81,8 @@ class Kinship(pybreaker.CircuitBreaker):
             self._core.configure(replace(self._core.rules, **rules))
         self._look_closer()
 
-    @property
-    def fail_max(self) -> int | None:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def fail_max(self) -> int | None:
         """Failures in a row, of any kind, that trip; None where our own rules are in force."""
         return self._core.rules.consecutive
 
@@ -111,7 +111,7 @@ class Kinship(pybreaker.CircuitBreaker):
         whole("success_threshold", threshold)
         self._configure(trials=threshold)
 
-    def is_system_error(self, exception: BaseException) -> bool:  # type: ignore[override]
+    def is_system_error(self, exception: BaseException) -> bool:
         """Whether `exception` says something of the dependency: it is not among the excluded ones."""
         for exclusion in self._excluded_exceptions:
             if isinstance(exclusion, type):
@@ -128,17 +128,17 @@ class Kinship(pybreaker.CircuitBreaker):
         """closed, open or half-open."""
         return self._core.state
 
-    @property
-    def state(self) -> pybreaker.CircuitBreakerState:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def state(self) -> pybreaker.CircuitBreakerState:
         """The state as pybreaker's listeners know it; to be set by its name."""
         return pybreaker.CircuitBreakerState(self, self._core.state)
 
     @state.setter
-    def state(self, state: str) -> None:
+    def state(self, state_str: str) -> None:
         acts: dict[str, Callable[[], Any]] = {CLOSED: self.close, OPEN: self.open, HALF_OPEN: self.half_open}
-        if state not in acts:
-            raise ValueError(f"state: expected one of {', '.join(acts)}, got {state!r}")
-        acts[state]()
+        if state_str not in acts:
+            raise ValueError(f"state: expected one of {', '.join(acts)}, got {state_str!r}")
+        acts[state_str]()
 
     @property
     def fail_counter(self) -> int:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import pybreaker
@@ -22,6 +22,8 @@ from ..runtime import AsyncRuntime, SyncRuntime, drive
 from ..stats import BATCH, CallStats
 from .foreign import ForeignBreaker
 from .generators import guard_async_generator, guard_generator
+from .mistakes import warn_of_mistakes
+from .switch import switched_on
 
 __all__ = ["Pipeline"]
 
@@ -46,7 +48,7 @@ class Pipeline:
         outbox: where events go.
 
     Raises:
-        TypeError: something given is no policy.
+        TypeError: something given is no policy, or a parameter is wrong, which the message names.
     """
 
     def __init__(
@@ -57,12 +59,13 @@ class Pipeline:
         classify: Classifier | None = None,
         outbox: Outbox | None = None,
     ) -> None:
+        _check(name, clock, classify, outbox)
         self.name = name
         self.clock = clock
         self.classify = classify
         self.outbox = Outbox() if outbox is None else outbox
-        self.stats = CallStats()
-        self.enabled = True
+        self.stats = CallStats(clock.now)
+        self.enabled = switched_on()
         self.policies: tuple[Policy, ...] = tuple(_flatten(policies))
         self.settle_errors = 0
         self.classify_errors = 0
@@ -79,44 +82,80 @@ class Pipeline:
             join = getattr(policy, "join", None)
             if join is not None:
                 join(self)
+        warn_of_mistakes(self.policies, name)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
-    def call(self, fn: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
+    async def call(self, fn: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> T:
         """Await `fn(*args, **kwargs)` under the policies.
 
         Raises:
             ResilienceError: a policy refused or cut the call. Whatever `fn` raises passes unchanged.
         """
+        # `begin`, `open` and `close` written out: on the way of a call that succeeds each frame counts.
         if not self.enabled:
-            return cast("Coroutine[Any, Any, T]", fn(*args, **kwargs))
+            return await fn(*args, **kwargs)
         call = _new(Call)
         call.owner = self
         call.runtime = self.runtime
         call.fn = fn
         call.args = args
         call.kwargs = kwargs
-        call.held = []
+        call.held = held = []
         call.plain = True
         call.repeatable = call.timed = False
-        return self._run(call, self._entry)
+        now = self._now
+        call.started = started = now()
+        inherited = DEADLINE.get()
+        if inherited is not None or self._unusual or self.abandoned:
+            self._start(call)
+        try:
+            result = await self._entry(call)
+            outcome = SUCCESS if call.plain else call.outcome_of(result)
+        except BaseException as error:
+            self.close(call, call.outcome_of_error(error), error)
+            raise
+        durations = self.stats.successes
+        if durations is None or not call.plain:
+            self.close(call, outcome, None)
+            return cast("T", result)
+        ended = now()
+        try:
+            while held:
+                policy, token = held.pop()
+                policy.settle(token, SUCCESS, ended, None)
+        except Exception:
+            self.settle_failed(policy)
+            call.settle(0, SUCCESS, None)
+        durations.append(ended - started)
+        if len(durations) >= BATCH:
+            self.stats.fold(ended)
+        if self._events:
+            self.outbox.flush()
+        return cast("T", result)
 
     def call_sync(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Call the plain function `fn` under the policies, on this thread."""
         if not self.enabled:
             return fn(*args, **kwargs)
-        return cast("T", drive(self._run(Call(self, self.sync_runtime, fn, args, kwargs), self._sync_entry)))
+        call = self.begin(fn, args, kwargs, sync=True)
+        result = drive(self.open(call))
+        self.close(call, call.outcome_of(result), None)
+        return cast("T", result)
 
     def __call__(self, fn: F) -> F:
         """Decorate a function, plain or async, a generator, plain or async, or a method."""
+        if isinstance(fn, staticmethod | classmethod):
+            return cast("F", type(fn)(self(fn.__func__)))
         if not callable(fn):
             raise TypeError(f"expected a function to decorate, got {fn!r}")
-        if inspect.isasyncgenfunction(fn):
-            return cast("F", guard_async_generator(self, fn))
-        if inspect.isgeneratorfunction(fn):
-            return cast("F", guard_generator(self, fn))
         # An object with an async __call__ is a coroutine function that does not look like one.
-        if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+        target = fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__
+        if inspect.isasyncgenfunction(target):
+            return cast("F", guard_async_generator(self, fn))
+        if inspect.isgeneratorfunction(target):
+            return cast("F", guard_generator(self, fn))
+        if inspect.iscoroutinefunction(target):
 
             async def awaited(*args: Any, **kwargs: Any) -> Any:
                 return await self.call(fn, *args, **kwargs)
@@ -140,45 +179,6 @@ class Pipeline:
         if self.abandoned:
             self.reclaim()
 
-    async def _run(self, call: Call, entry: Inner) -> Any:
-        # `_start` and `close` written out: on the way of a call that succeeds each frame counts.
-        now = self._now
-        call.started = started = now()
-        inherited = DEADLINE.get()
-        if inherited is not None:
-            call.inherit(inherited)
-        if self._unusual or self.abandoned:
-            self._start(call)
-        try:
-            result = await entry(call)
-            outcome = SUCCESS if call.plain else call.outcome_of(result)
-        except BaseException as error:
-            self.close(call, call.outcome_of_error(error), error)
-            raise
-        if not call.plain:
-            self.close(call, outcome, None)
-            return result
-        ended = now()
-        held = call.held
-        try:
-            while held:
-                policy, token = held.pop()
-                policy.settle(token, SUCCESS, ended, None)
-        except Exception:
-            self.settle_failed(policy)
-            call.settle(0, SUCCESS, None)
-        stats = self.stats
-        durations = stats.successes
-        if durations is None:
-            stats.record("success", ended - started, ended)
-        else:
-            durations.append(ended - started)
-            if len(durations) >= BATCH:
-                stats.fold(ended)
-        if self._events:
-            self.outbox.flush()
-        return result
-
     def begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, sync: bool = False) -> Call:
         """A call whose answer will go on after `open` has returned."""
         return Call(self, self.sync_runtime if sync else self.runtime, fn, args, kwargs)
@@ -196,9 +196,16 @@ class Pipeline:
         """Settle all that a call still holds, count it, and tell listeners what happened on its way."""
         if call.held:
             call.settle(0, outcome, error)
-        label = outcome.label if call.degraded is None else "fallback"
-        now = self._now()
-        self.stats.record(label, now - call.started if sampled and outcome.counted else None, now)
+        if call._cut is not None:
+            # Nobody asks any more, and its traceback holds every frame of whoever was on the way.
+            call._cut = None
+        if not outcome.counted:
+            self.stats.record("ignored" if call.degraded is None else "fallback", None, call.started)
+        else:
+            now = self._now()
+            self.stats.record(outcome.label, now - call.started if sampled else None, now)
+        if error is not None:
+            call.forget()
         if self._events:
             self.outbox.flush()
 
@@ -235,6 +242,17 @@ class Pipeline:
             if reset is not None:
                 reset()
         self.stats.reset()
+
+
+def _check(name: Any, clock: Any, classify: Any, outbox: Any) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected a word such as 'catalog', got {name!r}")
+    if not isinstance(clock, Clock):
+        raise TypeError(f"clock: expected an object with now(), sleep(seconds) and wait(event, seconds), got {clock!r}")
+    if classify is not None and not callable(classify):
+        raise TypeError(f"classify: expected a function of result and error, got {classify!r}")
+    if outbox is not None and not isinstance(outbox, Outbox):
+        raise TypeError(f"outbox: expected an Outbox, got {outbox!r}")
 
 
 def _flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:

@@ -45,7 +45,7 @@ class RetryBudget:
 
     def __init__(self, *, ratio: float = 0.2, reserve: float = 3.0, window: float = 10.0, saved: int = 30) -> None:
         self._settings = {"ratio": ratio, "reserve": reserve, "window": window, "saved": saved}
-        self._budget = Budget(**self._settings)  # type: ignore[arg-type]
+        self._budget = Budget(**self._settings)
         self._lock = threading.Lock()
         self.clock: Clock = SYSTEM_CLOCK
 
@@ -69,7 +69,7 @@ class RetryBudget:
 
     def reset(self) -> None:
         with self._lock:
-            self._budget = Budget(**self._settings)  # type: ignore[arg-type]
+            self._budget = Budget(**self._settings)
 
 
 class Retry:
@@ -131,6 +131,7 @@ class Retry:
     async def run(self, call: Call, inner: Inner) -> Any:
         self.budget.deposit()
         mark = len(call.held)
+        may_repeat = call.repeatable or self.on is not None
         outer = (call.deadline, call.limit) if self._timed_each else None
         last: _Attempt | None = None
         attempt = 0
@@ -139,7 +140,7 @@ class Retry:
                 attempt += 1
                 if call.timed:
                     # A limit for one attempt makes sense only while another may follow it.
-                    call.attempt_limit = call.attempt_timeout if self.may_follow(call) else math.inf
+                    call.attempt_limit = call.attempt_timeout if may_repeat and attempt < self.attempts else math.inf
                     call.attempt_started, call.attempt_deadline = NEVER, math.inf
                 try:
                     result = await inner(call)

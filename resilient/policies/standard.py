@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import pybreaker
+
+from ..core.bounds import positive
 from .breaker import CircuitBreaker
 from .bulkhead import Bulkhead
 from .fallback import Fallback
@@ -32,14 +36,29 @@ def standard(
 
     Returns:
         New policies, to be given to a `Dependency` or a `Pipeline`: `Pipeline(*standard(timeout=2))`.
+
+    Raises:
+        TypeError, ValueError: naming the parameter that is wrong.
     """
     if timeout is None:
         timeout = Timeout()
     elif not isinstance(timeout, Timeout):
+        if timeout != math.inf:  # which stands for: no limit
+            positive("timeout", timeout)
         timeout = Timeout(total=timeout)
-    if breaker is None:
-        # A trial's lease has to outlast its own timeout, or the verdict of a trial that hangs comes too late to count.
-        lease = 30.0 if timeout.attempt is None else min(max(timeout.attempt * 1.5, timeout.attempt + 1.0), 3600.0)
-        breaker = CircuitBreaker(lease=lease)
-    rest = (timeout, retry or Retry(), bulkhead or Bulkhead(), breaker)
-    return rest if fallback is None else (fallback, *rest)
+    for name, given, kind in (
+        ("retry", retry, Retry),
+        ("bulkhead", bulkhead, Bulkhead),
+        ("breaker", breaker, pybreaker.CircuitBreaker),
+        ("fallback", fallback, Fallback),
+    ):
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(f"{name}: expected a {kind.__name__}, got {given!r}")
+    chosen = (
+        fallback,
+        timeout,
+        Retry() if retry is None else retry,
+        Bulkhead() if bulkhead is None else bulkhead,
+        CircuitBreaker() if breaker is None else breaker,
+    )
+    return tuple(policy for policy in chosen if policy is not None)

@@ -34,7 +34,7 @@ class Timeout:
         idle: seconds between two chunks of the body. By default 10, but no limit for event streams and upgraded
             connections, which fall silent by design.
         body: "idle" limits the pauses of the body alone; "total" puts the whole body under `total` too.
-        min_useful: an attempt is not started with fewer seconds left.
+        min_useful: an attempt is not started with fewer seconds left; by default 0.01, or a tenth of a `total` below 0.1.
         enforce: False cuts nothing: calls longer than `total` and attempts longer than `attempt` are reported when they
             have ended (bodies are not looked at). A deadline from outside holds all the same.
 
@@ -48,30 +48,34 @@ class Timeout:
     first_byte: float | None = None
     idle: float | None = None
     body: Literal["idle", "total"] = "idle"
-    min_useful: float = 0.01
+    min_useful: float | None = None
     enforce: bool = True
 
     def __post_init__(self) -> None:
-        not_negative("min_useful", self.min_useful)
         one_of("body", self.body, ("idle", "total"))
         flag("enforce", self.enforce)
         for name in ("total", "attempt", "first_byte", "idle"):
             value = getattr(self, name)
-            if (value is not None or name == "total") and value != math.inf:  # infinity stands for: no limit
+            # Infinity stands for: no limit.
+            if value != math.inf and (value is not None or name == "total"):
                 positive(name, value)
-        if self.min_useful >= self.total:
-            raise ValueError(f"min_useful: with {self.min_useful} s of {self.total} s in total no attempt would ever start")
         if self.attempt is None:
             object.__setattr__(self, "attempt", min(10.0, self.total))
         elif self.attempt > self.total:
             raise ValueError(f"attempt: {self.attempt} s is longer than total, {self.total} s")
+        if self.min_useful is None:
+            object.__setattr__(self, "min_useful", min(0.01, self.total / 10))
+            return
+        not_negative("min_useful", self.min_useful)
+        if self.min_useful >= self.total:
+            raise ValueError(f"min_useful: with {self.min_useful} s out of {self.total} s in total no attempt would ever start")
 
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
         if not self.enforce:
             return self._watch(call, inner)
         call.lower(call.runtime.now() + (self.total if call.total is None else min(call.total, self.total)), "total")
         call.attempt_timeout = self.attempt  # type: ignore[assignment]  # __post_init__ has put a number there
-        call.min_useful = self.min_useful
+        call.min_useful = self.min_useful  # type: ignore[assignment]  # likewise
         call.timeout = self
         return inner(call)
 

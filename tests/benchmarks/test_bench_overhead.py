@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 CASES = {
     "empty",
     "breaker",
@@ -27,36 +29,36 @@ CASES = {
 
 def run_bench(*arguments: str) -> str:
     """What the benchmark prints."""
-    command = [sys.executable, str(BENCHMARKS / "bench_overhead.py"), "--seconds", "0.1", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, str(ROOT / "benchmarks" / "bench_overhead.py"), "--seconds", "0.1", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("bench") / "overhead.json"
     printed = run_bench("--json", str(file))
     return {"printed": printed, **json.loads(file.read_text())}
 
 
-def test_every_case_has_a_row_of_ours(report: dict[str, object]) -> None:
+def test_every_case_has_a_row_of_ours(report: dict[str, Any]) -> None:
     with_ours = {case["case"]["name"] for case in report["cases"] if case["rows"] and case["rows"][0]["library"] == "resilient"}
     assert with_ours == CASES
 
 
-def test_every_row_has_a_spread_around_its_median(report: dict[str, object]) -> None:
+def test_every_row_has_a_spread_around_its_median(report: dict[str, Any]) -> None:
     for case in report["cases"]:
         for row in case["rows"]:
             assert row["added"]["p10"] <= row["added"]["median"] <= row["added"]["p90"], row
 
 
-def test_single_policies_are_told_without_the_empty_pipeline_too(report: dict[str, object]) -> None:
+def test_single_policies_are_told_without_the_empty_pipeline_too(report: dict[str, Any]) -> None:
     for case in report["cases"]:
         assert (case["rows"][0]["net"] is not None) is case["case"]["single"], case["case"]["name"]
 
 
-def test_each_missing_rival_is_named(report: dict[str, object]) -> None:
+def test_each_missing_rival_is_named(report: dict[str, Any]) -> None:
     for library in report["skipped"]:
         assert f"skipped {library}:" in report["printed"]
     assert {"nopanic", "interlock", "pyresilience", "hyx", "grit", "pybreaker", "fluxgate"} == set(report["skipped"]) | set(
@@ -64,7 +66,7 @@ def test_each_missing_rival_is_named(report: dict[str, object]) -> None:
     ) - {"resilient"}
 
 
-def test_memory_of_an_idle_breaker_is_told_fresh_and_touched(report: dict[str, object]) -> None:
+def test_memory_of_an_idle_breaker_is_told_fresh_and_touched(report: dict[str, Any]) -> None:
     ours = report["memory"]["resilient"]
     # A pybreaker subclass cannot be smaller than its bare state, and one that kept a timestamp a call would be larger.
     assert 300 < ours["fresh"] <= ours["touched"] + 100 < 10_000

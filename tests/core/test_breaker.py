@@ -473,6 +473,19 @@ def test_pitfall_03_a_lost_trial_cannot_wedge_it() -> None:
     assert circuit.state is CLOSED
 
 
+def test_leases_may_differ() -> None:
+    """A call with a limit of its own: whoever admits it moves the end of its lease."""
+    circuit = opened(0.0)
+    for lease in (20.0, 5.0, 10.0):
+        trial(circuit, 1.0).expires = 1.0 + lease
+    assert circuit.admit(5.5) is None
+    assert circuit.retry_after(5.5) == 0.5
+    trial(circuit, 6.0)
+    assert circuit.admit(6.0) is None
+    trial(circuit, 11.0)
+    assert circuit.admit(11.0) is None
+
+
 def test_a_result_in_the_last_moment_of_a_lease_counts() -> None:
     circuit = opened(0.0, lease=5.0, trials=1)
     assert circuit.record(trial(circuit, 1.0), SUCCESS, 5.999, None, MIDDLE) is not None

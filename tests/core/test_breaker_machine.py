@@ -22,6 +22,7 @@ RULES = [
     Rules(minimum_calls=4, slow_call=1.0, slow_rate=0.5, failure_rate=1.0, outage_failures=50, trials=2, lease=4.0),
     Rules(consecutive=3, trials=2, break_time=2.0, max_break=2.0, growth=1.0, jitter=0.0, lease=4.0),
 ]
+LONGEST_LEASE = 6.0
 
 
 @dataclass(eq=False)
@@ -138,12 +139,12 @@ class Circuit(RuleBasedStateMachine):
     def time_passes(self, eighths: int) -> None:
         self.now += eighths / 8
 
-    @rule(target=calls, number=st.integers(1, 6))
-    def calls_begin(self, number: int):  # type: ignore[no-untyped-def]
-        admitted = [self.admit() for _ in range(number)]
+    @rule(target=calls, number=st.integers(1, 6), lease=st.sampled_from([None, 1.0, 6.0]))
+    def calls_begin(self, number: int, lease: float | None):  # type: ignore[no-untyped-def]
+        admitted = [self.admit(lease) for _ in range(number)]
         return multiple(*(call for call in admitted if call is not None))
 
-    def admit(self) -> Call | None:
+    def admit(self, lease: float | None) -> Call | None:
         model, was_open = self.model, self.model.state == OPEN
         permit = self.breaker.admit(self.now)
         if model.state == CLOSED:
@@ -158,9 +159,14 @@ class Circuit(RuleBasedStateMachine):
         assert not isinstance(permit, int)
         assert permit.transition == (Transition(OPEN, HALF_OPEN, "break_over") if was_open else None)
         if len(model.out) + len(model.verdicts) == model.rules.trials:
-            # Its place is the one of the oldest trial, which is lost.
-            model.out.pop(0).lost = True
-        call = Call(permit, model.generation, trial=True, expires=self.now + model.rules.lease)
+            # Its place is that of a lost trial.
+            lost = next(call for call in model.out if self.now >= call.expires)
+            lost.lost = True
+            model.out.remove(lost)
+        assert permit.expires == self.now + model.rules.lease
+        if lease is not None:
+            permit.expires = self.now + lease
+        call = Call(permit, model.generation, trial=True, expires=permit.expires)
         model.out.append(call)
         return call
 
@@ -226,9 +232,9 @@ class Circuit(RuleBasedStateMachine):
         else:
             # Never more than the round allows, and never wedged: a place is free, or will be when a lease ends.
             assert len(breaker._trials) + len(model.verdicts) <= model.rules.trials
-            assert model.places(self.now + model.rules.lease) > 0
+            assert model.places(self.now + LONGEST_LEASE) > 0
             until = breaker.retry_after(self.now)
-            assert until is not None and 0 <= until <= model.rules.lease
+            assert until is not None and 0 <= until <= model.rules.max_break
 
 
 def assert_same(got: Transition | None, expected: Transition | None) -> None:

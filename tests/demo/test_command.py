@@ -42,6 +42,7 @@ def gone(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_short_run_leaves_a_complete_record_and_no_process(tmp_path: Path) -> None:
     record, report = tmp_path / "run.json", tmp_path / "run.html"
     done = run("--seconds", 5, "--rate", 10, "--no-live", "--json", record, "--report", report)
@@ -107,6 +108,7 @@ def get(url: str, *, method: str = "GET") -> tuple[int, Any]:
 
 
 @posix
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_however_it_ends_no_process_outlives_it(serving: subprocess.Popen[str], number: signal.Signals, code: int) -> None:
     text, pids = tour(serving)
@@ -121,6 +123,7 @@ def test_however_it_ends_no_process_outlives_it(serving: subprocess.Popen[str], 
 
 
 @posix
+@pytest.mark.slow
 def test_faults_can_be_switched_by_hand_until_ctrl_c(serving: subprocess.Popen[str]) -> None:
     text, pids = tour(serving)
     [shop] = re.findall(r"curl -i (\S+)/product/7 +# protected", text)
@@ -134,6 +137,7 @@ def test_faults_can_be_switched_by_hand_until_ctrl_c(serving: subprocess.Popen[s
 
 
 @posix
+@pytest.mark.slow
 def test_ctrl_c_in_a_run_ends_it_without_a_verdict(tmp_path: Path) -> None:
     report = tmp_path / "run.html"
     with start("--no-live", "--report", report) as process:

@@ -160,3 +160,10 @@ def test_the_worst_window_is_the_one_nearest_to_its_own_limit() -> None:
     assert row.limit == pytest.approx(1.2 + 3 / 25)
     assert row.numbers == {"bare": None, "protected": pytest.approx(1.4, abs=0.01)}
     assert row.passed is False
+
+
+def test_a_busy_machine_is_told_beside_the_verdict(record: Record) -> None:
+    recording = record(45)
+    assert judge(recording).note == ""
+    recording.samples[:] = [replace(sample, latency=sample.latency + 0.1) for sample in recording.samples]
+    assert "112 ms or more" in judge(recording).note

@@ -1,7 +1,8 @@
 """Everything that the documentation shows is run: each file of docs/examples, and each ```python block of each page.
 
-The blocks of a page share their names and run from top to bottom on one event loop, so `await` may stand in them as in
-`python -m asyncio`. A block that is not meant to be run is marked ```py.
+The blocks of a page share their names and run from top to bottom. `await` may stand in them as in `python -m asyncio`; a
+block without it is run as a plain program is, with no event loop around it. One that is not to be run is marked ```py.
+Tables are compared with the code, and links are followed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -40,23 +40,25 @@ def blocks(page: Path) -> list[tuple[int, str]]:
     return [(line, block) for line, block in found if block != FIRST.read_text()]
 
 
-async def run(page: Path) -> None:
+def run(page: Path) -> None:
     # A module of its own, for those who look annotations up by the module's name.
     module = type(sys)(f"page_{page.stem}")
     sys.modules[module.__name__] = module
     try:
-        for line, block in blocks(page):
-            code = compile("\n" * line + block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            value: Any = eval(code, vars(module))
-            if inspect.isawaitable(value):
-                await value
+        with asyncio.Runner() as runner:
+            for line, block in blocks(page):
+                code = compile("\n" * line + block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                if code.co_flags & inspect.CO_COROUTINE:
+                    runner.run(eval(code, vars(module)))
+                else:
+                    exec(code, vars(module))
     finally:
         del sys.modules[module.__name__]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=relative)
 def test_blocks_of_a_page(page: Path) -> None:
-    asyncio.run(run(page))
+    run(page)
 
 
 @pytest.mark.parametrize("example", [path for path in sorted(EXAMPLES.glob("*.py")) if path != FIRST], ids=relative)

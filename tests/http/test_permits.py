@@ -15,7 +15,9 @@ from resilient.testing import FakeClock, FaultyTransport, RecordingListener
 from .bodies import scripted
 from .conftest import Declare
 
-pytestmark = pytest.mark.anyio
+# Of both libraries' own generators, where a test stops reading half-way.
+GENERATOR = "ignore:Async generator 'httpx:ResourceWarning"
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings(GENERATOR)]
 
 
 def outcomes(dependency: Any) -> dict[str, int]:

@@ -12,6 +12,7 @@ three. A dependency's behaviour is a script; each attempt takes the next item of
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import inspect
 import itertools
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import pytest
 import trio
 
 from resilient import Dependency, Pipeline
@@ -234,7 +236,7 @@ class Lane:
         self.event: threading.Event | None = None
         self.order = order
         self.turn = threading.Semaphore(0)
-        self.thread = threading.Thread(target=live, args=(self, job), daemon=True)
+        self.thread = threading.Thread(target=contextvars.copy_context().run, args=(live, self, job), daemon=True)
 
     def due(self) -> tuple[float, int]:
         return (-1.0 if self.event is not None and self.event.is_set() else self.until), self.order
@@ -302,3 +304,6 @@ WORLDS: dict[str, Callable[[], World]] = {
     "trio": lambda: AsyncWorld(on_trio),
     "sync": SyncWorld,
 }
+
+only_awaited = pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+only_in_threads = pytest.mark.parametrize("world", ["sync"], indirect=True)

@@ -39,5 +39,5 @@ def test_calls_overlap(world: World) -> None:
 
 def test_a_wait_ends_when_it_is_ended(world: World) -> None:
     pipeline = world.pipeline(Bulkhead(max_concurrent=1))
-    ends = world.together(pipeline, (0, takes(3)), (1, takes(1)), (2, takes(1)))
+    ends = world.together(pipeline, (0, takes(3)), (1, takes(1)), (1.5, takes(1)))
     assert [end.at for end in ends] == pytest.approx([3, 4, 5])

@@ -168,12 +168,13 @@ class Fuzz:
 
     async def wait_for(self, work: Work) -> Any:
         try:
-            return await asyncio.wait_for(work(), self.delay())
-        except TimeoutError as error:
-            if isinstance(error, DeadlineExceeded):
-                raise
+            outcome = await asyncio.wait_for(caught(work), self.delay())
+        except TimeoutError:
             self.counts["wait_for"] += 1
             return None
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def task_cancel(self, work: Work) -> Any:
         """As a server does when it shuts down: a task is cancelled once, from outside."""
@@ -184,7 +185,7 @@ class Fuzz:
             asked = task.cancel()
 
         token = INSIDE_ANYIO.set(False)  # scopes of this task do not reach into another
-        task = asyncio.ensure_future(work())
+        task = asyncio.ensure_future(caught(work))
         INSIDE_ANYIO.reset(token)
         handle = asyncio.get_running_loop().call_later(self.delay(), cancel)
         try:
@@ -195,8 +196,6 @@ class Fuzz:
                 task.cancel()
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([task])
-                if not task.cancelled():
-                    task.exception()
         if task.cancelled():
             if asked:
                 self.counts["task.cancel"] += 1
@@ -205,4 +204,15 @@ class Fuzz:
             return None
         if asked:
             self.faults["swallowed: a cancelled task ended otherwise"] += 1
-        return task.result()
+        outcome = task.result()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+async def caught(work: Work) -> Any:
+    """Errors as values: asyncio complains of a task whose error nobody came to fetch, as a caller who left does not."""
+    try:
+        return await work()
+    except Exception as error:
+        return error

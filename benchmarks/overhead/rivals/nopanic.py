@@ -14,6 +14,7 @@ from overhead.memory import Specimen
 
 DISTRIBUTION = "nopanic"
 PER_LOOP = "slots counted per event loop"
+BY_HAND = "let go at the headers; no metrics; knows no status, method or origin"
 
 
 def breaker() -> nopanic.CircuitBreaker:
@@ -64,6 +65,4 @@ def _over(module: ModuleType, case: str) -> Entry:
         async def handle_async_request(self, request: object) -> object:
             return await guarded(request)
 
-    return Entry(
-        case, getter(module, Guarded()), variant="4 policies by hand", lacks="let go at the headers; no metrics; knows no status, method or origin"
-    )
+    return Entry(case, getter(module, Guarded()), variant="4 policies by hand", lacks=BY_HAND)

@@ -16,6 +16,7 @@ from overhead.memory import Specimen
 
 DISTRIBUTION = "pyresilience"
 PER_LOOP = "slots counted per event loop"
+BY_HAND = "let go at the headers; no window; no metrics; knows no status, method or origin"
 
 
 def breaker(**settings: Any) -> pr.CircuitBreakerConfig:
@@ -86,11 +87,10 @@ def _over(module: ModuleType, case: str) -> Entry:
         async def handle_async_request(self, request: object) -> object:
             return await guarded(request)
 
-    return Entry(
-        case, getter(module, Guarded()), variant="4 policies by hand", lacks="let go at the headers; no window; no metrics; knows no status, method or origin"
-    )
+    return Entry(case, getter(module, Guarded()), variant="4 policies by hand", lacks=BY_HAND)
 
 
 def _middleware() -> Entry:
     config = pr.ResilienceConfig(timeout=pr.TimeoutConfig(seconds=30.0), listeners=[pr.MetricsCollector()])
-    return Entry("middleware", request(ResilientMiddleware(app, config)), lacks="no answer of its own at the deadline; kills background tasks; no degradation")
+    lacks = "no answer of its own at the deadline; cancels background tasks; no degradation"
+    return Entry("middleware", request(ResilientMiddleware(app, config)), lacks=lacks)

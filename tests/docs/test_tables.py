@@ -1,0 +1,91 @@
+"""What the pages say in tables is what the code has."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import resilient.events
+from resilient import Bulkhead, CircuitBreaker, Fallback, Outcome, Retry, RetryBudget, Timeout
+from resilient.asgi import ResilienceMiddleware
+from resilient.core.rules import Rules
+from resilient.events import Event
+from resilient.telemetry.families import ALL
+
+DOCS = Path(__file__).parents[2] / "docs"
+HEADINGS = ["About", "Usage", "Defaults", "Telemetry", "Diagram", "Anti-patterns"]
+REQUIRED = inspect.Parameter.empty
+# What is there for tests, or is told in words below the table.
+UNTOLD = {"random", "growth", "consecutive", "app", "resilience"}
+PYBREAKERS = ["fail_max", "reset_timeout", "success_threshold", "exclude", "listeners", "state_storage", "name", "throw_new_error_on_trip"]
+
+
+def table(page: str, heading: str, first_column: str) -> dict[str, list[str]]:
+    """The rows of the table under a heading whose first column is called so, by their first cells."""
+    section = (DOCS / page).read_text(encoding="utf-8").split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    tables = [block.strip().splitlines() for block in section.split("\n\n") if block.strip().startswith("|")]
+    found: dict[str, list[str]] = {}
+    for head, _, *lines in tables:
+        if head.split("|")[1].strip() == first_column:
+            for line in lines:
+                first, *rest = (cell.strip() for cell in line.strip("|").split("|"))
+                found[first.strip("`")] = rest
+    return found
+
+
+def parameters(*kinds: Any) -> dict[str, Any]:
+    """Every parameter with its default."""
+    found: dict[str, Any] = {}
+    for kind in kinds:
+        if dataclasses.is_dataclass(kind):
+            found |= {field.name: field.default for field in dataclasses.fields(kind)}
+        else:
+            signature = inspect.signature(kind).parameters.values()
+            found |= {p.name: p.default for p in signature if p.kind is not p.VAR_KEYWORD}
+    return {name: default for name, default in found.items() if name not in UNTOLD}
+
+
+@pytest.mark.parametrize(
+    ("page", "kinds"),
+    [
+        ("policies/timeout.md", [Timeout]),
+        ("policies/retry.md", [Retry, RetryBudget]),
+        ("policies/breaker.md", [CircuitBreaker, Rules]),
+        ("policies/bulkhead.md", [Bulkhead]),
+        ("policies/fallback.md", [Fallback]),
+        ("asgi.md", [ResilienceMiddleware]),
+    ],
+)
+def test_defaults(page: str, kinds: list[Any]) -> None:
+    said = {name: cells[0].strip("`") for name, cells in table(page, "Defaults", "Parameter").items()}
+    real = parameters(*kinds)
+    for name in PYBREAKERS:
+        real.pop(name, None)
+    assert {name: REQUIRED if value == "required" else ast.literal_eval(value) for name, value in said.items()} == real
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("policies/*.md")), ids=lambda page: page.stem)
+def test_policy_pages_have_the_same_headings(page: Path) -> None:
+    assert re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE) == HEADINGS
+
+
+def test_metrics() -> None:
+    said = {
+        name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, (kind, labels, _) in table("telemetry.md", "Metrics", "Metric").items()
+    }
+    assert said == {family.name: (family.kind, family.labels) for family in ALL}
+
+
+def test_events() -> None:
+    events = {name for name in resilient.events.__all__ if issubclass(getattr(resilient.events, name), Event)} - {"Event"}
+    assert set(table("telemetry.md", "Events", "Event")) == events
+
+
+def test_outcomes() -> None:
+    assert list(table("failures.md", "Outcomes", "Outcome")) == [outcome.name for outcome in Outcome]
