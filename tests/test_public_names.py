@@ -28,9 +28,11 @@ MODULES = (
 )
 # Names that acceptance programs import.
 FIXED = {
-    "resilient": "Resilience Dependency Feature Level Criticality Pipeline standard Timeout Retry RetryBudget CircuitBreaker Bulkhead Fallback"
-    " Deadline current_deadline current_criticality ResilienceError Rejected CircuitOpen BulkheadFull RateLimited SpendExceeded Overloaded"
-    " DeadlineExceeded AllTargetsFailed",
+    "resilient": """
+        Resilience Dependency Feature Level Criticality Pipeline standard Timeout Retry RetryBudget CircuitBreaker Bulkhead Fallback
+        Deadline current_deadline current_criticality ResilienceError Rejected CircuitOpen BulkheadFull RateLimited SpendExceeded
+        Overloaded DeadlineExceeded AllTargetsFailed
+    """,
     "resilient.httpx": "AsyncResilientTransport ResilientTransport CircuitOpen",
     "resilient.httpx2": "AsyncResilientTransport ResilientTransport CircuitOpen",
     "resilient.asgi": "ResilienceMiddleware DeadlineMiddleware DegradationMiddleware ErrorMiddleware MetricsMiddleware routes",
@@ -49,7 +51,7 @@ def _module(name: str) -> Iterator[str]:
         value = getattr(module, public)
         yield f"{name}.{public}{_signature(value)}"
         # What another of these modules lists in full is not repeated.
-        if inspect.isclass(value) and (name == "resilient" or value.__module__ == name or name == "resilient.asgi"):
+        if inspect.isclass(value) and name in ("resilient", "resilient.asgi", value.__module__):
             yield from (f"{name}.{public}.{member}" for member in _members(value))
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .exchange import Inbound
-from .protocols import ASGIApp, CountRequest, Measured, Scope, Served
+from .protocols import ASGIApp, Measured, RequestCounter, Scope, Served
 from .route import route_template
 
 __all__ = ["MetricsMiddleware", "RequestMetrics", "metrics_endpoint"]
@@ -28,14 +28,14 @@ class RequestMetrics:
     """Puts what a request came to into labels of which there are few, whatever clients send.
 
     Args:
-        count: is told the route's template, the method, the class of the status ("2xx"; "none" where nothing was
+        metrics: is told the route's template, the method, the class of the status ("2xx"; "none" where nothing was
             sent), and the seconds from the request's arrival to the return of the app.
     """
 
     __slots__ = ("_count",)
 
-    def __init__(self, count: CountRequest) -> None:
-        self._count = count
+    def __init__(self, metrics: RequestCounter) -> None:
+        self._count = metrics.count_request
 
     def ended(self, scope: Scope, status: int, seconds: float) -> None:
         """One request is over; `status` is 0 where no response was started."""
@@ -58,7 +58,7 @@ class MetricsMiddleware(Inbound):
 
     def __init__(self, app: ASGIApp, resilience: Measured) -> None:
         super().__init__(app, resilience)
-        self.requests = RequestMetrics(resilience.metrics.count_request)
+        self.requests = RequestMetrics(resilience.metrics)
 
 
 def metrics_endpoint(resilience: Served) -> Callable[[Request], Awaitable[Response]]:

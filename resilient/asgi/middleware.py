@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..core.bounds import flag
 from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
 from .errors import ErrorMapping
 from .exchange import Inbound
 from .metrics import RequestMetrics
-from .protocols import ASGIApp, Surroundings
+from .protocols import ASGIApp, Measured
 
 __all__ = ["ResilienceMiddleware"]
 
@@ -32,12 +33,13 @@ class ResilienceMiddleware(Inbound):
         trusted: whose deadline headers are believed: a list of addresses and networks of peers, or a function of the
             ASGI scope. By default nobody's.
         deadline_headers: names of the headers to believe.
+        count_requests: whether requests and their time go into the metrics.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        resilience: Surroundings,
+        resilience: Measured,
         *,
         timeout: float | None = 30.0,
         body: bool = False,
@@ -47,11 +49,12 @@ class ResilienceMiddleware(Inbound):
         degraded_header: str = "Degraded",
         trusted: Trusted = (),
         deadline_headers: Iterable[str] = DEADLINE_HEADERS,
+        count_requests: bool = True,
     ) -> None:
         super().__init__(app, resilience)
         self.deadlines = InboundDeadlines(timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers)
         self.degradation = DegradationHeader(degraded_header, expose_causes=expose_causes)
         self.errors = ErrorMapping(expose_causes=expose_causes)
-        count = getattr(getattr(resilience, "metrics", None), "count_request", None)
-        if count is not None:
-            self.requests = RequestMetrics(count)
+        flag("count_requests", count_requests)
+        if count_requests:
+            self.requests = RequestMetrics(resilience.metrics)

@@ -9,7 +9,7 @@ from ..clock import Clock
 from ..core.degradation import Level
 from ..outbox import Outbox
 
-__all__ = ["ASGIApp", "CountRequest", "Measured", "Message", "Receive", "Scope", "Send", "Served", "Surroundings"]
+__all__ = ["ASGIApp", "Measured", "Message", "Receive", "RequestCounter", "Scope", "Send", "Served", "Surroundings"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,30 +45,29 @@ class FeatureState(Protocol):
     def level(self) -> Level: ...
 
 
-class Metrics(Protocol):
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """The exposition in a format that `accept` allows, and its media type. Blocks."""
+class RequestCounter(Protocol):
+    """The part of the metrics that requests are told to."""
+
+    def count_request(self, route: str, method: str, status: str, seconds: float) -> None:
+        """One request is over: the route's template, the method, the class of the status, how long it took."""
         ...
 
 
-CountRequest = Callable[[str, str, str, float], None]
-"""Told the route's template, the method, the class of the status, and seconds."""
-
-
-class RequestCounter(Protocol):
-    @property
-    def count_request(self) -> CountRequest: ...
-
-
 class Measured(Surroundings, Protocol):
-    """What `MetricsMiddleware` needs of a `Resilience`."""
+    """What a middleware that counts requests needs of a `Resilience`."""
 
     @property
     def metrics(self) -> RequestCounter: ...
 
 
-class Served(Surroundings, Protocol):
-    """What the routes need of a `Resilience`."""
+class Metrics(RequestCounter, Protocol):
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition in a format that `accept` allows, and its media type. Blocks."""
+        ...
+
+
+class Served(Measured, Protocol):
+    """What `install` and the routes need of a `Resilience`."""
 
     @property
     def dependencies(self) -> Mapping[str, DependencyState]: ...

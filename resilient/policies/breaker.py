@@ -164,6 +164,9 @@ class CircuitBreaker(Kinship):
         with self._lock:
             changed = core.record(permit, outcome, now, duration, self._random())
             until = self._closed_until(now)
+        # pybreaker's order: a failure is told before what it led to, a success after that.
+        if changed is not None and outcome is SUCCESS:
+            self._announce(changed, now, call.owner)
         outbox = call.owner.outbox
         for listener in self.listeners:
             if outcome is SUCCESS:
@@ -171,7 +174,7 @@ class CircuitBreaker(Kinship):
             elif outcome.failed:
                 told = error or ResilienceError(f"the answer was a failure ({outcome.value})", policy="breaker", reason=outcome.value)
                 outbox.defer(functools.partial(listener.failure, self, told))
-        if changed is not None:
+        if changed is not None and outcome is not SUCCESS:
             self._announce(changed, now, call.owner)
         return until
 

@@ -57,6 +57,18 @@ DURATIONS = Family(
     "Time from the start of a call to its end, retries and body included.",
     ("dependency",),
 )
+REQUESTS = Family(
+    "resilient_requests_total",
+    "counter",
+    "Inbound requests, by the route's template and the class of the status; none where no answer was sent.",
+    ("route", "method", "status"),
+)
+REQUEST_DURATIONS = Family(
+    "resilient_request_duration_seconds",
+    "histogram",
+    "Time from an inbound request's arrival until the app was done with it, body and background tasks included.",
+    ("route",),
+)
 REJECTIONS = Family(
     "resilient_rejections_total",
     "counter",
@@ -108,6 +120,8 @@ EVENTS_DROPPED = Family("resilient_events_dropped_total", "counter", "Events dro
 ALL = (
     CALLS,
     DURATIONS,
+    REQUESTS,
+    REQUEST_DURATIONS,
     REJECTIONS,
     RETRIES,
     BREAKER_STATE,

@@ -13,8 +13,8 @@ __all__ = ["OTHER", "LabelCap"]
 OTHER = "other"
 """The value that stands for all those beyond a cap."""
 
-CAPS = {"dependency": 1000, "feature": 1000, "reason": 200, "cause": 200}
-OTHERWISE = 50  # for the labels whose values are words of this library: outcome, policy, result, state, level, side
+CAPS = {"dependency": 1000, "feature": 1000, "route": 1000, "reason": 200, "cause": 200}
+OTHERWISE = 50  # for the labels whose values are words of this library or of HTTP: outcome, policy, state, method, status and so on
 MAX_SERIES = 10_000  # of one family: caps of single labels still multiply
 
 
@@ -22,8 +22,8 @@ class LabelCap:
     """Admits the first so many values of a label name; later ones become `other`.
 
     Args:
-        limits: cap by label name, for those that shall differ from the defaults (1000 dependencies, 1000 features, 200
-            reasons, 200 causes, 50 of anything else).
+        limits: cap by label name, for those that shall differ from the defaults (1000 dependencies, 1000 features, 1000
+            routes, 200 reasons, 200 causes, 50 of anything else).
 
     Raises:
         ValueError: a name in `limits` is no label name, or its cap is not at least 1.

@@ -1,6 +1,6 @@
 """Metrics of one worker among several: prometheus_client's memory-mapped values, one file a process.
 
-Counters and the duration histogram are written as things happen. One-hot states (breaker, feature) are written when
+Counters and histograms are written as things happen. One-hot states (breaker, feature) are written when
 they change, the other gauges (bulkhead, budget) and the listener counters when this very worker is scraped: a scrape
 that another worker answers shows them as of then.
 """
@@ -19,7 +19,20 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ..stats import EXPORTED_BOUNDS, OUTCOMES
-from .families import ALL, CALLS, DEADLINES, DURATIONS, EVENTS_DROPPED, GAUGES, LISTENER_ERRORS, SIDES, Family, Key, describe
+from .families import (
+    ALL,
+    CALLS,
+    DEADLINES,
+    DURATIONS,
+    EVENTS_DROPPED,
+    GAUGES,
+    LISTENER_ERRORS,
+    REQUEST_DURATIONS,
+    SIDES,
+    Family,
+    Key,
+    describe,
+)
 from .labels import OTHER, LabelCap
 from .source import DependencyView, FeatureView, Source, gauges
 from .workers import identify, sweep_dead
@@ -85,11 +98,13 @@ class BoundChildren:
 
     # -- as things happen -----------------------------------------------------------------------------------------
 
-    def count(self, family: Family, key: Key) -> None:
-        """One more event."""
+    def count(self, family: Family, key: Key, seconds: float | None = None) -> None:
+        """One more event; of a request also how long it took."""
         if self._pid != os.getpid():
             self._begin()
         self._child(family, key).inc()
+        if seconds is not None:
+            self._child(REQUEST_DURATIONS, key[:1]).observe(seconds)
 
     def moved(self, family: Family, words: Key, who: str, to: str) -> None:
         """A state has changed."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -20,6 +22,7 @@ from .families import (
     EVENTS_DROPPED,
     GAUGES,
     LISTENER_ERRORS,
+    REQUEST_DURATIONS,
     SIDES,
     Family,
     Key,
@@ -87,6 +90,23 @@ class Ledger:
                 self._labels.free("dependency", entry.label)
 
 
+class _Durations:
+    """What is asked of a route: a histogram and no estimate, so that it takes a small part of the memory of `CallStats`."""
+
+    __slots__ = ("_buckets", "_seconds")
+
+    def __init__(self) -> None:
+        self._buckets = [0] * len(EDGES)
+        self._seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._buckets[bisect_left(EXPORTED_BOUNDS, seconds)] += 1
+        self._seconds += seconds
+
+    def snapshot(self) -> CallSnapshot:
+        return CallSnapshot({}, list(accumulate(self._buckets)), self._seconds)
+
+
 class PlainCollector:
     """Counts events, and reads the rest at a scrape.
 
@@ -103,15 +123,19 @@ class PlainCollector:
         # Re-entrant: garbage collection may run in the middle of a fold, and a finalizer may have an event to tell.
         self._counting = threading.RLock()
         self._folding = False
-        self._pending: deque[tuple[Family, Key]] = deque()
+        self._pending: deque[tuple[Family, Key, float | None]] = deque()
         self._counts: dict[Family, dict[Key, int]] = {family: {} for family in EVENT_COUNTERS}
+        self._by_route: dict[str, _Durations] = {}
         for side in SIDES:
             self._counts[DEADLINES][labels.admit_key(DEADLINES, (side,), 0)] = 0
 
-    def count(self, family: Family, key: Key) -> None:
-        """One more event. An append to a queue, as in `CallStats`: an open circuit rejects at a high rate."""
+    def count(self, family: Family, key: Key, seconds: float | None = None) -> None:
+        """One more event; of a request also how long it took.
+
+        An append to a queue, as in `CallStats`: an open circuit rejects at a high rate, and every request comes here.
+        """
         pending = self._pending
-        pending.append((family, key))
+        pending.append((family, key, seconds))
         if len(pending) >= BATCH:
             with self._counting:
                 self._fold()
@@ -123,13 +147,21 @@ class PlainCollector:
         self._folding = True
         try:
             while self._pending:
-                family, key = self._pending.popleft()
+                family, key, seconds = self._pending.popleft()
+                if seconds is not None:
+                    self._observe(key[0], seconds)
                 series = self._counts[family]
                 if key not in series:
                     key = self._labels.admit_key(family, key, len(series))
                 series[key] = series.get(key, 0) + 1
         finally:
             self._folding = False
+
+    def _observe(self, route: str, seconds: float) -> None:
+        durations = self._by_route.get(route)
+        if durations is None:
+            durations = self._by_route.setdefault(self._labels.admit("route", route), _Durations())
+        durations.add(seconds)
 
     def moved(self, family: Family, words: Key, who: str, to: str) -> None:
         """States are read at the scrape."""
@@ -160,7 +192,10 @@ class PlainCollector:
             self._fold()
             self._forget()
             counts = {family: series.copy() for family, series in self._counts.items()}
-        yield from _call_metrics(calls)
+            requests = {route: durations.snapshot() for route, durations in self._by_route.items()}
+        yield _counted_calls(calls)
+        yield _histogram(DURATIONS, calls)
+        yield _histogram(REQUEST_DURATIONS, requests)
         for family in (*EVENT_COUNTERS, *GAUGES):
             metric = _empty(family)
             for key, value in (counts[family] if family in counts else states[family]).items():
@@ -190,12 +225,16 @@ def _empty(family: Family) -> CounterMetricFamily | GaugeMetricFamily:
     return kind(family.name, family.help, labels=family.labels)
 
 
-def _call_metrics(calls: dict[str, CallSnapshot]) -> Iterator[Metric]:
-    counts = _empty(CALLS)
-    durations = HistogramMetricFamily(DURATIONS.name, DURATIONS.help, labels=DURATIONS.labels)
+def _counted_calls(calls: dict[str, CallSnapshot]) -> Metric:
+    metric = _empty(CALLS)
     for label, snapshot in calls.items():
         for outcome, count in snapshot.counts.items():
-            counts.add_metric((label, outcome), count)
-        durations.add_metric((label,), list(zip(EDGES, snapshot.buckets, strict=True)), snapshot.seconds)
-    yield counts
-    yield durations
+            metric.add_metric((label, outcome), count)
+    return metric
+
+
+def _histogram(family: Family, snapshots: dict[str, CallSnapshot]) -> Metric:
+    metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+    for label, snapshot in snapshots.items():
+        metric.add_metric((label,), list(zip(EDGES, snapshot.buckets, strict=True)), snapshot.seconds)
+    return metric

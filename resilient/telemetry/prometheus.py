@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ..events import Event
-from .families import COUNTED, MOVED
+from .families import COUNTED, MOVED, REQUESTS
 from .labels import LabelCap
 from .multiprocess import BoundChildren
 from .plain import PlainCollector
@@ -32,7 +32,7 @@ class Metrics:
         registry: a registry to be part of, so that the page shows its other metrics too. One of its own by default.
             With several workers the page is made from the directory, which holds the metrics of the whole program.
         limits: how many distinct values a label may have, by label name, e.g. `{"dependency": 200}`; later ones become
-            `other`. By default 1000 dependencies, 1000 features, 200 reasons, 200 causes, 50 of anything else.
+            `other`. By default 1000 dependencies, 1000 features, 1000 routes, 200 reasons, 200 causes, 50 of anything else.
 
     Raises:
         ValueError: `registry` has these metrics already, `limits` names no label or is below 1, or
@@ -67,6 +67,18 @@ class Metrics:
         if moved is not None:
             family, words, move_of = moved
             self._backend.moved(family, words, *move_of(event))
+
+    def count_request(self, route: str, method: str, status: str, seconds: float) -> None:
+        """Count an inbound request that is over.
+
+        Args:
+            route: the template of the route that served it. What clients send must not get in here: 1000 of them are
+                told apart.
+            method: its method.
+            status: the class of the answer's status, such as "2xx".
+            seconds: how long it took.
+        """
+        self._backend.count(REQUESTS, (route, method, status), seconds)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The page. It blocks for some milliseconds: call it in a thread, not on an event loop.

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from fastapi import APIRouter, FastAPI
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -27,6 +28,12 @@ async def ok(request: Request) -> Response:
     return PlainTextResponse("ok")
 
 
+async def slow_and_deaf(request: Request) -> Response:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(2)
+    return PlainTextResponse("late")
+
+
 class Counting:
     """A `Resilience` whose metrics count requests."""
 
@@ -37,6 +44,19 @@ class Counting:
         self.outbox = Outbox()
         self.counted: list[tuple[str, str, str, float]] = []
         self.metrics = SimpleNamespace(count_request=lambda *labels: self.counted.append(labels))
+
+
+def requests_of(resilience: Resilience) -> tuple[dict[tuple[str, ...], float], dict[str, float]]:
+    """What the page says: requests by route, method and status, and how many were timed by route."""
+    page = resilience.metrics.render("application/openmetrics-text; version=1.0.0")[0].decode()
+    found = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    counted = {
+        (sample.labels["route"], sample.labels["method"], sample.labels["status"]): sample.value
+        for sample in found
+        if sample.name == "resilient_requests_total"
+    }
+    timed = {sample.labels["route"]: sample.value for sample in found if sample.name == "resilient_request_duration_seconds_count"}
+    return counted, timed
 
 
 # -- ground 42 ------------------------------------------------------------------------------------------------------
@@ -102,6 +122,31 @@ async def test_ground_42_what_the_server_serves_the_app_under_is_no_part_of_it(a
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("make", [starlette, fastapi])
+@pytest.mark.parametrize("installed", [True, False])
+async def test_ground_42_the_series_on_the_page_are_of_templates(make: Any, installed: bool, ask: Any) -> None:
+    resilience = Resilience()
+    app = make()
+    if installed:
+        resilience.install(app)
+    served = app if installed else ResilienceMiddleware(app, resilience)
+    for number in range(3):
+        await ask(served, f"/items/{number}")
+        await ask(served, f"/shop/items/{number}" if make is fastapi else f"/shop/{number}")
+        await ask(served, f"/nowhere/{number}")
+        await ask(served, f"/shop/no/thing/{number}", method="POST")
+    mounted = "/shop/items/{item}" if make is fastapi else "/shop/{b}"
+    counted, timed = requests_of(resilience)
+    assert counted == {
+        ("/items/{item}", "GET", "2xx"): 3,
+        (mounted, "GET", "2xx"): 3,
+        ("unmatched", "GET", "4xx"): 3,
+        ("unmatched", "POST", "4xx"): 3,
+    }
+    assert timed == {"/items/{item}": 3, mounted: 3, "unmatched": 6}
+
+
+@pytest.mark.anyio
 async def test_a_plain_asgi_app_has_no_templates(ask: Any) -> None:
     counting = Counting()
     await ask(MetricsMiddleware(PlainTextResponse("ok"), counting), "/x")
@@ -159,6 +204,32 @@ async def test_requests_without_an_answer_of_the_app_are_counted_too(clock: Fake
     with anyio.move_on_after(1):
         await ask(ResilienceMiddleware(slow, counting))
     assert [labels[2] for labels in counting.counted] == ["5xx", "5xx", "5xx", "none"]
+
+
+@pytest.mark.anyio
+async def test_ground_55_a_request_that_was_answered_late_is_on_the_page_once(clock: FakeClock, ask: Any) -> None:
+    resilience = Resilience(clock=clock)
+    app = Starlette(routes=[Route("/slow", slow_and_deaf)])
+    resilience.install(app, timeout=1)
+    answer = await ask(app, "/slow")  # 504 on asyncio, sent while the endpoint still runs
+    counted, timed = requests_of(resilience)
+    assert counted == {("/slow", "GET", f"{answer.status // 100}xx"): 1}
+    assert timed == {"/slow": 1}
+
+
+@pytest.mark.anyio
+async def test_counting_may_be_switched_off(ask: Any) -> None:
+    resilience = Resilience()
+    app = starlette()
+    resilience.install(app, count_requests=False)
+    assert (await ask(app, "/items/7")).status == 200
+    assert requests_of(resilience) == ({}, {})
+    assert (await ask(app, "/metrics")).status == 200
+
+
+def test_the_switch_is_a_switch() -> None:
+    with pytest.raises(TypeError, match="count_requests"):
+        ResilienceMiddleware(PlainTextResponse("ok"), Resilience(), count_requests=0)  # type: ignore[arg-type]
 
 
 # -- the page -------------------------------------------------------------------------------------------------------

@@ -37,14 +37,19 @@ def saying(*replies: bytes, log: list[int] | None = None) -> Serve:
                 if log is not None:
                     log.append(number)
                 writer.write(reply)
-        writer.close()
 
     return serve
 
 
 @contextlib.asynccontextmanager
 async def serving(serve: Serve) -> AsyncIterator[Origin]:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(closing, "127.0.0.1", 0)
     origin = Origin(server.sockets[0].getsockname()[1])
     try:
         yield origin
@@ -107,7 +112,6 @@ def test_errors_are_answers_too() -> None:
 def test_a_hung_server_costs_the_clients_patience() -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()  # until the client hangs up
-        writer.close()
 
     async def main() -> list[Sample]:
         async with serving(hang) as origin:
@@ -133,7 +137,6 @@ def test_beyond_its_bound_the_load_drops_and_books_it(monkeypatch: pytest.Monkey
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
     async def main() -> list[Sample]:
         async with serving(hang) as origin:
@@ -196,7 +199,6 @@ def test_a_cancelled_request_does_not_spoil_the_next() -> None:
             reached.set()
             await reader.read()
         writer.write(answer())
-        writer.close()
 
     async def main() -> int:
         async with serving(slow_once) as origin:

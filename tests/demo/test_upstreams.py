@@ -101,7 +101,7 @@ def test_trickle_sends_its_body_byte_by_byte_and_the_rest_when_it_is_over() -> N
         done, _ = await asyncio.wait([request], timeout=3 * TRICKLE_GAP)
         assert not done
         await client.post("/fault?mode=none")
-        response = await asyncio.wait_for(request, 5 * TRICKLE_GAP)
+        response = await asyncio.wait_for(request, 20 * TRICKLE_GAP)  # the whole body would take more than twice as long
         assert response.json() == CONTENTS["catalog"]("7")
 
     play(scenario)

@@ -117,7 +117,7 @@ class Pool:
         """Nothing is kept."""
 
 
-@pytest.mark.filterwarnings("ignore:.*async_generator object Response")  # trio tells of the libraries' own generators
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # trio tells of the libraries' own generators
 @pytest.mark.filterwarnings("ignore:.*more than the 4 connections")  # which is the point: calls queue at the gate too
 async def test_ground_03_cancellation_fuzz_of_transports(anyio_backend: Any, anyio_backend_name: str, library: Any) -> None:
     used = dependency()

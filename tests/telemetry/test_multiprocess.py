@@ -35,6 +35,7 @@ CLOSED, OPEN, HALF_OPEN = (name("resilient_breaker_state", dependency="catalog",
 IN_USE = name("resilient_bulkhead_in_use", dependency="catalog")
 BUDGET = name("resilient_budget_remaining_ratio", dependency="catalog")
 SUCCESSES = name("resilient_calls_total", dependency="catalog", outcome="success")
+ORDERS = name("resilient_requests_total", route="/orders/{order_id}", method="GET", status="2xx")
 REJECTIONS = name("resilient_rejections_total", dependency="catalog", policy="breaker", reason="outage")
 
 
@@ -122,6 +123,23 @@ def test_ground_51_two_workers_sum(start: Callable[[], Worker]) -> None:
     assert (page[CLOSED], page[OPEN], page[HALF_OPEN]) == (2, 0, 0)
     assert page[name("resilient_feature_level", feature="prices", level="full")] == 2
     assert not any("pid" in dict(labels) for _, labels in page)
+
+
+def test_ground_51_the_requests_of_two_workers_sum(start: Callable[[], Worker]) -> None:
+    one, other = two(start)
+    for worker, served in ((one, 3), (other, 2)):
+        for _ in range(served):
+            worker.tell("request /orders/{order_id} GET 2xx 0.02")
+    other.tell("request /orders/{order_id} POST 5xx 7")
+    one.tell("request unmatched GET 4xx 0.001")
+    page = one.scrape()
+    assert page == other.scrape()
+    assert page[ORDERS] == 5
+    assert page[name("resilient_requests_total", route="/orders/{order_id}", method="POST", status="5xx")] == 1
+    assert page[name("resilient_requests_total", route="unmatched", method="GET", status="4xx")] == 1
+    assert page[name("resilient_request_duration_seconds_bucket", route="/orders/{order_id}", le="0.025")] == 5
+    assert page[name("resilient_request_duration_seconds_count", route="/orders/{order_id}")] == 6
+    assert page[name("resilient_request_duration_seconds_sum", route="/orders/{order_id}")] == pytest.approx(7.1)
 
 
 def test_ground_51_what_happens_in_one_worker_is_told_by_the_other_at_once(start: Callable[[], Worker]) -> None:
@@ -304,6 +322,7 @@ def test_calls_events_and_states_are_written(worker_files: Path, parts: Any, sam
     metrics.on_event(ResponseAbandoned(at=0.0, dependency="catalog"))
     prices.level = "off"
     metrics.on_event(FeatureChanged(at=0.0, feature="prices", old="full", new="off", cause="outage"))
+    metrics.count_request("/orders/{order_id}", "GET", "2xx", 0.02)
     source.outbox.dropped = 3
     for _ in range(2):  # a second scrape adds nothing
         page = samples(metrics)
@@ -311,6 +330,8 @@ def test_calls_events_and_states_are_written(worker_files: Path, parts: Any, sam
         assert page[name("resilient_calls_total", dependency="catalog", outcome="rejected")] == 1
         assert page[name("resilient_call_duration_seconds_count", dependency="catalog")] == 1
         assert page[REJECTIONS] == 1
+        assert page[ORDERS] == 1
+        assert page[name("resilient_request_duration_seconds_bucket", route="/orders/{order_id}", le="0.025")] == 1
         assert page[name("resilient_deadline_exceeded_total", side="inbound")] == 1
         assert page[name("resilient_abandoned_responses_total", dependency="catalog")] == 1
         assert page[name("resilient_feature_level", feature="prices", level="off")] == 1
@@ -332,6 +353,24 @@ def test_names_and_types_are_those_of_a_single_process(worker_files: Path, parts
     page = several.render("application/openmetrics-text")[0].decode()
     shown = {family.name: (family.type, family.documentation) for family in text_string_to_metric_families(page)}
     assert shown.items() <= families(single).items()
+
+
+def test_requests_come_to_the_numbers_of_a_single_process(
+    worker_files: Path, parts: Any, samples: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = Metrics(parts.source(), limits={"route": 3})
+    with monkeypatch.context() as alone:
+        alone.delenv("PROMETHEUS_MULTIPROC_DIR")
+        single = Metrics(parts.source(), limits={"route": 3})
+    for turn, seconds in enumerate((0.0, 0.001, 0.0011, 0.01, 0.7, 30.0, 31.0) * 5):
+        for metrics in (several, single):
+            metrics.count_request(f"/r{turn % 5}", ("GET", "POST")[turn % 2], ("2xx", "5xx")[turn % 3 // 2], seconds)
+
+    def requests(metrics: Metrics) -> dict[Any, float]:
+        return {key: value for key, value in samples(metrics).items() if key[0].startswith("resilient_request")}
+
+    assert len(requests(single)) > 60
+    assert requests(several) == pytest.approx(requests(single))
 
 
 def test_a_dependency_that_is_made_later_is_watched(worker_files: Path, parts: Any, samples: Read) -> None:
@@ -369,10 +408,11 @@ def test_a_dependency_that_is_gone_adds_nothing_to_a_gauge(worker_files: Path, p
 def test_ground_53_label_values_beyond_the_cap_are_other_and_sum(worker_files: Path, parts: Any, samples: Read) -> None:
     dependencies = [parts.dependency(f"host{index}") for index in range(6)]
     source = parts.source(*dependencies, features=tuple(parts.feature(f"f{index}") for index in range(3)))
-    metrics = Metrics(source, limits={"dependency": 4, "feature": 1, "reason": 1})
+    metrics = Metrics(source, limits={"dependency": 4, "feature": 1, "reason": 1, "route": 2})
     for index, dependency in enumerate(dependencies):
         dependency.stats.record("success", 0.02, 0.0)
         metrics.on_event(CallRejected(at=0.0, dependency=dependency.name, policy="breaker", reason=f"r{index}"))
+        metrics.count_request(f"/r{index}", "GET", "2xx", 0.02)
     # A change of one of several does not write over the sum of them.
     dependencies[5].breaker.current_state = "open"
     metrics.on_event(CircuitChanged(at=0.0, dependency="host5", old="closed", new="open", reason="outage"))
@@ -380,13 +420,16 @@ def test_ground_53_label_values_beyond_the_cap_are_other_and_sum(worker_files: P
     assert page[name("resilient_calls_total", dependency="other", outcome="success")] == 2
     assert page[name("resilient_rejections_total", dependency="other", policy="breaker", reason="other")] == 2
     assert page[name("resilient_rejections_total", dependency="host0", policy="breaker", reason="r0")] == 1
+    assert page[name("resilient_requests_total", route="other", method="GET", status="2xx")] == 4
+    assert page[name("resilient_request_duration_seconds_count", route="other")] == 4
+    assert page[name("resilient_request_duration_seconds_count", route="/r1")] == 1
     assert page[name("resilient_bulkhead_limit", dependency="other")] == 200
     assert page[name("resilient_breaker_state", dependency="other", state="closed")] == 1
     assert page[name("resilient_breaker_state", dependency="other", state="open")] == 1
     assert page[name("resilient_feature_level", feature="other", level="full")] == 2
 
 
-@pytest.mark.parametrize("first", ["call", "event", "scrape"])
+@pytest.mark.parametrize("first", ["call", "event", "request", "scrape"])
 def test_the_child_of_a_fork_shows_its_state_with_the_first_thing_it_does(
     worker_files: Path, parts: Any, samples: Read, first: str
 ) -> None:
@@ -398,6 +441,8 @@ def test_the_child_of_a_fork_shows_its_state_with_the_first_thing_it_does(
         catalog.stats.record("success", 0.02, 0.0)
     elif first == "event":
         metrics.on_event(CallRejected(at=0.0, dependency="catalog", policy="breaker", reason="outage"))
+    elif first == "request":
+        metrics.count_request("/", "GET", "2xx", 0.02)
     else:
         samples(metrics)
     assert metrics._registry.get_sample_value("resilient_breaker_state", {"dependency": "catalog", "state": "open"}) == 1

@@ -35,6 +35,8 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 NAMES = {
     "resilient_calls": ("counter", {"dependency", "outcome"}),
     "resilient_call_duration_seconds": ("histogram", {"dependency", "le"}),
+    "resilient_requests": ("counter", {"route", "method", "status"}),
+    "resilient_request_duration_seconds": ("histogram", {"route", "le"}),
     "resilient_rejections": ("counter", {"dependency", "policy", "reason"}),
     "resilient_retries": ("counter", {"dependency", "result"}),
     "resilient_breaker_state": ("gauge", {"dependency", "state"}),
@@ -109,6 +111,7 @@ def test_names_types_and_labels_are_the_promised_ones(parts: Any, accept: str, p
     catalog = parts.dependency("catalog")
     metrics = Metrics(parts.source(catalog, features=(parts.feature("prices"),)))
     catalog.stats.record("success", 0.02, 1.0)
+    metrics.count_request("/orders/{order_id}", "GET", "2xx", 0.02)
     all_events(metrics)
     body, content_type = metrics.render(accept)
     assert content_type.startswith("text/plain" if accept == "" else "application/openmetrics-text")
@@ -217,7 +220,106 @@ def test_an_event_that_counts_nowhere_changes_nothing(parts: Any, samples: Read)
     assert samples(metrics) == before
 
 
-# -- the request ------------------------------------------------------------------------------------------------------
+# -- inbound requests -------------------------------------------------------------------------------------------------
+
+ORDER = "/orders/{order_id}"
+
+
+def requests(route: str, method: str, status: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return name("resilient_requests_total", route=route, method=method, status=status)
+
+
+def test_requests_and_their_durations(parts: Any, samples: Read) -> None:
+    metrics = Metrics(parts.source())
+    for seconds in (0.001, 0.02, 0.02, 70.0):
+        metrics.count_request(ORDER, "GET", "2xx", seconds)
+    metrics.count_request(ORDER, "POST", "5xx", 0.3)
+    metrics.count_request("unmatched", "GET", "4xx", 0.0)
+    for _ in range(2):  # a second scrape adds nothing
+        page = samples(metrics)
+        assert {key: value for key, value in page.items() if key[0] == "resilient_requests_total"} == {
+            requests(ORDER, "GET", "2xx"): 4,
+            requests(ORDER, "POST", "5xx"): 1,
+            requests("unmatched", "GET", "4xx"): 1,
+        }
+        bucket = "resilient_request_duration_seconds_bucket"
+        assert [page[name(bucket, route=ORDER, le=le)] for le in ("0.001", "0.01", "0.025", "0.5", "30.0", "+Inf")] == [1, 1, 3, 4, 4, 5]
+        assert page[name("resilient_request_duration_seconds_sum", route=ORDER)] == pytest.approx(70.341)
+        assert page[name("resilient_request_duration_seconds_count", route="unmatched")] == 1
+
+
+def test_requests_are_timed_in_the_buckets_that_calls_are(parts: Any, samples: Read) -> None:
+    metrics = Metrics(parts.source(parts.dependency("catalog")))
+    metrics.count_request(ORDER, "GET", "2xx", 0.02)
+    page = samples(metrics)
+
+    def bounds(metric: str) -> list[str]:
+        return [dict(labels)["le"] for found, labels in page if found == f"{metric}_bucket"]
+
+    assert bounds("resilient_request_duration_seconds") == bounds("resilient_call_duration_seconds")
+
+
+def test_ground_53_routes_beyond_the_cap_are_other(parts: Any, samples: Read) -> None:
+    metrics = Metrics(parts.source())
+    for turn in range(2):
+        for index in range(1200):
+            metrics.count_request(f"/r{index}", "GET", "2xx", 0.01 + turn)
+    page = samples(metrics)
+    for metric in ("resilient_requests_total", "resilient_request_duration_seconds_count"):
+        by_route = {dict(labels)["route"]: value for (found, labels), value in page.items() if found == metric}
+        assert by_route == {**{f"/r{index}": 2 for index in range(1000)}, "other": 400}
+
+
+def test_ground_53_the_series_of_requests_are_capped_and_routes_keep_their_times(
+    parts: Any, samples: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caps, "MAX_SERIES", 4)
+    metrics = Metrics(parts.source(), limits={"route": 2})
+    for index in range(90):
+        metrics.count_request(f"/r{index % 3}", f"M{index % 5}", "2xx", 0.01)
+    page = samples(metrics)
+    counted = {labels: value for (metric, labels), value in page.items() if metric == "resilient_requests_total"}
+    assert len(counted) == 5
+    assert sum(counted.values()) == 90
+    assert requests("other", "other", "other")[1] in counted
+    for route in ("/r0", "/r1", "other"):
+        assert page[name("resilient_request_duration_seconds_count", route=route)] == 30
+
+
+def test_ground_55_each_request_is_counted_exactly_once_from_many_threads_during_scrapes(parts: Any, samples: Read) -> None:
+    metrics = Metrics(parts.source())
+    start = threading.Barrier(5)
+
+    def serve() -> None:
+        start.wait()
+        for turn in range(2000):
+            metrics.count_request(f"/r{turn % 3}", "GET" if turn % 2 else "POST", "2xx", 0.01)
+
+    threads = [threading.Thread(target=serve) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    seen, serving = 0.0, True
+    while serving:
+        serving = any(thread.is_alive() for thread in threads)
+        page = samples(metrics)
+        total = sum(value for (metric, _), value in page.items() if metric == "resilient_requests_total")
+        # The counter and the histogram are of the same moment.
+        assert total == sum(value for (metric, _), value in page.items() if metric == "resilient_request_duration_seconds_count")
+        assert total >= seen
+        seen = total
+    assert seen == 8000
+    assert page[name("resilient_request_duration_seconds_sum", route="/r0")] == pytest.approx(0.01 * 4 * 667)
+
+
+def test_pitfall_10_requests_that_nobody_scrapes_do_not_pile_up(parts: Any) -> None:
+    metrics = Metrics(parts.source())
+    for _ in range(1000):
+        metrics.count_request(ORDER, "GET", "2xx", 0.01)
+        assert len(metrics._backend._pending) < BATCH
+
+
+# -- the scrape -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ def obey(word: str, *arguments: str) -> object:
     if word == "call":
         outcome, seconds = arguments
         catalog.stats.record(outcome, float(seconds), 0.0)
+    elif word == "request":
+        route, method, status, seconds = arguments
+        metrics.count_request(route, method, status, float(seconds))
     elif word == "reject":
         metrics.on_event(CallRejected(at=0.0, dependency="catalog", policy="breaker", reason="outage"))
     elif word == "open":
