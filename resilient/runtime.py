@@ -20,7 +20,7 @@ import anyio
 from .clock import SYSTEM_CLOCK, Clock
 from .context import DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
-from .wheel import current_slot, expiring, new_scope
+from .wheel import current_slot, new_scope
 
 if TYPE_CHECKING:
     from .call import Call
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncRuntime", "SyncRuntime", "drive"]
 
 INFINITY = math.inf
+EXPIRED: Any = object()
 UNFINISHED = frozenset({AsyncGeneratorType, CoroutineType, GeneratorType})
 
 
@@ -113,41 +114,44 @@ class AsyncRuntime:
         return self._attempt(call) if call.timed else start(call)
 
     async def _attempt(self, call: Call) -> Any:
-        remaining = begin_attempt(call, self.now())
+        seconds = begin_attempt(call, self.now())
         token = DEADLINE.set(Deadline(call.attempt_deadline, self.clock))
-        slot = None if self.exact or call.paced else current_slot(remaining)
         try:
-            if slot is None:
-                with anyio.CancelScope(deadline=anyio.current_time() + remaining) as call.scope:
-                    return await start(call)
-                call.scope = None
-            else:
-                # As `expiring` does, without its frames.
-                scope = new_scope()
-                slot.add(scope)
-                with scope:
-                    return await start(call)
-        except asyncio.CancelledError:
-            if slot is None or not ours_alone(scope):
-                raise
+            value = await self._within(seconds, call if call.paced else None, start, call)
         finally:
-            if slot is not None:
-                slot.discard(scope)
             DEADLINE.reset(token)
-        # Only a scope that swallowed its own cancellation lets the code get here.
-        raise cut_off(call, self.now())
+        if value is EXPIRED:
+            raise cut_off(call, self.now())
+        return value
 
     async def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> tuple[bool, Any]:
         if deadline == INFINITY:
             return True, await fn()
-        scope = None
+        value = await self._within(deadline - self.now(), None, fn)
+        return (False, None) if value is EXPIRED else (True, value)
+
+    async def _within(self, seconds: float, paced: Call | None, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Await `fn(*args)` in a cancel scope; EXPIRED if that had to end it. A `paced` call is given the scope to move."""
+        slot = None if self.exact or paced is not None else current_slot(seconds)
+        if slot is None:
+            scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+        else:
+            scope = new_scope()
+            slot.add(scope)
+        if paced is not None:
+            paced.scope = scope
         try:
-            with expiring(deadline - self.now(), exact=self.exact) as scope:
-                return True, await fn()
+            with scope:
+                return await fn(*args)
         except asyncio.CancelledError:
-            if scope is None or not ours_alone(scope):
+            if not ours_alone(scope):
                 raise
-        return False, None
+        finally:
+            if slot is not None:
+                slot.discard(scope)
+            if paced is not None:
+                paced.scope = None
+        return EXPIRED
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)

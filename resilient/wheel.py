@@ -14,15 +14,15 @@ import asyncio
 import contextvars
 import logging
 import math
+import sys
 import threading
 import weakref
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any, Protocol
 
 import anyio
 
-__all__ = ["current_slot", "expiring", "new_scope"]
+__all__ = ["current_slot", "new_scope"]
 
 logger = logging.getLogger("resilient")
 
@@ -93,7 +93,8 @@ def _wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
 def current_slot(seconds: float) -> set[Any] | None:
     """The slot of the running event loop that expires in `seconds`; None unless the caller is a native asyncio task."""
     loop = asyncio._get_running_loop()
-    if loop is None or asyncio.current_task(loop) is None:
+    # Trio can run as a guest of an asyncio loop; what runs there is no task of that loop.
+    if loop is None or ("trio" in sys.modules and asyncio.current_task(loop) is None):
         return None
     return _wheel(loop).slot(loop, seconds)
 
@@ -107,32 +108,3 @@ def new_scope() -> anyio.CancelScope:
     if _asyncio_scope is None:
         _asyncio_scope = type(anyio.CancelScope())
     return _asyncio_scope()
-
-
-class _Expiring:
-    """`with expiring(seconds):` for native asyncio tasks."""
-
-    __slots__ = ("_scope", "_slot")
-
-    def __init__(self, slot: set[Any]) -> None:
-        self._slot = slot
-        self._scope = new_scope()
-
-    def __enter__(self) -> anyio.CancelScope:
-        scope = self._scope
-        scope.__enter__()
-        self._slot.add(scope)
-        return scope
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
-        self._slot.discard(self._scope)
-        return self._scope.__exit__(kind, error, trace)
-
-
-def expiring(seconds: float, *, exact: bool = False) -> anyio.CancelScope | _Expiring:
-    """A cancel scope that is cancelled after `seconds` and then swallows its own cancellation, and no other.
-
-    With `exact` it has a timer of its own. On trio it always has.
-    """
-    slot = None if exact else current_slot(seconds)
-    return anyio.CancelScope(deadline=anyio.current_time() + seconds) if slot is None else _Expiring(slot)

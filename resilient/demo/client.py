@@ -55,7 +55,7 @@ class Origin:
         (RFC 9112 section 9.3.1): uvicorn closes it after a 500 without announcing that.
 
         Raises:
-            OSError: the server can't be reached.
+            OSError: the server can't be reached, or has reset the connection.
             BrokenError: it broke the exchange off.
         """
         while self._idle:
@@ -98,19 +98,13 @@ class _Connection:
         request = h11.Request(method=method, target=target, headers=[("Host", host), ("Content-Length", "0")])
         self._writer.write((self._h11.send(request) or b"") + (self._h11.send(h11.EndOfMessage()) or b""))
         await self._first_bytes()
-        response: h11.Response | None = None
-        body = bytearray()
-        while True:
-            event = await self._event()
+        status, headers, body = 0, {}, bytearray()
+        while not isinstance(event := await self._event(), h11.EndOfMessage):
             if isinstance(event, h11.Response):
-                response = event
+                status, headers = event.status_code, {name.decode(): value.decode() for name, value in event.headers}
             elif isinstance(event, h11.Data):
                 body += event.data
-            elif isinstance(event, h11.EndOfMessage) and response is not None:
-                break
-            elif not isinstance(event, h11.InformationalResponse):
-                raise BrokenError(f"unexpected {event!r}")
-        return Answer(response.status_code, {name.decode(): value.decode() for name, value in response.headers}, bytes(body))
+        return Answer(status, headers, bytes(body))
 
     async def _first_bytes(self) -> None:
         try:

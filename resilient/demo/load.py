@@ -90,10 +90,10 @@ class Load:
                 answer = await self._origin.request(target)
         except TimeoutError:
             return Sample(self._app, _page(target), at, self._clock() - at, 0, "timeout")
+        except (BrokenError, ConnectionResetError, BrokenPipeError):
+            return Sample(self._app, _page(target), at, self._clock() - at, 0, "broken")
         except OSError:
             return Sample(self._app, _page(target), at, self._clock() - at, 0, "refused")
-        except BrokenError:
-            return Sample(self._app, _page(target), at, self._clock() - at, 0, "broken")
         latency = self._clock() - at
         absent = _absent(answer) if answer.status == 200 and target != PING else ()
         return Sample(self._app, _page(target), at, latency, answer.status, "", degraded_features(answer), absent)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .library import Library
 
-__all__ = ["build_inner", "pool_size"]
+__all__ = ["build_inner", "pool_size", "pool_size_of"]
 
 STREAMS_A_CONNECTION = 100  # what HTTP/2 servers usually allow at a time
 PORTS = {"http": 80, "https": 443}
@@ -45,6 +46,18 @@ def pool_size(library: Library, options: dict[str, Any]) -> int | None:
     if connections is None:
         return None
     return connections * STREAMS_A_CONNECTION if options.get("http2") else connections
+
+
+def pool_size_of(inner: Any) -> int | None:
+    """How many requests the pool of a given transport can have under way, as far as it can be seen; None for no limit.
+
+    Neither library says it in public, so this is read with care.
+    """
+    pool = getattr(inner, "_pool", None)
+    connections = getattr(pool, "_max_connections", None)
+    if not isinstance(connections, int) or connections >= sys.maxsize:
+        return None
+    return connections * STREAMS_A_CONNECTION if getattr(pool, "_http2", False) else connections
 
 
 def _limits(library: Library, options: dict[str, Any]) -> Any:

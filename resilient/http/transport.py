@@ -22,7 +22,7 @@ from ..runtime import cut_off, drive
 from .abandoned import close_later
 from .gate import Gate, Place
 from .hops import join_hops, remember_hop
-from .inner import build_inner, pool_size
+from .inner import build_inner, pool_size, pool_size_of
 from .isolation import on_asyncio, run_isolated
 from .request import HttpCall
 from .response import close_stream, falls_silent
@@ -58,10 +58,10 @@ class Engine:
                 raise TypeError(f"{', '.join(sorted(options))}: these options build the inner transport, and `inner` was given")
             library.check_transport(inner, self._method, self._base)
             self._pooled = library.has_pool(inner)
-            if max_connections is not None:
+            if max_connections is None:
+                max_connections = pool_size_of(inner) if self._pooled else None
+            else:
                 whole("max_connections", max_connections)
-            elif library.pool_breaks and self._pooled:
-                logger.warning("%s: say max_connections= with inner=, so that nothing has to queue inside its pool", library.door)
         if max_connections is not None:
             for pipeline in _known(target):
                 warn_of_pool(pipeline.policies, max_connections, pipeline.name)
@@ -173,7 +173,10 @@ class AsyncEngine(Engine):
                 raise fitting from error
             raise
         if place is not None:
-            response.stream = self._library.async_wire(response.stream, place, isolated)
+            if response.is_closed:
+                place.leave()  # it came with its body in memory: there is no stream that somebody will close
+            else:
+                response.stream = self._library.async_wire(response.stream, place, isolated)
         call.response = response
         return response
 
@@ -244,7 +247,10 @@ class SyncEngine(Engine):
                 raise fitting from error
             raise
         if place is not None:
-            response.stream = self._library.sync_wire(response.stream, place)
+            if response.is_closed:
+                place.leave()  # it came with its body in memory: there is no stream that somebody will close
+            else:
+                response.stream = self._library.sync_wire(response.stream, place)
         call.response = response
         return response
 

@@ -138,15 +138,17 @@ def test_faults_can_be_switched_by_hand_until_ctrl_c(serving: subprocess.Popen[s
 
 @posix
 @pytest.mark.slow
-def test_ctrl_c_in_a_run_ends_it_without_a_verdict(tmp_path: Path) -> None:
+def test_ctrl_c_in_the_live_view_ends_it_without_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "FORCE_COLOR", "1")  # rich then takes the pipe for a terminal
     report = tmp_path / "run.html"
-    with start("--no-live", "--report", report) as process:
+    with start("--report", report) as process:
         assert process.stdout is not None
         while "healthy" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "")
+    assert "recommendations" in out  # a frame of the live view
     assert "claims" not in out
     assert not report.exists()
 

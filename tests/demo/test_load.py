@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import json
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
@@ -164,6 +166,42 @@ def test_connections_are_kept_and_a_stale_one_is_replaced() -> None:
 
     assert asyncio.run(main()) == [200] * 4
     assert log == [0, 0, 1, 1]
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Closes the connection with a RST, as a server that crashes does."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def test_a_kept_connection_that_is_reset_is_replaced_too() -> None:
+    log: list[int] = []
+
+    async def reset_second(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        log.append(len(log))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer())
+        await reader.readuntil(b"\r\n\r\n")
+        reset(writer)
+
+    async def main() -> list[int]:
+        async with serving(reset_second) as origin:
+            return [(await origin.request("/")).status for _ in range(2)]
+
+    assert asyncio.run(main()) == [200, 200]
+    assert log == [0, 1]
+
+
+def test_a_new_connection_that_is_reset_is_a_failure() -> None:
+    async def reset_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        reset(writer)
+
+    async def main() -> list[Sample]:
+        async with serving(reset_first) as origin:
+            return await visits(origin, [PING])
+
+    assert [sample.error for sample in asyncio.run(main())] == ["broken"]
 
 
 def test_an_announced_close_is_heeded() -> None:
