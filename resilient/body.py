@@ -96,7 +96,7 @@ class Body:
 
     def _cut(self, reason: str, now: float) -> DeadlineExceeded:
         call = self.call
-        ran = now - call.started - self._away
+        ran = now - call.attempt_started - self._away
         outcome = Outcome.OUTAGE if reason in ("idle", "first_byte") else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
         error = call.cut("the body did not come in time", policy="timeout", reason=reason, outcome=outcome)
         self.settle(outcome, error, sampled=False)

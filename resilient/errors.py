@@ -16,7 +16,6 @@ Raised into an httpx or httpx2 client they also are that library's `TransportErr
 
 from __future__ import annotations
 
-import copyreg
 from typing import Any
 
 import pybreaker
@@ -78,9 +77,15 @@ class ResilienceError(Exception):
         return message or type(self).__name__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default would call the class with `args` alone, or, below OSError, with two of them.
+        # The default would call the class with `args` alone; and below OSError a new instance has no `args` at all.
         state = {key: value for key, value in self.__dict__.items() if key != "_request"}
-        return copyreg.__newobj__, (type(self), *self.args), state  # type: ignore[attr-defined]
+        return _revive, (type(self), self.args), {**state, "_request": None}
+
+
+def _revive(kind: type[ResilienceError], args: tuple[Any, ...]) -> ResilienceError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, *args)
+    return error
 
 
 class Rejected(ResilienceError):

@@ -21,7 +21,8 @@ class Policy(Protocol):
     """One behaviour around a call.
 
     `run` is either a coroutine function or a plain function that returns `inner(call)`: a policy that only has to
-    look before the call need not be a frame of its own while the call runs.
+    look before the call need not be a frame of its own while the call runs. A policy that counts its nanoseconds may
+    also have `link(inner)`: it returns `run` for one place in one pipeline, as a function of the call.
     """
 
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:

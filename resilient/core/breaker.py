@@ -13,8 +13,9 @@ older one changes nothing: a call that was sent before the outage neither opens 
 
 Rules that trip, looked at when a call fails (or was slow), all comparisons inclusive:
 
-    outage         so many failures in a row of the outage kind, and no success for `outage_quiet` seconds since the
-                   first of those calls was made: so a blip trips nothing, though nobody had asked for an hour before.
+    outage         so many failures in a row of the outage kind, no success for `outage_quiet` seconds, and half of
+                   that passed since the first of those calls was made: a blip trips nothing, though nobody had asked
+                   for an hour before. Where there was no success yet, the row itself must have lasted the whole time.
                    A failure of another kind is an answer: it ends the row, for whoever answers is not dead, but it is
                    no success.
     failure_rate   of the calls in the window, if they are enough
@@ -93,7 +94,6 @@ class Breaker:
         "_break",
         "_closed",
         "_last_success",
-        "_open_until",
         "_outages",
         "_row_since",
         "_trial_failures",
@@ -103,6 +103,7 @@ class Breaker:
         "enabled",
         "forced",
         "generation",
+        "open_until",
         "reason",
         "rules",
         "state",
@@ -131,7 +132,7 @@ class Breaker:
         self._last_success: float | None = None
         # Length of the last break before jitter; 0 while closed.
         self._break = 0.0
-        self._open_until = 0.0
+        self.open_until = 0.0
 
     def admit(self, now: float) -> Permit | None:
         """Ask to make a call. Returns its permit, to be given to `record` exactly once; None rejects the call.
@@ -144,7 +145,7 @@ class Breaker:
             return self.generation
         transition = None
         if self.state is OPEN:
-            if now < self._open_until:
+            if now < self.open_until:
                 return None
             transition = self._move(HALF_OPEN, "break_over")
         elif not self._place_free(now):
@@ -219,8 +220,8 @@ class Breaker:
         if rules.consecutive is not None:
             return "consecutive" if self.consecutive_failures >= rules.consecutive else None
         if outcome is OUTAGE and self._outages >= rules.outage_failures:
-            since = self._row_since if self._last_success is None else max(self._row_since, self._last_success)
-            if now - since >= rules.outage_quiet:
+            row, quiet = now - self._row_since, rules.outage_quiet
+            if row >= quiet or (self._last_success is not None and now - self._last_success >= quiet and row >= quiet / 2):
                 return "outage"
         calls, failures, slow_calls = self._window.totals(now)
         if calls < rules.minimum_calls:
@@ -260,7 +261,7 @@ class Breaker:
         circuit stays open if they fail, or the time until the first lease ends if that is sooner; 0 with a place free.
         """
         if self.state is OPEN:
-            left = self._open_until - now
+            left = self.open_until - now
             return None if self.forced else left if left > 0 else 0.0
         if self.state is CLOSED:
             return None
@@ -277,7 +278,7 @@ class Breaker:
         """Isolate the dependency: nothing is admitted until `close` or `half_open`."""
         self.forced = True
         self.reason = FORCED
-        self._open_until = math.inf
+        self.open_until = math.inf
         return None if self.state is OPEN else self._move(OPEN, FORCED)
 
     def half_open(self, now: float) -> Transition | None:
@@ -311,7 +312,7 @@ class Breaker:
         self._break = min(rules.max_break, max(rules.break_time, self._break * rules.growth))
         # Jitter comes on top of the cap, or at the cap all replicas would ask at the same moment.
         pause = self._break * (1 + rules.jitter * (2 * random - 1))
-        self._open_until = now + pause
+        self.open_until = now + pause
         if self.reason in ("", FORCED):
             self.reason = reason
         return self._move(OPEN, reason, pause)

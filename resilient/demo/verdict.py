@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SETTLED = 2.0  # seconds after which a failing feature must be answered from its fallback at once
 CLOSES_WITHIN = 4.0
+RECOVERED = 0.95  # of the last few dozen requests: one that a busy machine delays beyond a feature's timeout may be among them
 WINDOW = 10.0  # seconds over which the retry budget keeps its promise
 MIN_SAMPLES = 20  # fewer prove nothing
 SLACK = 0.1  # seconds above a feature's timeout that the rest of the page may take
@@ -197,7 +198,7 @@ def _closed_after(recording: Recording, fault: Span) -> float | None:
 
 def _recovered(recording: Recording, span: Span, start: float) -> Row:
     full = _of_each(recording, _undegraded, PRODUCT, start, span.end)
-    return Row(span.title, "/product answered 200 with every feature (second half)", 0.99, full, "share", at_least=True)
+    return Row(span.title, "/product answered 200 with every feature (second half)", RECOVERED, full, "share", at_least=True)
 
 
 def _undegraded(samples: Sequence[Sample]) -> float | None:

@@ -21,6 +21,7 @@ __all__ = ["Gate"]
 
 QUEUE = 10_000
 FOREVER = math.inf
+WAITED = "the deadline came while waiting for a connection"
 
 
 class Place:
@@ -57,13 +58,13 @@ class Gate:
         if self._queue.try_acquire():
             return Place(self._queue, runtime.now)
         wait = (FOREVER if call.queue_timeout is None else call.queue_timeout) if runtime.may_wait() else 0.0
+        call.queueing(runtime.now(), begins=True)
         refusal = await self._queue.acquire(runtime, wait, call.attempt_deadline)
+        if refusal == "deadline":
+            raise call.cut(WAITED, policy="pool", reason=call.attempt_reason, outcome=Outcome.IGNORED)
+        call.queueing(runtime.now(), begins=False)
         if refusal is None:
             return Place(self._queue, runtime.now)
-        if refusal == "deadline":
-            raise call.cut(
-                "the deadline came while waiting for a connection", policy="gate", reason=call.attempt_reason, outcome=Outcome.IGNORED
-            )
-        call.report_rejection("gate", refusal)
+        call.report_rejection("pool", refusal)
         module: Any = call.library.module
         raise module.PoolTimeout(f"no connection became free within {wait:g} s", request=call.request)

@@ -66,7 +66,7 @@ class Library:
         origin = library_of(inner)
         if origin is not None and origin != self.name:
             raise TypeError(f"inner: {inner!r} belongs to {origin}, and {self.door} to {self.name}: import resilient.{origin} instead")
-        if not callable(getattr(inner, method, None)):
+        if isinstance(inner, type) or not callable(getattr(inner, method, None)):
             raise TypeError(f"inner: expected a transport with {method}(request), got {inner!r}")
 
 

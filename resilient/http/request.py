@@ -16,6 +16,7 @@ from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
 from ..core.retry import parse_retry_after
 from ..errors import DeadlineExceeded, ResilienceError, cause_of
 from ..runtime import cut_off
+from .gate import WAITED
 from .response import answer_with, drain
 from .wire import PIECE
 
@@ -41,6 +42,8 @@ class HttpCall(Call):
     """The request's stream of the attempt being made, where it has to be watched."""
     response: Any = None
     """The answer that is open now; whoever leaves it without handing it on has to close it."""
+    queues: bool = False
+    """Whether it waits for a connection of our own pool, which says nothing of the dependency."""
     read_limit: float | None = None
     """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
     inherited_limit: str = "caller"
@@ -138,14 +141,23 @@ class HttpCall(Call):
     def time_for(self, operation: str) -> float:
         """Seconds that an operation on the connection which begins now may take."""
         now = self.runtime.now()
+        if operation == "pool" or self.queues:
+            self.queueing(now, begins=operation == "pool")
         if operation == "write" and self.paced:
             return min(self._idle, self.inherited - now)
         return self.attempt_deadline - now if self.read_limit is None else self.read_limit
 
+    def queueing(self, now: float, *, begins: bool) -> None:
+        """The wait for a connection of our own pool begins or is over."""
+        self.queues = begins
+        self.attempt_started = now
+
     def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
-        # While the caller's own generator makes the next piece of the body, nobody waits for the dependency.
-        starved = self.probe is not None and self.probe.starved
-        return super().cut(message, policy=policy, reason=reason, outcome=Outcome.IGNORED if starved else outcome)
+        if self.queues:
+            message, policy, outcome = WAITED, "pool", Outcome.IGNORED
+        elif self.probe is not None and self.probe.starved:
+            outcome = Outcome.IGNORED  # the caller's own generator was making the next piece of the body
+        return super().cut(message, policy=policy, reason=reason, outcome=outcome)
 
     def is_timeout(self, error: BaseException) -> bool:
         return isinstance(error, self.library.module.TimeoutException)

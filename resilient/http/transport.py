@@ -93,10 +93,6 @@ class Engine:
         now = call.runtime.now()
         if now < call.attempt_deadline - 0.001:
             return error
-        if isinstance(error, self._library.module.PoolTimeout):
-            return call.cut(
-                "the deadline came while waiting for a connection", policy="pool", reason=call.attempt_reason, outcome=Outcome.IGNORED
-            )
         return cut_off(call, now)
 
     def _compare(self, call: HttpCall) -> None:

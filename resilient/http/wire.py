@@ -26,6 +26,7 @@ def outgoing(call: HttpCall) -> Any:
     """
     request = call.request
     call.probe = call.read_limit = call.moved = None
+    call.queues = False
     sent = object.__new__(type(request))
     sent.__dict__.update(request.__dict__)
     if call.attempt_deadline != math.inf:

@@ -23,13 +23,15 @@ class Audience:
     __slots__ = ("_broken",)
 
     def __init__(self) -> None:
-        self._broken: set[type] = set()
+        self._broken: set[type] | None = None  # nearly every breaker has nobody that could fail
 
     def tell(self, listener: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         try:
             listener(*args, **kwargs)
         except Exception:
             whose = getattr(listener, "__self__", listener)
+            if self._broken is None:
+                self._broken = set()
             if type(whose) not in self._broken and len(self._broken) < 100:
                 self._broken.add(type(whose))
                 logger.exception("%r, given to a circuit breaker, failed; further failures of its kind are not logged", whose)

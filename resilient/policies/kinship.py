@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Kinship", "rules_of"]
 
 RULES = frozenset(Rules.__dataclass_fields__) - {"consecutive", "growth"}
+# Rules are frozen, so that all breakers that keep to the defaults share one object.
+DEFAULTS = Rules()
 # pybreaker's parameters, and those of ours that say the same or that they put out of force.
 RIVALS = {
     "fail_max": frozenset(
@@ -272,7 +274,7 @@ def rules_of(fail_max: int | None, reset_timeout: float | None, success_threshol
     if success_threshold is not None:
         whole("success_threshold", success_threshold)
         rules["trials"] = success_threshold
-    return Rules(**rules)
+    return Rules(**rules) if rules else DEFAULTS
 
 
 def _known(rules: dict[str, Any]) -> None:

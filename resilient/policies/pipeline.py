@@ -270,7 +270,8 @@ def _flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
 def _compose(policies: tuple[Policy, ...], attempt: Inner) -> Inner:
     inner = attempt
     for policy in reversed(policies):
-        inner = _link(policy.run, inner)
+        link = getattr(policy, "link", None)
+        inner = _link(policy.run, inner) if link is None else link(inner)
     return inner
 
 

@@ -109,7 +109,7 @@ class Retry:
         not_negative("max_retry_after", max_retry_after)
         self.attempts = attempts
         self.backoff: Backoff = Exponential() if backoff is None else backoff
-        if not callable(getattr(self.backoff, "delay", None)):
+        if isinstance(backoff, type) or not callable(getattr(self.backoff, "delay", None)):
             raise TypeError(f"backoff: expected an object with delay(attempt, random), got {backoff!r}")
         if budget is not None and not isinstance(budget, RetryBudget):
             raise TypeError(f"budget: expected a RetryBudget, got {budget!r}")
@@ -241,11 +241,17 @@ class _Attempt:
 
     def answer(self, refusal: Exception | None) -> Any:
         """Give this attempt's answer to the caller, as it was; where it is lost, why there was no other one."""
-        if self.lost and refusal is not None:
-            raise refusal from self.error
-        if self.error is not None:
-            raise self.error
-        return self.result
+        error, result, lost = self.error, self.result, self.lost
+        # Nothing that an error's traceback leads to may lead back to it.
+        self.error = self.result = None
+        try:
+            if lost and refusal is not None:
+                raise refusal from error
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del error, refusal
 
 
 def refused(call: Call, error: Exception | None) -> bool:
@@ -261,6 +267,6 @@ def _matcher(on: Any) -> Callable[[Exception], bool] | None:
     kinds = on if isinstance(on, tuple) else (on,)
     if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         return lambda error: isinstance(error, kinds)
-    if callable(on):
+    if callable(on) and not isinstance(on, type):
         return on  # type: ignore[no-any-return]
     raise TypeError(f"on: expected exception classes or a function of the exception, got {on!r}")

@@ -27,8 +27,8 @@ class Circuit(Breaker):
         assert permit is not None
         return self.record(permit, outcome, now, duration, random)
 
-    def calls(self, count: int, outcome: Outcome, now: float) -> Transition | None:
-        transitions = [self.call(outcome, now) for _ in range(count)]
+    def calls(self, count: int, outcome: Outcome, now: float, duration: float | None = None) -> Transition | None:
+        transitions = [self.call(outcome, now, duration) for _ in range(count)]
         assert not any(transitions[:-1])
         return transitions[-1] if transitions else None
 
@@ -71,15 +71,24 @@ def test_a_success_ends_the_row() -> None:
     circuit = Circuit(minimum_calls=1000)
     circuit.calls(4, OUTAGE, 10.0)
     circuit.call(SUCCESS, 10.0)
-    assert circuit.calls(4, OUTAGE, 12.0) is None
+    assert circuit.calls(4, OUTAGE, 12.0, duration=0.5) is None
     assert circuit.call(OUTAGE, 12.0) is not None
 
 
 def test_four_outages_in_a_row_are_too_few() -> None:
     circuit = Circuit()
     circuit.call(SUCCESS, 10.0)
-    assert circuit.calls(4, OUTAGE, 60.0) is None
+    assert circuit.calls(4, OUTAGE, 60.0, duration=0.5) is None
     assert circuit.call(OUTAGE, 60.0) is not None
+
+
+def test_a_blip_after_an_idle_hour_trips_nothing() -> None:
+    """Nobody had a success for long because nobody had asked; half a second of failures is what it takes then."""
+    circuit = Circuit()
+    circuit.call(SUCCESS, 10.0)
+    assert circuit.calls(10, OUTAGE, 3600.0, duration=0.05) is None
+    assert circuit.call(OUTAGE, 3600.44) is None
+    assert circuit.call(OUTAGE, 3600.46) is not None
 
 
 @pytest.mark.parametrize("had_success", [True, False])
@@ -106,9 +115,9 @@ def test_an_answer_ends_the_row_of_outages() -> None:
     """A 500 is an answer, not a success: whoever answers is not dead."""
     circuit = Circuit()
     circuit.call(SUCCESS, 10.0)
-    assert circuit.calls(4, OUTAGE, 12.0) is None
+    assert circuit.calls(4, OUTAGE, 12.0, duration=0.5) is None
     assert circuit.call(FAILURE, 12.0) is None
-    assert circuit.calls(4, OUTAGE, 12.0) is None
+    assert circuit.calls(4, OUTAGE, 12.0, duration=0.5) is None
     assert circuit.call(OUTAGE, 12.0) is not None
     assert circuit.consecutive_failures == 10
 
@@ -346,7 +355,7 @@ def test_a_fresh_start_after_recovery() -> None:
     assert circuit.state is OPEN
     circuit.calls(3, SUCCESS, 1.0)
     assert circuit.totals(1.0) == (0, 0, 0)
-    assert circuit.calls(4, OUTAGE, 2.5) is None
+    assert circuit.calls(4, OUTAGE, 2.5, duration=0.5) is None
     assert circuit.call(OUTAGE, 2.5) is not None  # the last success was a trial, 1.5 s ago
 
 
@@ -438,7 +447,7 @@ def test_ground_30_late_failure_does_not_extend() -> None:
     circuit = Circuit()
     circuit.call(SUCCESS, 0.0)
     late = [circuit.admit(0.0) for _ in range(10)]
-    assert circuit.calls(5, OUTAGE, 2.0) is not None
+    assert circuit.calls(5, OUTAGE, 2.0, duration=0.5) is not None
     for permit in late:
         assert permit is not None
         assert circuit.record(permit, OUTAGE, 2.9, None, MIDDLE) is None

@@ -84,12 +84,12 @@ class Model:
             seen = [call for call in seen if math.floor(call[0] / width) > math.floor(now / width) - self.rules.buckets]
         return len(seen), sum(outcome.failed for _, outcome, _ in seen), sum(slow for _, _, slow in seen)
 
-    def record(self, outcome: Outcome, slow: bool, now: float, random: float) -> Transition | None:
+    def record(self, outcome: Outcome, slow: bool, now: float, random: float, duration: float | None) -> Transition | None:
         self.calls.append((now, outcome, slow))
         if not outcome.failed:
             self.last_success, self.row = now, []
         else:
-            self.row.append((now, outcome))
+            self.row.append((now - (duration or 0.0), outcome))
         reason = self.broken(outcome, slow, now)
         return self.open(reason, now, random) if reason else None
 
@@ -101,8 +101,8 @@ class Model:
         for at, kind in self.row:
             outages = [*outages, at] if kind is OUTAGE else []
         if outcome is OUTAGE and len(outages) >= rules.outage_failures:
-            since = outages[0] if self.last_success is None else self.last_success
-            if now - since >= rules.outage_quiet:
+            row, quiet = now - outages[0], rules.outage_quiet
+            if row >= quiet or (self.last_success is not None and now - self.last_success >= quiet and row >= quiet / 2):
                 return "outage"
         calls, failures, slow_calls = self.totals(now)
         if calls >= rules.minimum_calls:
@@ -183,7 +183,7 @@ class Circuit(RuleBasedStateMachine):
         if call.trial:
             expected = model.judge(call, outcome, slow, self.now, random)
         elif call.generation == model.generation and outcome.counted:
-            expected = model.record(outcome, slow, self.now, random)
+            expected = model.record(outcome, slow, self.now, random, duration)
         if outcome is SUCCESS and not slow and isinstance(call.permit, int):
             self.breaker.record_success(call.permit, self.now)
             assert expected is None

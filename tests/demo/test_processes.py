@@ -16,7 +16,7 @@ def test_a_process_that_does_not_start_is_told_with_its_last_words(monkeypatch: 
     result = CliRunner().invoke(command, ["demo", "--serve"])
     assert result.exit_code == 1
     assert "billing did not start" in result.output
-    assert "Error" in result.output.splitlines()[-1]
+    assert "Error" in result.output.rstrip().splitlines()[-1]
 
 
 def test_a_process_that_falls_silent_is_given_up_and_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:

@@ -42,7 +42,7 @@ async def test_pool_timeout_is_the_librarys(clock: FakeClock, declare: Declare, 
             assert clock.now() - began == pytest.approx(2)
             assert raised.value.request.url == "http://dep/"
             assert in_use(transport) == (1, 0)
-    assert [(event.policy, event.reason) for event in listener.of(CallRejected)] == [("gate", "waited")]
+    assert [(event.policy, event.reason) for event in listener.of(CallRejected)] == [("pool", "waited")]
     assert dependency.stats.snapshot().counts["ignored"] == 1
     assert in_use(transport) == (0, 0)
 

@@ -1,11 +1,9 @@
-"""Decorated functions of every kind, and above all generators: permits to the last item, retries of the first alone."""
+"""Generators under a pipeline: permits are held to the last item, and only the first one is retried."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -250,47 +248,6 @@ async def test_a_reader_that_is_cancelled_is_neutral(anyio_backend: Any, clock: 
     assert guarded.counts == (0, 0, 1) and guarded.bulkhead.in_use == 0
 
 
-async def test_every_kind_of_callable_keeps_its_kind(anyio_backend: Any) -> None:
-    pipeline = Pipeline()
-
-    async def work(number: int = 1) -> int:
-        return number
-
-    class Worker:
-        async def __call__(self) -> int:
-            return 2
-
-        @pipeline
-        async def method(self) -> int:
-            return 3
-
-        @pipeline
-        @staticmethod
-        async def static() -> int:
-            return 4
-
-        @pipeline
-        @classmethod
-        def cls(cls) -> str:
-            return cls.__name__
-
-    class Stream:
-        async def __call__(self) -> AsyncIterator[int]:
-            yield 5
-
-    assert await pipeline(work)() == 1 and inspect.iscoroutinefunction(pipeline(work))
-    assert await pipeline(functools.partial(work, 7))() == 7
-    assert await pipeline(Worker())() == 2
-    assert await Worker().method() == 3 and await Worker.static() == 4 and Worker().cls() == "Worker"
-    assert pipeline(int)("5") == 5 and pipeline(len)([1]) == 1
-    assert [item async for item in pipeline(Stream())()] == [5]
-    items, async_items = both([1])
-    assert inspect.isgeneratorfunction(pipeline(items)) and inspect.isasyncgenfunction(pipeline(async_items))
-    assert pipeline(work).__name__ == "work" and pipeline(items).__wrapped__ is items  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match="expected a function"):
-        pipeline(5)  # type: ignore[type-var]
-
-
 async def test_pitfall_09_what_has_yet_to_run_is_no_success(anyio_backend: Any) -> None:
     breaker = CircuitBreaker()
     pipeline = Pipeline(breaker)
@@ -314,7 +271,6 @@ def test_an_async_generator_that_is_dropped_gives_everything_back() -> None:
     async def main() -> None:
         async for _ in guarded.pipeline(generator)():
             break
-        await asyncio.sleep(0.01)
 
     asyncio.run(main())
     assert guarded.bulkhead.in_use == 0

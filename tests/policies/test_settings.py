@@ -1,0 +1,134 @@
+"""Every setting is checked at construction, by an error that names it; and nothing but the documented is accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from typing import Any
+
+import pytest
+
+from resilient import Bulkhead, CircuitBreaker, Dependency, Fallback, Retry, RetryBudget, Timeout, standard
+from resilient.core.backoff import Constant, Exponential, Linear
+
+NOT_A_NUMBER = ("1", None, True, math.nan)
+AMOUNTS = ("total", "attempt", "first_byte", "idle")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "values"),
+    [
+        (Timeout, "total", ("30", None, True, math.nan, 0, -1, -math.inf)),
+        *[(Timeout, name, ("30", True, math.nan, 0, -1)) for name in AMOUNTS[1:]],
+        (Timeout, "min_useful", ("1", True, math.nan, -1, math.inf, 30, 31)),
+        (Timeout, "body", ("", "none", None, 5)),
+        (Retry, "attempts", (0, -1, 1.5, "3", None, True)),
+        (Retry, "max_retry_after", ("1", True, math.nan, math.inf, -1, None)),
+        (Retry, "backoff", (5, "fast", Exponential)),
+        (Retry, "budget", (0.2, "none", RetryBudget)),
+        (Retry, "on", ("ValueError", 5, [ValueError], BaseException, (ValueError, 5))),
+        (Retry, "random", (5, None)),
+        (RetryBudget, "ratio", (-0.1, 1.1, "1", True, math.nan)),
+        (RetryBudget, "reserve", (0, -1, "1", math.nan, math.inf, 0.01)),
+        (RetryBudget, "window", (0, -1, "1", math.nan, math.inf)),
+        (RetryBudget, "saved", (0, -1, "1", math.nan)),
+        (Bulkhead, "max_concurrent", (0, -1, 1.5, "1", None, True)),
+        (Bulkhead, "queue", (-1, 1.5, "1", None, True)),
+        (Bulkhead, "max_wait", (-1, "1", math.nan, math.inf, True)),
+        (Bulkhead, "standing_after", (-1, "1", math.nan, None)),
+        (Bulkhead, "standing_wait", (-1, "1", math.nan, None)),
+        (CircuitBreaker, "fail_max", (0, -1, 1.5, "1", True)),
+        (CircuitBreaker, "reset_timeout", (0, -1, "1", math.nan, True)),
+        (CircuitBreaker, "success_threshold", (0, -1, 1.5, "1")),
+        (CircuitBreaker, "exclude", (ValueError, [5], ["ValueError"], 5, [int])),
+        (CircuitBreaker, "listeners", ([object()], 5, [5])),
+        (CircuitBreaker, "state_storage", (object(), "closed", dict)),
+        (CircuitBreaker, "name", (5, b"db")),
+        (CircuitBreaker, "throw_new_error_on_trip", (1, None, "no")),
+        (CircuitBreaker, "disabled", (1, None)),
+        (CircuitBreaker, "random", (5, None)),
+        *[(CircuitBreaker, name, (0, -1, 1.5, "1", None)) for name in ("outage_failures", "minimum_calls", "buckets", "trials")],
+        *[(CircuitBreaker, name, (0, -1, "1", math.nan, math.inf, None)) for name in ("window", "break_time", "lease")],
+        *[(CircuitBreaker, name, (0, -0.1, 1.1, "1", math.nan)) for name in ("failure_rate", "trial_failure_rate")],
+        (CircuitBreaker, "count_window", (0, -1, 1.5, "1")),
+        (CircuitBreaker, "outage_quiet", (-1, "1", math.nan)),
+        (CircuitBreaker, "slow_call", (0, -1, "1")),
+        (CircuitBreaker, "slow_rate", (0.5,)),
+        (CircuitBreaker, "max_break", (0.5, 0, -1, "1")),
+        (CircuitBreaker, "jitter", (-0.1, 1.1, "1")),
+        (Exponential, "initial", (0, -1, "1", math.inf)),
+        (Exponential, "maximum", (0, -1, "1")),
+        (Exponential, "factor", (0.5, 0, "1")),
+        (Exponential, "jitter", ("some", None, 0.5)),
+        (Linear, "step", (-1, "1")),
+        (standard, "timeout", ("2", True, 0, -1, math.nan)),
+        (standard, "retry", (3, Retry, "no")),
+        (standard, "bulkhead", (3, Bulkhead)),
+        (standard, "breaker", (3, CircuitBreaker)),
+        (standard, "fallback", ([], "x")),
+        (lambda **given: Dependency("d", **given), "timeout", ("2", True, 0, -1, math.nan)),
+    ],
+)
+def test_a_bad_setting_is_named(make: Any, name: str, values: tuple[Any, ...]) -> None:
+    for value in values:
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+            make(**{name: value})
+
+
+@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, Bulkhead])
+def test_settings_are_given_by_name(policy: Any) -> None:
+    with pytest.raises(TypeError, match="positional"):
+        policy(5)
+
+
+@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, Bulkhead, CircuitBreaker, standard, Fallback])
+def test_a_misspelt_setting_is_an_error(policy: Any) -> None:
+    arguments = ("x",) if policy is Fallback else ()
+    with pytest.raises(TypeError, match="atempts"):
+        policy(*arguments, atempts=3)
+
+
+def test_what_contradicts_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"^attempt: 3 s is longer than total, 2 s"):
+        Timeout(total=2, attempt=3)
+    for settings in ({"fail_max": 3, "failure_rate": 0.5}, {"reset_timeout": 20, "break_time": 3}, {"success_threshold": 2, "trials": 2}):
+        pybreakers, ours = settings
+        with pytest.raises(TypeError, match=f"^{pybreakers}: cannot be given together with {ours}"):
+            CircuitBreaker(**settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^max_break must be at least break_time"):
+        CircuitBreaker(break_time=5)
+    with pytest.raises(TypeError, match=r"^timeout: the policies given hold a Timeout already"):
+        Dependency("d", Timeout(), timeout=3)
+
+
+def test_settings_that_are_right() -> None:
+    timeout = Timeout()
+    assert (timeout.total, timeout.attempt, timeout.first_byte, timeout.idle, timeout.body) == (30, 10, None, None, "idle")
+    assert (timeout.min_useful, timeout.enforce) == (0.01, True)
+    assert timeout.chunk_limit(first=True, silent=False) == 10 and timeout.chunk_limit(first=False, silent=True) == math.inf
+    assert (Timeout(total=2).attempt, Timeout(total=60).attempt, Timeout(total=0.005).min_useful) == (2, 10, 0.0005)
+    assert Timeout(first_byte=3).chunk_limit(first=True, silent=True) == 3
+    retry = Retry()
+    assert (retry.attempts, retry.backoff, retry.max_retry_after, retry.on) == (3, Exponential(), 60, None)
+    assert Retry(backoff=Constant(1)).backoff == Constant(1)
+    bulkhead = Bulkhead()
+    assert (bulkhead.limit, bulkhead.max_wait, bulkhead.enforce) == (100, None, True)
+    rules = CircuitBreaker().rules
+    assert (rules.outage_failures, rules.outage_quiet, rules.failure_rate, rules.minimum_calls, rules.window) == (5, 1, 0.7, 20, 10)
+    assert (rules.break_time, rules.max_break, rules.jitter, rules.trials, rules.trial_failure_rate) == (1, 3, 0.2, 3, 0.5)
+    assert (rules.slow_call, rules.slow_rate, rules.consecutive, rules.count_window) == (None,) * 4
+
+
+def test_a_timeout_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Timeout().total = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, Bulkhead, CircuitBreaker, standard, Fallback])
+def test_every_parameter_is_documented(policy: Any) -> None:
+    text = inspect.getdoc(policy) or ""
+    parameters = [name for name, one in inspect.signature(policy).parameters.items() if one.kind is not one.VAR_KEYWORD]
+    assert parameters
+    for name in parameters:
+        assert any(name in line.partition(":")[0] for line in text.splitlines()), f"{name} of {policy.__name__}"
