@@ -193,8 +193,8 @@ class Call:
             verdict = self.classify(result, error)
             if verdict is not None and not isinstance(verdict, Outcome):
                 raise TypeError(f"classify: expected an Outcome or None, got {verdict!r}")
-        except Exception:
-            self.owner.classify_failed()
+        except Exception as broken:  # noqa: BLE001 - counted and logged; the default outcome holds
+            self.owner.classify_failed(broken)
             return None
         return verdict
 
@@ -256,9 +256,8 @@ class Call:
             policy, token = held.pop()
             try:
                 moment = policy.settle(token, outcome, now, error)
-            except Exception:
-                # The next holder must still be told; a broken one may not keep the others' permits.
-                self.owner.settle_failed(policy)
+            except Exception as broken:  # noqa: BLE001 - counted and logged; the next holder must still be told
+                self.owner.settle_failed(policy, broken)
             else:
                 if moment is not None and (until is None or moment > until):
                     until = moment

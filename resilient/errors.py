@@ -79,7 +79,7 @@ class ResilienceError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call the class with `args` alone; and below OSError a new instance has no `args` at all.
         state = {key: value for key, value in self.__dict__.items() if key != "_request"}
-        return _revive, (type(self), self.args), {**state, "_request": None}
+        return _revive, (type(self), self.args), state
 
 
 def _revive(kind: type[ResilienceError], args: tuple[Any, ...]) -> ResilienceError:

@@ -46,12 +46,16 @@ class Resilience:
         registry: Any = None,
     ) -> None:
         whole("max_origins", max_origins)
+        if not isinstance(clock, Clock):
+            raise TypeError(f"clock: expected an object with now(), sleep(seconds) and wait(event, seconds), got {clock!r}")
+        if not isinstance(listeners, Iterable):
+            raise TypeError(f"listeners: expected them in a list, got {listeners!r}")
         self._enabled = switched_on(enabled)
         self.clock = clock
         self.outbox = Outbox()
         self._lock = threading.Lock()
         self._declared: dict[str, Dependency] = {}
-        self._routes: dict[tuple[str, str, int], list[Dependency]] = {}
+        self._routes: dict[tuple[str, str, int], tuple[Dependency, ...]] = {}
         self._undeclared: OrderedDict[tuple[str, str, int], Dependency] = OrderedDict()
         self._max_origins = max_origins
         self._features: dict[str, Feature] = {}
@@ -72,17 +76,18 @@ class Resilience:
             ValueError: there is one of that name, or of that origin, already.
         """
         made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **settings)
-        made.enabled = self._enabled
         with self._lock:
             if name in self._declared:
                 raise ValueError(f"name: there is a dependency {name!r} already")
             if made.origin is not None:
-                siblings = self._routes.setdefault(made.origin.key, [])
+                siblings = self._routes.get(made.origin.key, ())
                 twin = next((other for other in siblings if other.origin is not None and other.origin.path == made.origin.path), None)
                 if twin is not None:
                     raise ValueError(f"origin: {made.origin} belongs to {twin.name!r} already")
-                siblings.append(made)
-                siblings.sort(key=lambda one: -len(one.origin.path) if one.origin else 0)
+                # A new tuple: requests are routed without the lock.
+                longest_first = sorted((*siblings, made), key=lambda one: -len(one.origin.path) if one.origin else 0)
+                self._routes[made.origin.key] = tuple(longest_first)
+            made.enabled = self._enabled
             self._declared[name] = made
         self.metrics.watch(made)
         return made
@@ -150,9 +155,10 @@ class Resilience:
     @enabled.setter
     def enabled(self, value: bool) -> None:
         flag("enabled", value)
-        self._enabled = value
-        for dependency in self.dependencies.values():
-            dependency.enabled = value
+        with self._lock:
+            self._enabled = value
+            for dependency in (*self._declared.values(), *self._undeclared.values()):
+                dependency.enabled = value
 
     def add_listener(self, listener: Listener) -> None:
         """Hand every later event to `listener.on_event`."""

@@ -19,7 +19,7 @@ import selectors
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import anyio
 
@@ -95,7 +95,14 @@ class FakeClock:
         heapq.heappush(self._planned, (self.now() + seconds, next(self._order), act))
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """A new asyncio event loop whose time is this clock; fit for `asyncio.Runner(loop_factory=clock.loop)`."""
+        """A new asyncio event loop whose time is this clock, which is its attribute `clock` too.
+
+        Fit for `asyncio.Runner(loop_factory=clock.loop)` and for pytest-asyncio's hook in `conftest.py`, whose tests
+        then find the clock at `asyncio.get_running_loop().clock`:
+
+            def pytest_asyncio_loop_factories():
+                return {"virtual": lambda: FakeClock().loop()}
+        """
         return _VirtualLoop(self)
 
     def trio_clock(self) -> Any:
@@ -121,16 +128,18 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class _VirtualLoop(asyncio.SelectorEventLoop):
+    clock: FakeClock
+
     def __init__(self, clock: FakeClock) -> None:
         selector = _JumpingSelector()
         selector.clock = clock
         super().__init__(selector)
-        self._clock = clock
+        self.clock = clock
         # Timers may differ from the clock by a rounding error; without this a jump could end just before its timer.
         self._clock_resolution = 1e-9
 
     def time(self) -> float:
-        return self._clock.now()
+        return self.clock.now()
 
 
 class Hang:
@@ -144,7 +153,7 @@ HANG = Hang()
 
 
 class FaultyTransport:
-    """An inner transport that answers by a script, for httpx and httpx2, async and sync.
+    """A transport that answers by a script, for httpx and httpx2, async and sync: below ours, or a client's only one.
 
         FaultyTransport([503, httpx.ConnectError("refused"), 200])
 
@@ -196,6 +205,20 @@ class FaultyTransport:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    # A client enters and leaves its transport.
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class RecordingListener:

@@ -78,6 +78,7 @@ class _Local(threading.local):
     """The wheel of the loop that ran last on this thread. It holds the loop weakly, so that none outlives its run."""
 
     wheel: Wheel | None = None
+    scope: type[anyio.CancelScope] | None = None
 
 
 _local = _Local()
@@ -99,12 +100,9 @@ def current_slot(seconds: float) -> set[Any] | None:
     return _wheel(loop).slot(loop, seconds)
 
 
-_asyncio_scope: type[anyio.CancelScope] | None = None
-
-
 def new_scope() -> anyio.CancelScope:
     """An `anyio.CancelScope()` for a native asyncio task, of the class that anyio finds out anew each time."""
-    global _asyncio_scope
-    if _asyncio_scope is None:
-        _asyncio_scope = type(anyio.CancelScope())
-    return _asyncio_scope()
+    kind = _local.scope
+    if kind is None:
+        kind = _local.scope = type(anyio.CancelScope())
+    return kind()

@@ -78,25 +78,27 @@ class Load:
                     self._book(Sample(self._app, _page(target), at, self._timeout, 0, "dropped"))
 
     async def _user(self, at: float, target: str) -> None:
+        delay = self._clock() - at
         self._waiting.add(at)
         try:
-            self._book(await self._visit(at, target))
+            status, error, marked, absent = await self._visit(at, target)
         finally:
             self._waiting.discard(at)
+        self._book(Sample(self._app, _page(target), at, self._clock() - at, status, error, marked, absent, delay))
 
-    async def _visit(self, at: float, target: str) -> Sample:
+    async def _visit(self, at: float, target: str) -> tuple[int, str, tuple[str, ...], tuple[str, ...]]:
+        """Status, error, and the features that are marked and absent."""
         try:
             async with asyncio.timeout(at + self._timeout - self._clock()):
                 answer = await self._origin.request(target)
         except TimeoutError:
-            return Sample(self._app, _page(target), at, self._clock() - at, 0, "timeout")
+            return 0, "timeout", (), ()
         except (BrokenError, ConnectionResetError, BrokenPipeError):
-            return Sample(self._app, _page(target), at, self._clock() - at, 0, "broken")
+            return 0, "broken", (), ()
         except OSError:
-            return Sample(self._app, _page(target), at, self._clock() - at, 0, "refused")
-        latency = self._clock() - at
+            return 0, "refused", (), ()
         absent = _absent(answer) if answer.status == 200 and target != PING else ()
-        return Sample(self._app, _page(target), at, latency, answer.status, "", degraded_features(answer), absent)
+        return answer.status, "", degraded_features(answer), absent
 
 
 def _page(target: str) -> str:

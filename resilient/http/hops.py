@@ -14,6 +14,7 @@ __all__ = ["join_hops", "remember_hop"]
 # Both libraries copy a request's extensions to the next hop.
 KEY = "resilient.hop"
 CHALLENGES = (401, 407)
+AT_ONCE = 1.0  # seconds within which a client goes on to the next hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Hop:
     request: weakref.ref[Any]
     status: int
     deadline: float
+    answered: float
 
 
 def join_hops(call: HttpCall) -> None:
@@ -28,10 +30,10 @@ def join_hops(call: HttpCall) -> None:
 
     A program may also send one request object again, or copy its extensions, long after. So only what the last answer
     makes a next hop is one: another request after a redirect, the same one after a challenge; and only until its
-    deadline. A chain cannot outlive that by being slow between two hops: it holds for the bodies of interim answers.
+    deadline, or at once. A chain cannot outlive that between two hops: the deadline holds for interim bodies too.
     """
     hop = call.request.extensions.get(KEY)
-    if isinstance(hop, Hop) and call.runtime.now() < hop.deadline:
+    if isinstance(hop, Hop) and call.runtime.now() < max(hop.deadline, hop.answered + AT_ONCE):
         same = hop.request() is call.request
         if (hop.status in CHALLENGES) if same else (300 <= hop.status < 400):
             call.lower(hop.deadline, "total")
@@ -42,5 +44,5 @@ def remember_hop(call: HttpCall, response: Any) -> bool:
     status = response.status_code
     if not (status in CHALLENGES or (300 <= status < 400 and "location" in response.headers)):
         return False
-    call.request.extensions[KEY] = Hop(weakref.ref(call.request), status, call.deadline)
+    call.request.extensions[KEY] = Hop(weakref.ref(call.request), status, call.deadline, call.runtime.now())
     return True

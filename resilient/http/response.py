@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +12,7 @@ from ..body import END, Body
 from ..runtime import drive
 from .abandoned import Home, leave_word
 from .library import library_of
+from .wire import finish
 
 if TYPE_CHECKING:
     from .library import Library
@@ -170,12 +171,6 @@ async def close_stream(stream: Any, *, sync: bool) -> None:
             await stream.aclose()
     except Exception:
         logger.debug("closing a response that nobody reads failed", exc_info=True)
-
-
-async def finish(iterator: Any) -> None:
-    """Let go of the iterator of a stream that is closed: only its frame is left, and trio complains of a lost one."""
-    if isinstance(iterator, AsyncGenerator) and not iterator.ag_running:
-        await iterator.aclose()
 
 
 def answer_with(library: Library, value: Any, call: HttpCall) -> Any:

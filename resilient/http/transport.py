@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import anyio
@@ -155,11 +155,9 @@ class AsyncEngine(Engine):
             request = outgoing(call)
             self._compare(call)
             if isolated:
-                response = await run_isolated(
-                    lambda: self._inner.handle_async_request(request), leftover=lambda late: self._clear(late, place)
-                )
+                response = await run_isolated(lambda: self._exchange(call, request), leftover=lambda late: self._clear(late, place))
             else:
-                response = await self._inner.handle_async_request(request)
+                response = await self._exchange(call, request)
         except BaseException as error:
             # An isolated exchange that its caller left goes on for a moment; it gives the place back itself.
             if place is not None and not (isolated and isinstance(error, asyncio.CancelledError)):
@@ -175,6 +173,10 @@ class AsyncEngine(Engine):
                 response.stream = self._library.async_wire(response.stream, place, isolated)
         call.response = response
         return response
+
+    def _exchange(self, call: HttpCall, request: Any) -> Awaitable[Any]:
+        sent: Awaitable[Any] = self._inner.handle_async_request(request)
+        return sent if call.probe is None else call.probe.until(sent)
 
     def _clear(self, late: Any, place: Place | None) -> None:
         """An isolated exchange ended after its caller had left."""

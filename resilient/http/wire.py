@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.deadline import clamp
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .gate import Place
     from .request import HttpCall
 
-__all__ = ["AsyncWire", "Clamped", "Probe", "SyncWire", "outgoing"]
+__all__ = ["AsyncWire", "Clamped", "Probe", "SyncWire", "finish", "outgoing"]
 
 PIECE = 64 * 1024
 SHORTEST = 0.001
@@ -70,23 +70,39 @@ class Probe:
     def __init__(self, inner: Any, call: HttpCall) -> None:
         self._inner = inner
         self._call = call
+        self._pieces: Any = None
         self.started = False
         self.starved = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._pieces = self._asynchronously()
+        return self._pieces  # type: ignore[no-any-return]
+
+    async def _asynchronously(self) -> AsyncGenerator[bytes, None]:
         self._begin()
-        async for chunk in self._inner:
-            self.starved = False
-            for piece in self._pieces(chunk):
-                yield piece
-            self.starved = True
-        self._end()
+        chunks = aiter(self._inner)
+        try:
+            async for chunk in chunks:
+                self.starved = False
+                for piece in self._cut(chunk):
+                    yield piece
+                self.starved = True
+            self._end()
+        finally:
+            await finish(chunks)
+
+    async def until(self, exchange: Awaitable[Any]) -> Any:
+        """Await the exchange that this is the body of; then it is over, whether or not all of it was asked for."""
+        try:
+            return await exchange
+        finally:
+            await finish(self._pieces)
 
     def __iter__(self) -> Iterator[bytes]:
         self._begin()
         for chunk in self._inner:
             self.starved = False
-            yield from self._pieces(chunk)
+            yield from self._cut(chunk)
             self.starved = True
         self._end()
 
@@ -95,7 +111,7 @@ class Probe:
         if self._call.paced:
             self._call.sending()
 
-    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+    def _cut(self, chunk: bytes) -> Iterator[bytes]:
         """A chunk as it is, or cut where it is so large that progress could not be seen."""
         paced = self._call.paced
         for start in range(0, len(chunk) or 1, PIECE):
@@ -115,6 +131,12 @@ class Probe:
 
     def close(self) -> None:
         self._inner.close()
+
+
+async def finish(iterator: Any) -> None:
+    """Let go of an iterator that nobody asks any more: it may be a generator, and trio complains of a lost one."""
+    if isinstance(iterator, AsyncGenerator) and not iterator.ag_running:
+        await iterator.aclose()
 
 
 class AsyncWire:

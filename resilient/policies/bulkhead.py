@@ -54,34 +54,40 @@ class SlotQueue:
             with self.lock:
                 waiter: Any = self.slots.release(now)
             # A waiter whose event loop is gone cannot take it; the slot that it was granted is given back again.
-            if waiter is None or waiter.wake():
+            if waiter is None or waiter.wake() or not self._give_back(waiter):
                 return
+
+    def _give_back(self, turn: Turn) -> bool:
+        """Whether whoever asks is the one to release the slot that a waiter was granted, of all who may: exactly one."""
+        with self.lock:
+            mine, turn.given_back = not turn.given_back, True
+        return mine
 
     async def acquire(self, runtime: Runtime, max_wait: float, deadline: float) -> str | None:
         """Wait for a slot. Returns None with one, or the reason why there is none: full, waited, standing, deadline."""
         joined = runtime.now()
-        waiter = runtime.waiter() if max_wait > 0 else None
+        turn = Turn(runtime.waiter()) if max_wait > 0 else None
         with self.lock:
             if self.slots.try_acquire():
                 return None
             limit = self.slots.wait_limit(joined, max_wait)
-            if waiter is None or not self.slots.enqueue(waiter, joined):
+            if turn is None or not self.slots.enqueue(turn, joined):
                 return "full"
         until = min(joined + limit, deadline)
         try:
-            if await runtime.wait(waiter, until):
+            if await runtime.wait(turn.waiter, until):
                 return None
         except BaseException:
-            if not self.leave(waiter):
+            if not self.leave(turn) and self._give_back(turn):
                 self.release(runtime.now())  # the grant came together with the cancellation: pass it on
             raise
-        if not self.leave(waiter):
+        if not self.leave(turn):
             return None  # granted in the same moment: the slot is ours
         if until == deadline:
             return "deadline"
         return "standing" if limit < max_wait else "waited"
 
-    def leave(self, waiter: Waiter) -> bool:
+    def leave(self, waiter: Turn | Watched) -> bool:
         """Leave the queue. False if the waiter was granted a slot, which it must give back."""
         with self.lock:
             return self.slots.leave(waiter)
@@ -97,6 +103,19 @@ class SlotQueue:
             elif not self.slots.enqueue(watched, now):
                 return None
         return watched
+
+
+class Turn:
+    """A waiter's place in the line."""
+
+    __slots__ = ("given_back", "waiter")
+
+    def __init__(self, waiter: Waiter) -> None:
+        self.waiter = waiter
+        self.given_back = False
+
+    def wake(self) -> bool:
+        return self.waiter.wake()
 
 
 class Watched:

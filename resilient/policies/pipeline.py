@@ -101,7 +101,8 @@ class Pipeline:
         call.fn = fn
         call.args = args
         call.kwargs = kwargs
-        call.held = held = []
+        held: list[tuple[Any, Any]] = []
+        call.held = held
         call.plain = True
         call.repeatable = call.timed = False
         now = self._now
@@ -124,8 +125,8 @@ class Pipeline:
             while held:
                 policy, token = held.pop()
                 policy.settle(token, SUCCESS, ended, None)
-        except Exception:
-            self.settle_failed(policy)
+        except Exception as broken:  # noqa: BLE001 - counted and logged; the others' permits are given back all the same
+            self.settle_failed(policy, broken)
             call.settle(0, SUCCESS, None)
         durations.append(ended - started)
         if len(durations) >= BATCH:
@@ -224,16 +225,16 @@ class Pipeline:
         """Queue an event for listeners; they are told once nothing is held any more."""
         self.outbox.post(event)
 
-    def settle_failed(self, policy: Any) -> None:
+    def settle_failed(self, policy: Any, error: Exception) -> None:
         """A policy's `settle` raised: counted, logged, and kept from the other holders and from the caller."""
         self.settle_errors += 1
-        logger.exception("settle of %s failed", type(policy).__name__, extra={"dependency": self.name})
+        logger.error("settle of %s failed", type(policy).__name__, exc_info=error, extra={"dependency": self.name})
 
-    def classify_failed(self) -> None:
+    def classify_failed(self, error: Exception) -> None:
         """The program's `classify` raised: counted, logged once, and the default outcome holds."""
         self.classify_errors += 1
         if self.classify_errors == 1:
-            logger.exception("classify of %r failed; the default holds, further failures are only counted", self.name)
+            logger.error("classify of %r failed; the default holds, further failures are only counted", self.name, exc_info=error)
 
     def reset(self) -> None:
         """Forget all that was learnt: windows, budgets, states, statistics. Calls under way are not touched."""

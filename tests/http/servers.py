@@ -115,7 +115,7 @@ class Server:
         if self._receive_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         self.port = listener.getsockname()[1]
-        server = await asyncio.start_server(self._connected, sock=listener, limit=2**20)
+        server = await asyncio.start_server(self._connected, sock=listener)
         self._started.set()
         await self._stop.wait()
         server.close()

@@ -149,7 +149,7 @@ class Fuzz:
             group.start_soon(cancel)
             try:
                 await work()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised again, outside the group
                 failure = error
             group.cancel_scope.cancel()
         # Raised outside, or the program would get an ExceptionGroup.
@@ -189,7 +189,7 @@ class Fuzz:
         INSIDE_ANYIO.reset(token)
         handle = asyncio.get_running_loop().call_later(self.delay(), cancel)
         try:
-            done, _ = await asyncio.wait([task])
+            await asyncio.wait([task])
         finally:
             handle.cancel()
             if not task.done():  # we are cancelled ourselves
@@ -214,5 +214,5 @@ async def caught(work: Work) -> Any:
     """Errors as values: asyncio complains of a task whose error nobody came to fetch, as a caller who left does not."""
     try:
         return await work()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - handed on as a value
         return error

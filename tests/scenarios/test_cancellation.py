@@ -167,7 +167,7 @@ async def at_await(number: float, work: Callable[[], Awaitable[Any]]) -> int:
                 send, error = None, None
                 try:
                     send = yield asked
-                except BaseException as thrown:
+                except BaseException as thrown:  # noqa: BLE001 - thrown into the coroutine that is stepped through
                     error = thrown
 
     with anyio.CancelScope() as scope:

@@ -1,0 +1,109 @@
+"""What flows from a request to every call made for it: the deadline, the criticality, the record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+import threading
+from typing import Any
+
+import pytest
+
+from resilient import Criticality, Deadline, current_criticality, current_deadline
+from resilient.context import RECORD, criticality, current_record, deadline_scope
+from resilient.core.degradation import DegradationRecord
+from resilient.testing import FakeClock
+
+
+def test_a_deadline_counts_down_on_its_clock(clock: FakeClock) -> None:
+    deadline = Deadline.after(2, clock)
+    assert deadline.remaining == pytest.approx(2) and not deadline.expired and not deadline.inbound
+    clock.advance(1.5)
+    assert repr(deadline) == "<Deadline +0.500 s>"
+    clock.advance(0.5)
+    assert deadline.expired
+    clock.advance(1)
+    assert deadline.remaining == pytest.approx(-1) and repr(deadline) == "<Deadline -1.000 s>"
+
+
+def test_without_a_clock_it_is_the_systems() -> None:
+    assert 1.9 < Deadline.after(2).remaining <= 2
+    assert Deadline.after(math.inf).remaining == math.inf
+
+
+@pytest.mark.parametrize("seconds", ["2", None, True, math.nan])
+def test_seconds_are_a_number(seconds: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="^seconds"):
+        Deadline.after(seconds)
+
+
+def test_a_scope_is_entered_and_left(clock: FakeClock) -> None:
+    assert current_deadline() is None
+    with deadline_scope(Deadline.after(2, clock)) as outer:
+        assert current_deadline() is outer
+        with pytest.raises(KeyError), deadline_scope(Deadline.after(1, clock)) as inner:
+            assert current_deadline() is inner
+            raise KeyError
+        assert current_deadline() is outer
+    assert current_deadline() is None
+
+
+def test_an_inner_scope_can_only_shorten(clock: FakeClock) -> None:
+    with deadline_scope(Deadline.after(1, clock)) as outer, deadline_scope(Deadline.after(5, clock)) as inner:
+        assert inner is outer and current_deadline() is outer
+
+
+@pytest.mark.parametrize("deadline", [2, None, "2 s"])
+def test_a_scope_takes_a_deadline(deadline: Any) -> None:
+    with pytest.raises(TypeError, match="^deadline"), deadline_scope(deadline):
+        pass
+
+
+def test_criticality_is_ordered_and_critical_unless_said_otherwise() -> None:
+    assert list(Criticality) == sorted(Criticality)
+    assert current_criticality() is Criticality.CRITICAL
+    with criticality(Criticality.SHEDDABLE):
+        assert current_criticality() is Criticality.SHEDDABLE < Criticality.CRITICAL_PLUS
+    assert current_criticality() is Criticality.CRITICAL
+
+
+@pytest.mark.parametrize("value", [2, "critical", None])
+def test_criticality_is_one_of_four(value: Any) -> None:
+    with pytest.raises(TypeError, match="^value"), criticality(value):
+        pass
+
+
+def test_the_record_of_the_request() -> None:
+    assert current_record() is None
+    record = DegradationRecord()
+    token = RECORD.set(record)
+    assert current_record() is record
+    RECORD.reset(token)
+    assert current_record() is None
+
+
+def test_it_flows_into_tasks_and_threads_that_are_started_inside(clock: FakeClock) -> None:
+    seen: list[Any] = []
+
+    async def task() -> None:
+        seen.append(current_deadline())
+
+    async def main() -> None:
+        with deadline_scope(Deadline.after(2, clock)) as deadline:
+            started = asyncio.create_task(task())
+            await asyncio.to_thread(lambda: seen.append(current_deadline()))
+        await started  # after the scope was left: it had its context from the start
+        assert seen == [deadline, deadline]
+        assert current_deadline() is None
+
+    asyncio.run(main())
+
+
+def test_it_does_not_flow_into_a_bare_thread_or_another_context(clock: FakeClock) -> None:
+    seen: list[Any] = []
+    with deadline_scope(Deadline.after(2, clock)):
+        thread = threading.Thread(target=contextvars.Context().run, args=(lambda: seen.append(current_deadline()),))
+        thread.start()
+        thread.join()
+    assert seen == [None]

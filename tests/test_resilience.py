@@ -1,0 +1,282 @@
+"""Resilience: what is declared, where requests go, the switch, the reset; and nothing global."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Level, Resilience, Timeout
+from resilient.events import CircuitChanged, FallbackServed
+from resilient.testing import FakeClock, RecordingListener
+
+
+def url(text: str) -> httpx.URL:
+    return httpx.URL(text)
+
+
+# -- declarations ------------------------------------------------------------------------------------------------
+
+
+def test_dependencies_are_declared_once() -> None:
+    resilience = Resilience()
+    shop = resilience.dependency("shop", origin="http://shop.example")
+    assert isinstance(shop, Dependency) and resilience.dependencies == {"shop": shop}
+    with pytest.raises(ValueError, match="^name: there is a dependency 'shop' already"):
+        resilience.dependency("shop")
+    with pytest.raises(ValueError, match="^origin: http://shop.example belongs to 'shop' already"):
+        resilience.dependency("other", origin="http://SHOP.example:80/")
+    assert resilience.dependencies == {"shop": shop}
+    resilience.dependency("https", origin="https://shop.example")
+    resilience.dependency("path", origin="http://shop.example/v1")
+
+
+def test_features_are_declared_once() -> None:
+    resilience = Resilience()
+    feature = resilience.feature("recommendations", fallback=[])
+    assert resilience.features == {"recommendations": feature}
+    with pytest.raises(ValueError, match="^name: there is a feature 'recommendations' already"):
+        resilience.feature("recommendations")
+
+
+def test_two_of_them_know_nothing_of_each_other() -> None:
+    first, second = Resilience(), Resilience()
+    first.dependency("shop", origin="http://shop.example").breaker.open()  # type: ignore[union-attr]
+    assert second.dependencies == {}
+    assert second.dependency("shop", origin="http://shop.example").call_sync(int) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"enabled": 1}, "enabled"),
+        ({"enabled": "no"}, "enabled"),
+        ({"clock": 5}, "clock"),
+        ({"listeners": 5}, "listeners"),
+        ({"listeners": [object()]}, "listener"),
+        ({"max_origins": 0}, "max_origins"),
+        ({"max_origins": 1.5}, "max_origins"),
+        ({"registry": {}}, "registry"),
+    ],
+)
+def test_a_bad_setting_is_named(settings: dict[str, Any], name: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{name}"):
+        Resilience(**settings)
+
+
+# -- routes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [httpx.URL, httpx2.URL])
+def test_the_longest_matching_origin_has_the_request(make: Any) -> None:
+    resilience = Resilience()
+    declared = {
+        name: resilience.dependency(name, origin=origin)
+        for name, origin in {
+            "root": "https://api.example",
+            "v1": "https://api.example/v1",
+            "items": "https://api.example/v1/items",
+            "port": "https://api.example:8443",
+            "plain": "http://api.example",
+        }.items()
+    }
+    for text, name in {
+        "https://api.example": "root",
+        "https://api.example/v10": "root",
+        "https://API.example:443/v1?x=1": "v1",
+        "https://api.example/v1/item": "v1",
+        "https://api.example/v1/items/5": "items",
+        "https://api.example:8443/v1/items": "port",
+        "http://api.example/v1": "plain",
+    }.items():
+        assert resilience.route(make(text)) is declared[name], text
+    assert len(resilience.dependencies) == 5
+
+
+def test_pitfall_10_origins_that_nobody_declared_are_bounded_and_know_their_port() -> None:
+    resilience = Resilience(max_origins=3)
+    first = resilience.route(url("http://a.example:8001"))
+    assert resilience.route(url("http://a.example:8001/path")) is first
+    assert resilience.route(url("http://a.example:8002")) is not first
+    assert resilience.route(url("https://a.example:8001")) is not first
+    assert first.name == "http://a.example:8001"
+    resilience.route(url("http://a.example:8001"))  # used again: the one on 8002 is the oldest now
+    resilience.route(url("http://b.example"))
+    assert resilience.route(url("http://a.example:8001")) is first
+    assert "http://a.example:8002" not in resilience.dependencies and len(resilience.dependencies) == 3
+
+
+def test_pitfall_10_what_is_forgotten_is_gone() -> None:
+    resilience = Resilience(max_origins=10)
+    references = []
+    for number in range(100):
+        made = resilience.route(url(f"http://host-{number}.example"))
+        made.call_sync(int)
+        references.append(weakref.ref(made))
+        if number % 30 == 0:
+            resilience.metrics.render()
+    resilience.metrics.render()
+    del made
+    gc.collect()
+    assert sum(reference() is not None for reference in references) == 10
+    page = resilience.metrics.render()[0].decode()
+    assert "host-99" in page and "host-5.example" not in page
+
+
+def test_routing_while_others_are_declared() -> None:
+    resilience = Resilience()
+    known = resilience.dependency("known", origin="http://api.example")
+    wrong, done = [], threading.Event()
+
+    def route() -> None:
+        while not done.is_set():
+            if resilience.route(SimpleNamespace(scheme="http", host="api.example", port=None, path="/")) is not known:
+                wrong.append(1)
+
+    threads = [threading.Thread(target=route) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(200):
+        resilience.dependency(f"d{number}", Timeout(), origin=f"http://api.example/{number}")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# -- listeners ---------------------------------------------------------------------------------------------------
+
+
+def test_every_dependency_tells_its_listeners(clock: FakeClock, listener: RecordingListener) -> None:
+    resilience = Resilience(clock=clock, listeners=[listener])
+    late = RecordingListener()
+    resilience.add_listener(late)
+    for name in ("first", "second"):
+        dependency = resilience.dependency(name, Fallback("instead"), CircuitBreaker(1))
+        dependency.call_sync({}.__getitem__, "missing")
+    assert [event.dependency for event in listener.of(CircuitChanged)] == ["first", "second"]
+    assert [event.at for event in listener.events] == [clock.now()] * 4
+    assert late.events == listener.events
+    assert b'resilient_breaker_transitions_total{dependency="first"' in resilience.metrics.render()[0]
+
+
+# -- the switch --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "enabled"),
+    [
+        (None, None, True),
+        (None, "", True),
+        (None, "1", True),
+        (None, " ON ", True),
+        (None, "0", False),
+        (None, "False", False),
+        (None, "no", False),
+        (None, "off", False),
+        (True, "0", True),
+        (False, "1", False),
+    ],
+)
+def test_whether_it_is_on(monkeypatch: pytest.MonkeyPatch, given: bool | None, environment: str | None, enabled: bool) -> None:
+    if environment is not None:
+        monkeypatch.setenv("RESILIENT_ENABLED", environment)
+    resilience = Resilience(enabled=given)
+    assert resilience.enabled is enabled
+    assert resilience.dependency("shop").enabled is enabled
+    assert resilience.route(url("http://other.example")).enabled is enabled
+
+
+def test_an_environment_that_makes_no_sense_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESILIENT_ENABLED", "maybe")
+    with pytest.raises(ValueError, match="^RESILIENT_ENABLED"):
+        Resilience()
+
+
+def test_switched_off_every_call_passes_untouched() -> None:
+    resilience = Resilience()
+    shop = resilience.dependency("shop", Fallback("instead"), Bulkhead(), CircuitBreaker())
+    shop.breaker.open()  # type: ignore[union-attr]
+
+    @resilience.feature("recommendations", fallback=[])
+    def recommended() -> list[int]:
+        return [shop.call_sync(int)]
+
+    assert recommended() == ["instead"]  # type: ignore[comparison-overlap]
+    resilience.enabled = False
+    assert recommended() == [0] and resilience.route(url("http://x.example")).enabled is False
+    with pytest.raises(KeyError):
+        shop.call_sync({}.__getitem__, "missing")
+    resilience.enabled = True
+    assert recommended() == ["instead"]  # type: ignore[comparison-overlap]
+    with pytest.raises(TypeError, match="^enabled"):
+        resilience.enabled = 0  # type: ignore[assignment]
+
+
+# -- reset -------------------------------------------------------------------------------------------------------
+
+
+def test_reset_forgets_all_that_was_learnt_and_keeps_what_was_declared(clock: FakeClock, listener: RecordingListener) -> None:
+    resilience = Resilience(clock=clock, listeners=[listener])
+    shop = resilience.dependency("shop", CircuitBreaker(1), origin="http://shop.example")
+    other = resilience.route(url("http://other.example"))
+
+    @resilience.feature("recommendations", fallback=[])
+    def recommended() -> list[int]:
+        return [shop.call_sync({}.__getitem__, "missing")]
+
+    with pytest.raises(KeyError):
+        recommended()
+    assert recommended() == [] and shop.state == "open"
+    assert resilience.features["recommendations"].level is Level.STATIC
+    resilience.reset()
+    assert shop.state == "closed" and shop.call_sync(int) == 0
+    assert resilience.features["recommendations"].level is Level.FULL
+    assert shop.stats.snapshot().counts == {"success": 1, "failure": 0, "ignored": 0}
+    assert resilience.dependencies == {"shop": shop}
+    assert resilience.route(url("http://other.example")) is not other
+    assert not resilience.outbox.pending
+
+
+def test_reset_in_the_middle_of_a_call_does_no_harm(clock: FakeClock) -> None:
+    resilience = Resilience(clock=clock)
+    shop = resilience.dependency("shop", Bulkhead(max_concurrent=1, queue=0), CircuitBreaker(1))
+
+    def work() -> None:
+        resilience.reset()
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        shop.call_sync(work)
+    assert shop.bulkhead is not None and shop.bulkhead.in_use == 0
+
+
+def test_it_can_be_forgotten_itself() -> None:
+    def use() -> weakref.ref[Any]:
+        resilience = Resilience()
+        resilience.dependency("shop").call_sync(int)
+        resilience.feature("recommendations")
+        return weakref.ref(resilience)
+
+    reference = use()
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_rejection_names_the_dependency() -> None:
+    shop = Resilience().dependency("shop", CircuitBreaker())
+    shop.breaker.open()  # type: ignore[union-attr]
+    with pytest.raises(CircuitOpen, match="^shop: circuit open"):
+        shop.call_sync(int)
+
+
+def test_a_fallback_of_a_dependency_is_counted_under_its_name(listener: RecordingListener) -> None:
+    resilience = Resilience(listeners=[listener])
+    resilience.dependency("shop", fallback=[]).call_sync({}.__getitem__, "missing")
+    assert [(event.dependency, event.level) for event in listener.of(FallbackServed)] == [("shop", "static")]
