@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from .call import Call
     from .errors import DeadlineExceeded
 
-__all__ = ["END", "Body"]
+__all__ = ["END", "INFINITY", "Body"]
+
+INFINITY = math.inf
 
 END: Any = object()
 """What a fetch returns instead of raising at the end: a StopIteration must not cross a coroutine."""
@@ -28,7 +30,7 @@ class Body:
         interim: whether more of the same call is to follow (a redirect, a challenge), so that its deadline holds here.
     """
 
-    __slots__ = ("_away", "_first", "_outcome", "_returned", "_silent", "_total", "call", "settled")
+    __slots__ = ("_away", "_first", "_limit", "_outcome", "_reason", "_returned", "_silent", "_total", "call", "settled")
 
     def __init__(self, call: Call, outcome: Outcome, *, silent: bool = False, interim: bool = False) -> None:
         timeout = call.timeout
@@ -37,7 +39,7 @@ class Body:
         self._silent = silent
         self._first = True
         bounded = interim or (timeout is not None and timeout.body == "total" and not silent)
-        self._total = call.deadline if bounded else math.inf
+        self._total = call.deadline if bounded else INFINITY
         # Seconds that the reader was busy with what it had, and when it was given that: not the dependency's time.
         self._away = 0.0
         self._returned = call.runtime.now() if bounded else 0.0
@@ -47,8 +49,8 @@ class Body:
     def read_limit(self) -> float:
         """Seconds that a single read may take from here on."""
         timeout = self.call.timeout
-        idle = math.inf if timeout is None else timeout.chunk_limit(first=False, silent=self._silent)
-        return idle if self._total == math.inf else min(idle, self._total - self.call.runtime.now())
+        idle = INFINITY if timeout is None else timeout.chunk_limit(first=False, silent=self._silent)
+        return idle if self._total == INFINITY else min(idle, self._total - self.call.runtime.now())
 
     async def next(self, fetch: Callable[[], Any]) -> Any:
         """The next chunk, or END.
@@ -59,43 +61,68 @@ class Body:
         Raises:
             DeadlineExceeded: it did not come in time, or the time was over before it was asked for.
         """
-        call = self.call
-        runtime = call.runtime
-        started = runtime.now()
-        limit, reason = self._limit(started)
-        if self._total != math.inf:
-            self._away += started - self._returned
-        if started >= limit:
-            # A chunk that is buffered already would come without any wait, and no timer would ever see it.
-            raise self._cut(reason, started)
+        limit = self.begin()
         try:
-            in_time, chunk = await runtime.bounded(limit, fetch)
+            in_time, chunk = await self.call.runtime.bounded(limit, fetch)
         except BaseException as error:
-            if call.is_timeout(error) and runtime.now() >= limit - 0.001:
-                # The client library's own timer, which was told not to run longer than ours, was the quicker one.
-                raise self._cut(reason, runtime.now()) from error
-            self.fail(error)
-            raise
+            fitting = self.broken(error)
+            if fitting is error:
+                raise
+            raise fitting from error
         if not in_time:
-            raise self._cut(reason, runtime.now())
-        self._first = False
+            raise self.late()
         if chunk is END:
             self.end()
-        elif self._total != math.inf:
-            self._returned = runtime.now()
+        else:
+            self.came()
         return chunk
 
-    def _limit(self, now: float) -> tuple[float, str]:
-        timeout = self.call.timeout
-        if timeout is None:
-            return self._total, self.call.limit
-        idle = now + timeout.chunk_limit(first=self._first, silent=self._silent)
-        if idle < self._total:
-            return idle, "first_byte" if self._first and timeout.first_byte is not None else "idle"
-        return self._total, self.call.limit
+    def begin(self) -> float:
+        """The moment by which the next chunk has to be there, which is about to be asked for; infinity for none.
 
-    def _cut(self, reason: str, now: float) -> DeadlineExceeded:
+        Raises:
+            DeadlineExceeded: the time is over already.
+        """
+        timeout, total = self.call.timeout, self._total
+        idle = INFINITY if timeout is None else timeout.chunk_limit(first=self._first, silent=self._silent)
+        if idle == total == INFINITY:
+            self._limit = INFINITY
+            return INFINITY
+        now = self.call.runtime.now()
+        self._limit = now + idle
+        self._reason = "idle"
+        if self._first and timeout is not None and timeout.first_byte is not None:
+            self._reason = "first_byte"
+        if total != INFINITY:
+            self._away += now - self._returned
+            if total <= self._limit:
+                self._limit, self._reason = total, self.call.limit
+                if now >= total:
+                    # A chunk that is buffered already would come without any wait, and no timer would ever see it.
+                    raise self._cut(now)
+        return self._limit
+
+    def came(self) -> None:
+        """The chunk that was asked for is there."""
+        self._first = False
+        if self._total != INFINITY:
+            self._returned = self.call.runtime.now()
+
+    def late(self) -> DeadlineExceeded:
+        """The error for a chunk that did not come in time."""
+        return self._cut(self.call.runtime.now())
+
+    def broken(self, error: BaseException) -> BaseException:
+        """The error to raise for one that came in place of the next chunk: that one, or ours."""
         call = self.call
+        if call.is_timeout(error) and call.runtime.now() >= self._limit - 0.001:
+            # The client library's own timer, which was told not to run longer than ours, was the quicker one.
+            return self.late()
+        self.fail(error)
+        return error
+
+    def _cut(self, now: float) -> DeadlineExceeded:
+        call, reason = self.call, self._reason
         ran = now - call.attempt_started - self._away
         outcome = Outcome.OUTAGE if reason in ("idle", "first_byte") else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
         error = call.cut("the body did not come in time", policy="timeout", reason=reason, outcome=outcome)

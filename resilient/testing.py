@@ -1,10 +1,10 @@
 """For tests: a clock that jumps, transports that fail on command, a listener that remembers.
 
-    clock = FakeClock()
-    resilience = Resilience(clock=clock)
-    asyncio.Runner(loop_factory=clock.loop).run(main())     # an hour of timeouts in milliseconds
+clock = FakeClock()
+resilience = Resilience(clock=clock)
+asyncio.Runner(loop_factory=clock.loop).run(main())     # an hour of timeouts in milliseconds
 
-    reset = resetting(app.resilience)                       # in conftest.py: no test sees what another one left
+reset = resetting(app.resilience)                       # in conftest.py: no test sees what another one left
 """
 
 from __future__ import annotations

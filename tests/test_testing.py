@@ -119,7 +119,8 @@ def test_planned_acts_meet_a_running_loop() -> None:
 
 @pytest.mark.parametrize("module", [httpx, httpx2])
 def test_a_script_of_answers(module: Any) -> None:
-    transport = FaultyTransport([503, module.ConnectError("refused"), ValueError, lambda request: module.Response(201, text=request.method), 200])
+    answers = [503, module.ConnectError("refused"), ValueError, lambda request: module.Response(201, text=request.method), 200]
+    transport = FaultyTransport(answers)
     with module.Client(transport=transport, base_url="http://shop.example") as client:
         assert client.get("/").status_code == 503
         with pytest.raises(module.ConnectError, match="refused"):

@@ -78,13 +78,12 @@ class Load:
                     self._book(Sample(self._app, _page(target), at, self._timeout, 0, "dropped"))
 
     async def _user(self, at: float, target: str) -> None:
-        delay = self._clock() - at
         self._waiting.add(at)
         try:
             status, error, marked, absent = await self._visit(at, target)
         finally:
             self._waiting.discard(at)
-        self._book(Sample(self._app, _page(target), at, self._clock() - at, status, error, marked, absent, delay))
+        self._book(Sample(self._app, _page(target), at, self._clock() - at, status, error, marked, absent))
 
     async def _visit(self, at: float, target: str) -> tuple[int, str, tuple[str, ...], tuple[str, ...]]:
         """Status, error, and the features that are marked and absent."""

@@ -23,7 +23,7 @@ _END = 3.0
 
 
 class StartError(Exception):
-    """A process of the demo ended or fell silent before it told its port. The text holds the end of its stderr."""
+    """A process of the demo did not come up; the text says which, and what it said last."""
 
 
 @dataclass(frozen=True)

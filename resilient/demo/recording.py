@@ -30,7 +30,6 @@ class Sample:
         error: why no answer came: "timeout", "refused", "broken" or "dropped" (too many in flight).
         marked: features that the `Degraded` header names.
         absent: features whose list in the body is empty.
-        delay: seconds that it left after `at`, as far as the load itself was late.
     """
 
     app: str
@@ -41,7 +40,6 @@ class Sample:
     error: str = ""
     marked: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
-    delay: float = 0.0
 
     @property
     def good(self) -> bool:
@@ -125,7 +123,7 @@ class Recording:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; samples are rows under their column names, for there are thousands of them."""
-        columns = ("app", "path", "at", "latency", "status", "error", "marked", "absent", "delay")
+        columns = ("app", "path", "at", "latency", "status", "error", "marked", "absent")
         return {
             "rate": self.rate,
             "seconds": self.seconds,
@@ -140,12 +138,12 @@ class Recording:
         }
 
 
-def percentile(samples: Sequence[Sample], share: float, number: str = "latency") -> float | None:
-    """The number that `share` of the samples do not exceed (nearest rank, so it is one that occurred); None without samples."""
+def percentile(samples: Sequence[Sample], share: float) -> float | None:
+    """The latency that `share` of the samples do not exceed (nearest rank, so it is one that occurred); None without samples."""
     if not samples:
         return None
-    numbers: list[float] = sorted(getattr(sample, number) for sample in samples)
-    return numbers[max(0, math.ceil(share * len(numbers)) - 1)]
+    latencies = sorted(sample.latency for sample in samples)
+    return latencies[max(0, math.ceil(share * len(latencies)) - 1)]
 
 
 def good_share(samples: Sequence[Sample]) -> float | None:

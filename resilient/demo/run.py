@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from .client import BrokenError
 from .load import Load, arrivals
+from .processes import StartError
 from .recording import PING, PRODUCT, Sighting, Span, Tally
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ class Run:
         return time.monotonic() - self._zero
 
     async def play(self, phases: Sequence[Phase], *, show: Callable[[Run], None], gap: float) -> None:
-        """Plays all phases; `show` is called with this run every `gap` seconds and once at the end."""
+        """Plays all phases; `show` is called with this run every `gap` seconds and once at the end.
+
+        Raises:
+            StartError: a shop does not even answer while all is healthy.
+        """
         await asyncio.gather(*(_warm_up(origin) for origin in self.stage.shops.values()))
         self._zero = time.monotonic()
         rate, seconds = self.recording.rate, sum(phase.seconds for phase in phases)
@@ -113,7 +118,7 @@ async def _warm_up(origin: Origin) -> None:
         for target in (f"{PRODUCT}/{number}", PING):
             answer = await origin.request(target)
             if answer.status != 200:
-                raise RuntimeError(f"{origin.url}{target} answered {answer.status} while all was healthy: {answer.body!r}")
+                raise StartError(f"{origin.url}{target} answered {answer.status} while all was healthy: {answer.body!r}")
 
 
 async def _observed(origin: Origin, target: str) -> Answer | None:

@@ -18,7 +18,7 @@ from ..events import ResponseAbandoned
 if TYPE_CHECKING:
     from ..body import Body
 
-__all__ = ["Home", "close_later", "leave_word"]
+__all__ = ["close_later", "home", "leave_word", "send_back"]
 
 logger = logging.getLogger("resilient")
 
@@ -45,54 +45,48 @@ def leave_word(body: Body, close: Callable[[], Any] | None) -> None:
     body.call.owner.abandoned.append(reclaim)
 
 
-class Home:
-    """The event loop that a response belongs to."""
+def home() -> Any:
+    """The event loop that runs now: where a response belongs to that is made now. On trio: its token; outside any: None."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return trio.lowlevel.current_trio_token()
+    return asyncio._get_running_loop()
 
-    __slots__ = ("_loop", "_trio")
 
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = asyncio._get_running_loop()
-        self._trio: Any = None
-        if self._loop is None and "trio" in sys.modules:
-            import trio
+def send_back(home: Any, body: Body, inner: Any) -> None:
+    """Settle `body` and close its stream on its event loop; with that gone, only the permits are left to take back."""
+    to = _to_asyncio if isinstance(home, asyncio.AbstractEventLoop) else _to_trio
+    if home is None or not to(home, body, inner):
+        leave_word(body, None)
 
-            if trio.lowlevel.in_trio_run():
-                self._trio = trio.lowlevel.current_trio_token()
 
-    def send_back(self, body: Body, inner: Any) -> None:
-        """Settle `body` and close its stream on the loop; with the loop gone, only the permits are left to take back."""
-        if not (self._to_asyncio(body, inner) or self._to_trio(body, inner)):
-            leave_word(body, None)
+def _to_asyncio(loop: asyncio.AbstractEventLoop, body: Body, inner: Any) -> bool:
+    if loop.is_closed():
+        return False
 
-    def _to_asyncio(self, body: Body, inner: Any) -> bool:
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            return False
+    def reclaim() -> None:
+        settle(body)
+        close_later(inner, loop)
 
-        def reclaim() -> None:
-            settle(body)
-            close_later(inner, loop)
+    try:
+        loop.call_soon_threadsafe(reclaim)
+    except RuntimeError:  # closed in this very moment
+        return False
+    return True
 
-        try:
-            loop.call_soon_threadsafe(reclaim)
-        except RuntimeError:  # closed in this very moment
-            return False
-        return True
 
-    def _to_trio(self, body: Body, inner: Any) -> bool:
-        if self._trio is None:
-            return False
-        import trio
+def _to_trio(token: Any, body: Body, inner: Any) -> bool:
+    import trio
 
-        def reclaim() -> None:
-            settle(body)
-            trio.lowlevel.spawn_system_task(_close_quietly, inner)
+    def reclaim() -> None:
+        settle(body)
+        trio.lowlevel.spawn_system_task(_close_quietly, inner)
 
-        try:
-            self._trio.run_sync_soon(reclaim)
-        except trio.RunFinishedError:
-            return False
-        return True
+    try:
+        token.run_sync_soon(reclaim)
+    except trio.RunFinishedError:
+        return False
+    return True
 
 
 # An event loop holds its tasks weakly; each leaves this set when it is done.

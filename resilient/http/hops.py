@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .request import HttpCall
 
-__all__ = ["join_hops", "remember_hop"]
+__all__ = ["HOPS", "KEY", "join_hops", "remember_hop"]
 
 # Both libraries copy a request's extensions to the next hop.
 KEY = "resilient.hop"
-CHALLENGES = (401, 407)
+CHALLENGES = frozenset({401, 407})
+HOPS = CHALLENGES | frozenset(range(300, 400))
 AT_ONCE = 1.0  # seconds within which a client goes on to the next hop
 
 
@@ -40,9 +41,9 @@ def join_hops(call: HttpCall) -> None:
 
 
 def remember_hop(call: HttpCall, response: Any) -> bool:
-    """Leave the deadline to the next hop. Returns whether the answer may lead to one."""
+    """Leave the deadline to the next hop after an answer of one of `HOPS`. Returns whether it may lead to one."""
     status = response.status_code
-    if not (status in CHALLENGES or (300 <= status < 400 and "location" in response.headers)):
+    if status not in CHALLENGES and "location" not in response.headers:
         return False
     call.request.extensions[KEY] = Hop(weakref.ref(call.request), status, call.deadline, call.runtime.now())
     return True

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from ..body import END, Body
+from ..body import END, INFINITY, Body
 from ..runtime import drive
-from .abandoned import Home, leave_word
+from .abandoned import home, leave_word, send_back
 from .library import library_of
 from .wire import finish
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .library import Library
     from .request import HttpCall
 
-__all__ = ["AsyncGuard", "SyncGuard", "answer_with", "close_stream", "drain", "falls_silent"]
+__all__ = ["AsyncGuard", "SyncGuard", "answer_with", "close_stream", "drain", "look"]
 
 logger = logging.getLogger("resilient")
 DRAIN_BYTES = 64 * 1024
@@ -35,11 +35,12 @@ class AsyncGuard:
 
     # An iterator rather than a generator: a generator that is thrown away half-way has to be closed by somebody.
 
-    def __init__(self, inner: Any, body: Body) -> None:
+    def __init__(self, inner: Any, body: Body, length: int | None = None) -> None:
         self._inner = inner
         self._body = body
+        self._left = length
         self._closed = False
-        self._home = Home()
+        self._home = home()
         self._chunks: Any = None
 
     def __aiter__(self) -> Self:
@@ -47,9 +48,29 @@ class AsyncGuard:
         return self
 
     async def __anext__(self) -> bytes:
-        chunk = await self._body.next(self._fetch)
+        # As `Body.next` does, without its frames.
+        body, left = self._body, self._left
+        limit, in_time = body.begin(), True
+        try:
+            # Once as much came as was announced there is nothing to wait for: the stream only has to say so.
+            if limit == INFINITY or left == 0:
+                chunk = await anext(self._chunks, END)
+            else:
+                in_time, chunk = await body.call.runtime.bounded(limit, self._fetch)
+        except BaseException as error:
+            fitting = body.broken(error)
+            if fitting is error:
+                raise
+            raise fitting from error
+        if not in_time:
+            raise body.late()
         if chunk is END:
+            self._chunks = None
+            body.end()
             raise StopAsyncIteration
+        body.came()
+        if left is not None:
+            self._left = left - len(chunk)
         return chunk  # type: ignore[no-any-return]
 
     def _fetch(self) -> Any:
@@ -57,21 +78,23 @@ class AsyncGuard:
 
     async def aclose(self) -> None:
         # Permits first, without awaiting: a native cancellation pierces even a shielded scope.
-        self._body.close()
+        if not self._body.settled:
+            self._body.close()
         if not self._closed:
             self._closed = True
             await self._inner.aclose()
-            await finish(self._chunks)
+            if self._chunks is not None:
+                await finish(self._chunks)
 
     def __del__(self) -> None:
         if not self._closed:
-            self._home.send_back(self._body, self._inner)
+            send_back(self._home, self._body, self._inner)
 
 
 class SyncGuard:
     """The same for synchronous clients; bound to a library by inheriting its SyncByteStream as well."""
 
-    def __init__(self, inner: Any, body: Body) -> None:
+    def __init__(self, inner: Any, body: Body, length: int | None = None) -> None:
         self._inner = inner
         self._body = body
         self._closed = False
@@ -101,10 +124,16 @@ class SyncGuard:
             leave_word(self._body, self._inner.close)
 
 
-def falls_silent(response: Any) -> bool:
-    """Whether the body may pause for as long as it likes: event streams and upgraded connections."""
-    content_type = response.headers.get("content-type", "")
-    return response.status_code == 101 or bool(content_type.lower().startswith("text/event-stream"))
+def look(response: Any) -> tuple[bool, int | None]:
+    """Whether the body may pause for as long as it likes, as event streams and upgraded connections do; and its length."""
+    silent, length = response.status_code == 101, None
+    for name, value in response.headers.raw:
+        # Most fields are neither, which their names' lengths tell at once.
+        if len(name) == 12 and name.lower() == b"content-type":
+            silent = silent or value.lower().startswith(b"text/event-stream")
+        elif len(name) == 14 and name.lower() == b"content-length" and len(value) < 16 and value.isdigit():
+            length = int(value)
+    return silent, length
 
 
 async def drain(call: HttpCall, response: Any) -> bool:
@@ -117,8 +146,8 @@ async def drain(call: HttpCall, response: Any) -> bool:
     memory = call.library.module.ByteStream
     if isinstance(stream, memory):
         return True
-    length = response.headers.get("content-length", "")
-    whole = not (length.isdigit() and (len(length) > 9 or int(length) > DRAIN_BYTES))
+    _, length = look(response)
+    whole = length is None or length <= DRAIN_BYTES
     chunks: list[bytes] = []
     parts: Any = None
     if whole:

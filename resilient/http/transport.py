@@ -13,7 +13,6 @@ import pybreaker
 
 from ..body import Body
 from ..core.bounds import whole
-from ..core.outcome import Outcome
 from ..errors import ResilienceError
 from ..policies.mistakes import warn_of_pool
 from ..policies.pipeline import Pipeline
@@ -21,11 +20,11 @@ from ..protocols import Policy, Router
 from ..runtime import cut_off, drive
 from .abandoned import close_later
 from .gate import Gate, Place
-from .hops import join_hops, remember_hop
+from .hops import HOPS, KEY, join_hops, remember_hop
 from .inner import build_inner, pool_size, pool_size_of
 from .isolation import on_asyncio, run_isolated
 from .request import HttpCall
-from .response import close_stream, falls_silent
+from .response import close_stream, look
 from .wire import outgoing
 
 if TYPE_CHECKING:
@@ -76,15 +75,19 @@ class Engine:
             return None
         runtime = dependency.sync_runtime if sync else dependency.runtime
         call = HttpCall(dependency, runtime, self._library, request, send, sync=sync, pooled=self._pooled)
-        join_hops(call)
+        if KEY in request.extensions:
+            join_hops(call)
         return call
 
-    def _conclude(self, call: HttpCall, response: Any) -> Body:
-        """What holds the call's permits from here on."""
-        body = Body(call, call.outcome_of(response), silent=falls_silent(response), interim=remember_hop(call, response))
-        call.read_limit = body.read_limit
+    def _conclude(self, call: HttpCall, response: Any) -> tuple[Body, int | None]:
+        """What holds the call's permits from here on, and the body's length where that is known and of use."""
+        interim = response.status_code in HOPS and remember_hop(call, response)
+        silent, length = (False, None) if call.timeout is None else look(response)
+        body = Body(call, call.outcome_of(response), silent=silent, interim=interim)
+        if call.timed:
+            call.read_limit = body.read_limit
         call.response = None
-        return body
+        return body, length
 
     def _fitting(self, call: HttpCall, error: BaseException) -> BaseException:
         """`error`, or ours in place of the library's where its timer was only quicker to see that the deadline had come."""
@@ -129,7 +132,7 @@ class AsyncEngine(Engine):
             response = await call.owner.open(call)
             if call.response is not None and call.response is not response:
                 await self._drop(call)  # a policy answered with something else
-            body = self._conclude(call, response)
+            body, length = self._conclude(call, response)
         except BaseException:
             if call.response is not None:
                 await self._drop(call)
@@ -137,7 +140,7 @@ class AsyncEngine(Engine):
         if response.is_closed:
             body.end()  # it came with its body in memory, and nobody will read or close a stream
         else:
-            response.stream = self._library.async_guard(response.stream, body)
+            response.stream = self._library.async_guard(response.stream, body, length)
         return response
 
     async def _drop(self, call: HttpCall) -> None:
@@ -157,7 +160,8 @@ class AsyncEngine(Engine):
             if isolated:
                 response = await run_isolated(lambda: self._exchange(call, request), leftover=lambda late: self._clear(late, place))
             else:
-                response = await self._exchange(call, request)
+                sent = self._inner.handle_async_request(request)
+                response = await (sent if call.probe is None else call.probe.until(sent))
         except BaseException as error:
             # An isolated exchange that its caller left goes on for a moment; it gives the place back itself.
             if place is not None and not (isolated and isinstance(error, asyncio.CancelledError)):
@@ -215,14 +219,14 @@ class SyncEngine(Engine):
             response = drive(call.owner.open(call))
             if call.response is not response:
                 self._drop(call)  # a policy answered with something else
-            body = self._conclude(call, response)
+            body, length = self._conclude(call, response)
         except BaseException:
             self._drop(call)
             raise
         if response.is_closed:
             body.end()  # it came with its body in memory, and nobody will read or close a stream
         else:
-            response.stream = self._library.sync_guard(response.stream, body)
+            response.stream = self._library.sync_guard(response.stream, body, length)
         return response
 
     def _drop(self, call: HttpCall) -> None:

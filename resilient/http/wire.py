@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..core.deadline import clamp
@@ -135,7 +136,7 @@ class Probe:
 
 async def finish(iterator: Any) -> None:
     """Let go of an iterator that nobody asks any more: it may be a generator, and trio complains of a lost one."""
-    if isinstance(iterator, AsyncGenerator) and not iterator.ag_running:
+    if type(iterator) is AsyncGeneratorType and iterator.ag_frame is not None and not iterator.ag_running:
         await iterator.aclose()
 
 

@@ -177,9 +177,7 @@ class CircuitBreaker(Kinship):
             return None
         return self._settle(permit, call, outcome, now, error, now - (started or call.attempt_started or call.started))
 
-    def _settle(
-        self, permit: Any, call: Call, outcome: Outcome, now: float, error: BaseException | None, duration: float
-    ) -> float | None:
+    def _settle(self, permit: Any, call: Call, outcome: Outcome, now: float, error: BaseException | None, duration: float) -> float | None:
         if error is not None and outcome.failed and self._excluded_exceptions and not self._blames(error):
             outcome = IGNORED
         core = self._core

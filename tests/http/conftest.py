@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from resilient import Dependency
 from resilient.clock import SYSTEM_CLOCK
 from resilient.outbox import Outbox
-from resilient.testing import FakeClock, RecordingListener
+from resilient.testing import RecordingListener
 
 Declare = Callable[..., Dependency]
 
@@ -25,15 +24,3 @@ def declare(request: pytest.FixtureRequest, listener: RecordingListener) -> Decl
         return Dependency(name, *policies, clock=clock, outbox=Outbox([listener]), **settings)
 
     return dependency
-
-
-@pytest.fixture
-def sync_clock(clock: FakeClock) -> FakeClock:
-    return clock
-
-
-@pytest.fixture
-def collected() -> Iterator[Callable[[], None]]:
-    """Collect garbage now; nothing of it may be left for the next test."""
-    yield lambda: [gc.collect() for _ in range(3)] and None
-    gc.collect()

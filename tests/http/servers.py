@@ -8,7 +8,7 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -33,7 +33,6 @@ class Peer:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     number: int
-    head: bytes = field(default=b"", repr=False)
 
     async def request(self, *, body: bool = True) -> Asked | None:
         """The next request, or None once the client has hung up."""

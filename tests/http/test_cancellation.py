@@ -91,22 +91,19 @@ async def check(library: Any, inner: Hesitant, transport: Any, dependency: Depen
 SCRIPTS = [(200,), (503, 503, 200)]
 
 
+async def get_within(scope: anyio.CancelScope, client: Any, statuses: list[int]) -> None:
+    with scope:
+        statuses.append((await client.get("http://dep/")).status_code)
+
+
 @pytest.mark.parametrize("statuses", SCRIPTS, ids=str)
 async def test_scope_cancelled_at_each_await(library: Any, isolated: bool, statuses: tuple[int, ...]) -> None:
-    finished = False
+    finished: list[int] = []
     for steps in range(MOST):
         inner, transport, dependency = build(library, isolated, statuses)
-        client = library.AsyncClient(transport=transport)
+        scope = anyio.CancelScope()
         async with anyio.create_task_group() as group:
-            scope = anyio.CancelScope()
-
-            async def use() -> None:
-                nonlocal finished
-                with scope:
-                    await client.get("http://dep/")
-                    finished = True
-
-            group.start_soon(use)
+            group.start_soon(get_within, scope, library.AsyncClient(transport=transport), finished)
             for _ in range(steps):
                 await anyio.lowlevel.checkpoint()
             scope.cancel()
@@ -121,8 +118,7 @@ async def test_task_cancelled_at_each_await(library: Any, isolated: bool, status
     finished = False
     for steps in range(MOST):
         inner, transport, dependency = build(library, isolated, statuses)
-        client = library.AsyncClient(transport=transport)
-        task = asyncio.ensure_future(client.get("http://dep/"))
+        task = asyncio.ensure_future(library.AsyncClient(transport=transport).get("http://dep/"))
         for _ in range(steps):
             await asyncio.sleep(0)
         for _ in range(times):
@@ -135,52 +131,50 @@ async def test_task_cancelled_at_each_await(library: Any, isolated: bool, status
             await check(library, inner, transport, dependency)
         else:
             # A second cancellation may hit the closing of a stream itself; what we hold is free all the same.
-            assert dependency.bulkhead is not None
-            assert dependency.bulkhead.in_use == 0
-            assert transport._gate is None or transport._gate.slots.in_use == 0
+            free(transport, dependency)
     assert finished
+
+
+def free(transport: Any, dependency: Dependency) -> None:
+    assert dependency.bulkhead is not None
+    assert dependency.bulkhead.in_use == 0
+    assert transport._gate is None or transport._gate.slots.in_use == 0
+
+
+async def get_for_a_while(transport: Any, library: Any, steps: int) -> bool:
+    task = asyncio.ensure_future(library.AsyncClient(transport=transport).get("http://dep/"))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    return task.done()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_event_loop_that_ends_in_the_middle(library: Any, isolated: bool) -> None:
     """Shutting down cancels every task, those of our own included."""
     for steps in range(0, MOST, 3):
-        inner, transport, dependency = build(library, isolated, (503, 200))
-
-        async def main() -> None:
-            client = library.AsyncClient(transport=transport)
-            task = asyncio.ensure_future(client.get("http://dep/"))
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            assert task is not None
-
-        await anyio.to_thread.run_sync(asyncio.run, main())
-        assert dependency.bulkhead is not None
-        assert dependency.bulkhead.in_use == 0
-        assert transport._gate is None or transport._gate.slots.in_use == 0
+        _, transport, dependency = build(library, isolated, (503, 200))
+        await anyio.to_thread.run_sync(asyncio.run, get_for_a_while(transport, library, steps))
+        free(transport, dependency)
 
 
 async def test_waiters_of_the_gate_cancelled_at_each_await(library: Any, isolated: bool) -> None:
     for steps in range(8):
-        inner, transport, dependency = build(library, isolated, (200,))
-        dependency = Dependency("free", Timeout(total=60), clock=SYSTEM_CLOCK)
-        transport._route = lambda url: dependency  # noqa: B023
+        inner, transport, _ = build(library, isolated, (200,))
+        transport._route = route_to(Dependency("free", Timeout(total=60), clock=SYSTEM_CLOCK))
         client = library.AsyncClient(transport=transport)
-        async with client.stream("GET", "http://dep/") as response:
-            async with anyio.create_task_group() as group:
-                scope = anyio.CancelScope()
-
-                async def wait() -> None:
-                    with scope:
-                        await client.get("http://dep/")
-
-                group.start_soon(wait)
-                for _ in range(steps):
-                    await anyio.lowlevel.checkpoint()
-                await response.aclose()  # grants the place in the very moment of the cancellation
-                scope.cancel()
+        scope = anyio.CancelScope()
+        async with client.stream("GET", "http://dep/") as response, anyio.create_task_group() as group:
+            group.start_soon(get_within, scope, client, [])
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            await response.aclose()  # grants the place in the very moment of the cancellation
+            scope.cancel()
         gate = transport._gate
         with anyio.fail_after(5):
             while inner.open or (gate is not None and gate.slots.in_use):
                 await anyio.lowlevel.checkpoint()
         assert gate is None or gate.slots.queued == 0
+
+
+def route_to(dependency: Dependency) -> Any:
+    return lambda url: dependency

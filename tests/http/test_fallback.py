@@ -121,13 +121,15 @@ async def test_function_that_fails_is_the_callers_with_the_failure_as_context(li
 
 
 async def test_slow_function_holds_nothing_of_the_dependency(library: Any, clock: FakeClock, declare: Declare) -> None:
-    dependency = declare(Fallback(lambda: slow()), Bulkhead(max_concurrent=1))
+    bulkhead = Bulkhead(max_concurrent=1)
     held = []
 
     async def slow() -> list[int]:
-        held.append(dependency.bulkhead.in_use)
+        held.append(bulkhead.in_use)
         await anyio.sleep(1)
         return []
+
+    dependency = declare(Fallback(slow), bulkhead)
 
     async with client_of(library, dependency, scripted(library, b"x", status=500), max_connections=1) as client:
         async with anyio.create_task_group() as group:

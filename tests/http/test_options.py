@@ -206,7 +206,11 @@ async def test_disabled_passes_everything_through_untouched(library: Any, clock:
     assert inner.requests[0] is request
     assert library.ours.ResilientTransport(resilience, inner).handle_request(request) is answered
     resilience.enabled = True
-    assert (await library.AsyncClient(transport=library.ours.AsyncResilientTransport(resilience, FaultyTransport([503, 200]))).get("http://dep/")).status_code == 200
+    assert (
+        await library.AsyncClient(transport=library.ours.AsyncResilientTransport(resilience, FaultyTransport([503, 200]))).get(
+            "http://dep/"
+        )
+    ).status_code == 200
 
 
 def test_environment_switches_off(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:

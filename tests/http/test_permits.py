@@ -224,14 +224,16 @@ async def test_foreign_errors_of_the_network_are_failures(library: Any, clock: F
     assert outcomes(dependency) == {"failure": 1}
 
 
-async def test_classify_that_fails_leaks_nothing(library: Any, clock: FakeClock, declare: Declare, caplog: pytest.LogCaptureFixture) -> None:
+async def test_classify_that_fails_leaks_nothing(
+    library: Any, clock: FakeClock, declare: Declare, caplog: pytest.LogCaptureFixture
+) -> None:
     dependency = declare(classify=lambda result, error: result.no_such_thing)
     respond = scripted(library, b"x", status=503)
     inner = FaultyTransport([respond, respond, respond, library.ConnectError("refused")])
     async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(dependency, inner)) as client:
         assert (await client.get("http://dep/")).status_code == 503
         with pytest.raises(library.ConnectError):
-            await client.post("http://dep/", content=(b"x" for _ in ()) and None)
+            await client.post("http://dep/")
     assert dependency.bulkhead.in_use == 0
     assert len([record for record in caplog.records if "classify" in record.message]) == 1
     assert dependency.breaker.fail_counter >= 2

@@ -21,7 +21,7 @@ from .quick_server import quick_servers
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = float(os.environ.get("POOL_SECONDS", "0.7"))
+SECONDS = float(os.environ.get("POOL_SECONDS", "0.4"))
 """How long each storm blows; 4 is what the pools were measured with."""
 WORKERS, CONNECTIONS = 20, 10
 
@@ -64,16 +64,12 @@ async def storm(client: Any, urls: list[str], cut: Any) -> Counter[str]:
 
 @pytest.mark.parametrize("origins", [1, 4])
 @pytest.mark.parametrize("by", CUTS)
-async def test_ground_08_pool_is_healthy_after_a_storm_of_cancellations(
-    library: Any, anyio_backend: Any, by: str, origins: int
-) -> None:
+async def test_ground_08_pool_is_healthy_after_a_storm_of_cancellations(library: Any, anyio_backend: Any, by: str, origins: int) -> None:
     if by == "wait_for" and anyio_backend == "trio":
         pytest.skip("asyncio alone has wait_for")
     dependency = Dependency("dep", Timeout(total=10, min_useful=0), Bulkhead(), clock=SYSTEM_CLOCK)
     with quick_servers(origins) as urls:
-        transport = library.ours.AsyncResilientTransport(
-            dependency, limits=library.Limits(max_connections=CONNECTIONS), verify=False
-        )
+        transport = library.ours.AsyncResilientTransport(dependency, limits=library.Limits(max_connections=CONNECTIONS), verify=False)
         async with library.AsyncClient(transport=transport, timeout=library.Timeout(5, pool=2)) as client:
             ends = await storm(client, urls, CUTS[by])
             with anyio.fail_after(4):

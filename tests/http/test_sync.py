@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-import warnings
 from typing import Any
 
-import anyio
-import httpx
 import pytest
 
-import resilient.httpx
-from resilient import Bulkhead, Deadline, Resilience, Retry, Timeout, standard
+from resilient import Deadline, Retry, Timeout, standard
 from resilient.context import deadline_scope
-from resilient.events import DeadlinePassed, ResponseAbandoned, RetryDecided
+from resilient.events import DeadlinePassed, ResponseAbandoned
 from resilient.testing import FakeClock, FaultyTransport, RecordingListener
 
 from .bodies import scripted
@@ -131,9 +126,7 @@ def test_a_timeout_of_nothing_is_still_a_timeout(library: Any, clock: FakeClock,
         assert client.get("http://dep/").json() == 0.001
 
 
-def test_late_answer_is_given_and_is_no_success(
-    library: Any, clock: FakeClock, declare: Declare, listener: RecordingListener
-) -> None:
+def test_late_answer_is_given_and_is_no_success(library: Any, clock: FakeClock, declare: Declare, listener: RecordingListener) -> None:
     """Nor is it thrown away for another attempt, however repeatable it is."""
 
     def late(request: Any) -> Any:
@@ -241,74 +234,3 @@ def test_ground_15_sync_post_is_not_sent_again_once_it_was_written(library: Any,
         with pytest.raises(getattr(library, error)):
             client.post(server.url, content=b"x")
     assert len(server.requests) == 1
-
-
-# -- event loops and threads ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
-async def test_on_a_running_event_loop_nothing_waits(library: Any, declare: Declare, listener: RecordingListener) -> None:
-    began = time.monotonic()
-    bulkhead = declare(Bulkhead(max_concurrent=1, max_wait=60))
-    retry = declare(Retry(random=lambda: 0.99), name="retry")
-    with client_of(library, bulkhead, FaultyTransport([scripted(library, b"x")])) as client:
-        with client.stream("GET", "http://dep/"):
-            with pytest.warns(RuntimeWarning, match="event loop"), pytest.raises(library.ours.BulkheadFull):
-                client.get("http://dep/")
-            with warnings.catch_warnings(), pytest.raises(library.ours.BulkheadFull):
-                warnings.simplefilter("error")  # it is said once
-                client.get("http://dep/")
-    with client_of(library, retry, FaultyTransport([503, 503, 200])) as client, pytest.warns(RuntimeWarning, match="event loop"):
-        assert client.get("http://dep/").status_code == 200
-    paused = FaultyTransport([lambda request: library.Response(503, headers={"retry-after": "1"}), 200])
-    with client_of(library, declare(Retry(), name="after"), paused) as client, pytest.warns(RuntimeWarning, match="event loop"):
-        assert client.get("http://dep/").status_code == 503
-    assert [event.result for event in listener.of(RetryDecided) if event.dependency == "after"] == ["pushback"]
-    assert time.monotonic() - began < 0.5
-
-
-@pytest.mark.anyio
-async def test_on_a_running_event_loop_a_full_pool_is_told_at_once(declare: Declare) -> None:
-    transport = resilient.httpx.ResilientTransport(declare(), FaultyTransport([scripted(httpx, b"x")]), max_connections=1)
-    with httpx.Client(transport=transport) as client, client.stream("GET", "http://dep/"):
-        with pytest.warns(RuntimeWarning, match="event loop"), pytest.raises(httpx.PoolTimeout):
-            client.get("http://dep/")
-
-
-@pytest.mark.anyio
-async def test_in_a_worker_thread_it_waits(library: Any, declare: Declare) -> None:
-    dependency = declare(Bulkhead(max_concurrent=1, max_wait=5))
-    with client_of(library, dependency, FaultyTransport([scripted(library, b"x")])) as client:
-        with anyio.fail_after(5):
-            async with anyio.create_task_group() as group:
-                with client.stream("GET", "http://dep/"):
-                    group.start_soon(anyio.to_thread.run_sync, client.get, "http://dep/")
-                    while dependency.bulkhead.queued == 0:
-                        await anyio.sleep(0.001)
-    assert dependency.bulkhead.in_use == 0
-
-
-def test_many_threads_share_one_client(library: Any) -> None:
-    resilience = Resilience()
-    dependency = resilience.dependency("dep", Timeout(total=10), Bulkhead(max_concurrent=3, max_wait=10), origin="http://dep")
-    running, most, lock = 0, 0, threading.Lock()
-
-    def answer(request: Any) -> Any:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        threading.Event().wait(0.002)
-        with lock:
-            running -= 1
-        return library.Response(200)
-
-    with client_of(library, resilience, FaultyTransport([answer]), max_connections=3) as client:
-        threads = [threading.Thread(target=lambda: [client.get("http://dep/") for _ in range(10)]) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(20)
-    assert most <= 3
-    assert dependency.bulkhead.in_use == dependency.bulkhead.queued == 0
-    assert dependency.stats.snapshot().counts["success"] == 80

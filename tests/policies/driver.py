@@ -25,19 +25,18 @@ import anyio
 import pytest
 import trio
 
-from resilient import Dependency, Pipeline
+from resilient import Pipeline
 from resilient.testing import FakeClock, RecordingListener
 
 START = 1000.0
 
 
 @dataclass(frozen=True)
-class Takes:
+class takes:  # noqa: N801  # it reads as a word of the script
+    """An item of a script that lasts."""
+
     seconds: float
     then: Any = "ok"
-
-
-takes = Takes
 
 
 class Script:
@@ -101,17 +100,9 @@ class World:
         return float(self.clock.now()) - START
 
     def pipeline(self, *policies: Any, **settings: Any) -> Pipeline:
-        return self._heard(Pipeline(*policies, clock=self.clock, **settings))
-
-    def dependency(self, name: str, *policies: Any, **settings: Any) -> Dependency:
-        made = Dependency(name, *policies, clock=self.clock, **settings)
-        self._heard(made)
+        made = Pipeline(*policies, clock=self.clock, **settings)
+        made.outbox.add(self.listener)
         return made
-
-    def _heard(self, pipeline: Pipeline) -> Pipeline:
-        if self.listener not in pipeline.outbox.listeners:
-            pipeline.outbox.add(self.listener)
-        return pipeline
 
     def call(self, pipeline: Pipeline, *items: Any) -> Any:
         """Call a dependency that behaves like this; returns its value or raises its error."""
@@ -184,7 +175,7 @@ class AsyncWorld(World):
 
     async def _play(self, script: Script) -> Any:
         item = script.next(self.now)
-        if isinstance(item, Takes):
+        if isinstance(item, takes):
             await anyio.sleep(item.seconds)
             item = item.then
         return outcome(item)
@@ -222,7 +213,7 @@ class SyncWorld(World):
 
     def _play(self, script: Script) -> Any:
         item = script.next(self.now)
-        if isinstance(item, Takes):
+        if isinstance(item, takes):
             self.clock.sleep(item.seconds)
             item = item.then
         return outcome(item)

@@ -160,7 +160,9 @@ def test_setters_wait_for_the_lock() -> None:
     assert breaker.fail_max == 5
 
 
-@pytest.mark.parametrize(("name", "value"), [("fail_max", 0), ("reset_timeout", -1), ("success_threshold", 0), ("state", "ajar"), ("disabled", 1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("fail_max", 0), ("reset_timeout", -1), ("success_threshold", 0), ("state", "ajar"), ("disabled", 1)]
+)
 def test_a_setter_that_is_given_nonsense_names_itself_and_changes_nothing(name: str, value: Any) -> None:
     breaker = CircuitBreaker(3, 20, 2)
     before = breaker.rules

@@ -48,6 +48,7 @@ async def test_every_kind_of_callable_keeps_its_kind(anyio_backend: Any) -> None
     assert await Worker().method() == 3 and await Worker.static() == 4 and Worker().cls() == "Worker"
     assert pipeline(int)("5") == 5 and pipeline(len)([1]) == 1
     assert [item async for item in pipeline(Stream())()] == [5]
+
     def items() -> Iterator[int]:
         yield 6
 

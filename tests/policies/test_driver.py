@@ -30,7 +30,9 @@ def test_a_script_is_played_item_by_item(world: World) -> None:
 
 def test_calls_overlap(world: World) -> None:
     seen = []
-    ends = world.together(world.pipeline(), (0, takes(3)), (1, takes(1)), at(2.5, lambda: seen.append(world.now)), (0.5, takes(5, ValueError)))
+    ends = world.together(
+        world.pipeline(), (0, takes(3)), (1, takes(1)), at(2.5, lambda: seen.append(world.now)), (0.5, takes(5, ValueError))
+    )
     assert [end.at for end in ends] == pytest.approx([3, 2, 5.5])
     assert [end.value for end in ends] == ["ok", "ok", None]
     assert isinstance(ends[2].error, ValueError)

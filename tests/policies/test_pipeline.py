@@ -103,7 +103,8 @@ def test_what_is_no_policy_is_refused(policy: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("name", 5), ("clock", 5), ("classify", "x"), ("outbox", []), ("clock", type("Half", (), {"now": lambda self: 0.0})())]
+    ("name", "value"),
+    [("name", 5), ("clock", 5), ("classify", "x"), ("outbox", []), ("clock", type("Half", (), {"now": lambda self: 0.0})())],
 )
 def test_a_bad_parameter_is_named(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"^{name}:"):
@@ -114,7 +115,8 @@ def test_a_bad_parameter_is_named(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("item", "outcome"), [("ok", Outcome.SUCCESS), (ValueError, Outcome.FAILURE), (ConnectionError, Outcome.OUTAGE), (TimeoutError, Outcome.OUTAGE)]
+    ("item", "outcome"),
+    [("ok", Outcome.SUCCESS), (ValueError, Outcome.FAILURE), (ConnectionError, Outcome.OUTAGE), (TimeoutError, Outcome.OUTAGE)],
 )
 def test_holders_are_settled_once_newest_first_with_the_outcome(world: World, item: Any, outcome: Outcome) -> None:
     log: list[str] = []

@@ -201,7 +201,9 @@ def test_an_attempt_cut_by_its_own_limit_is_repeated_where_timeouts_are_named(wo
 def test_the_total_is_final(world: World) -> None:
     script = Script(takes(5))
     assert isinstance(world.fails(world.pipeline(Timeout(total=1, attempt=1), Retry(on=Exception, attempts=1)), script), DeadlineExceeded)
-    assert isinstance(world.fails(world.pipeline(Timeout(total=1), Retry(on=Exception, backoff=AT_ONCE)), Script(takes(5))), DeadlineExceeded)
+    assert isinstance(
+        world.fails(world.pipeline(Timeout(total=1), Retry(on=Exception, backoff=AT_ONCE)), Script(takes(5))), DeadlineExceeded
+    )
     assert [result for result, *_ in decisions(world)][-1] == "deadline"
 
 

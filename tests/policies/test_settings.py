@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import re
 from typing import Any
 
 import pytest
@@ -132,3 +133,15 @@ def test_every_parameter_is_documented(policy: Any) -> None:
     assert parameters
     for name in parameters:
         assert any(name in line.partition(":")[0] for line in text.splitlines()), f"{name} of {policy.__name__}"
+
+
+def test_every_rule_of_a_breaker_is_documented_and_accepted() -> None:
+    text = inspect.getdoc(CircuitBreaker) or ""
+    rules = {name: value for name, value in dataclasses.asdict(CircuitBreaker().rules).items() if name not in ("consecutive", "growth")}
+    for name, value in rules.items():
+        assert re.search(rf"\b{name}\b", text), name
+        if value is not None:
+            assert getattr(CircuitBreaker(**{name: value}).rules, name) == value
+    for hidden in ("consecutive", "growth"):
+        with pytest.raises(TypeError, match=f"unknown parameter {hidden}"):
+            CircuitBreaker(**{hidden: 2})

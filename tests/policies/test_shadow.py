@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from resilient import Bulkhead, CircuitBreaker, Deadline, DeadlineExceeded, Fall
 from resilient.context import deadline_scope
 from resilient.core.backoff import Constant
 from resilient.events import CallRejected, CircuitChanged, DeadlinePassed, Event
+from resilient.telemetry.families import COUNTED
 
 from .driver import Script, World, at, only_awaited, takes
 
@@ -140,7 +140,9 @@ def test_a_watching_timeout_cuts_nothing_and_reports(world: World) -> None:
 
 
 def test_a_watching_timeout_reports_attempts_that_another_could_have_followed(world: World) -> None:
-    pipeline = world.pipeline(Timeout(total=30, attempt=1, enforce=False), Retry(attempts=2, on=ValueError, backoff=Constant(0, jitter="none")))
+    pipeline = world.pipeline(
+        Timeout(total=30, attempt=1, enforce=False), Retry(attempts=2, on=ValueError, backoff=Constant(0, jitter="none"))
+    )
     assert world.call(pipeline, takes(2, ValueError), takes(2)) == "ok"
     assert passed(world) == [("attempt", False)]
     world.call(world.pipeline(Timeout(total=30, attempt=1, enforce=False), Retry()), takes(2))
@@ -171,13 +173,11 @@ def test_a_deadline_from_outside_holds_all_the_same(world: World) -> None:
     ],
 )
 def test_what_was_only_watched_is_counted_apart(event: Event, label: str) -> None:
-    from resilient.telemetry.families import COUNTED
-
-    family, key_of = COUNTED[type(event)]
+    _, key_of = COUNTED[type(event)]
     assert key_of(event)[-1] == label
 
 
-@pytest.mark.parametrize("make", [lambda value: Timeout(enforce=value), lambda value: Bulkhead(enforce=value), lambda value: CircuitBreaker(enforce=value)])
-def test_enforce_is_true_or_false(make: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize("policy", [Timeout, Bulkhead, CircuitBreaker])
+def test_enforce_is_true_or_false(policy: Any) -> None:
     with pytest.raises(TypeError, match="^enforce"):
-        make(0)
+        policy(enforce=0)

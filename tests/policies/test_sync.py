@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 import trio
 
-from resilient import Bulkhead, BulkheadFull, CircuitBreaker, Deadline, DeadlineExceeded, Dependency, Pipeline, Retry, Timeout, current_deadline
+from resilient import (
+    Bulkhead,
+    BulkheadFull,
+    CircuitBreaker,
+    Deadline,
+    DeadlineExceeded,
+    Dependency,
+    Pipeline,
+    Retry,
+    Timeout,
+    current_deadline,
+)
 from resilient.call import Call
 from resilient.context import deadline_scope
 from resilient.core.backoff import Constant
