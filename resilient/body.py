@@ -65,10 +65,8 @@ class Body:
         try:
             in_time, chunk = await self.call.runtime.bounded(limit, fetch)
         except BaseException as error:
-            fitting = self.broken(error)
-            if fitting is error:
-                raise
-            raise fitting from error
+            self.broken(error)
+            raise
         if not in_time:
             raise self.late()
         if chunk is END:
@@ -112,14 +110,16 @@ class Body:
         """The error for a chunk that did not come in time."""
         return self._cut(self.call.runtime.now())
 
-    def broken(self, error: BaseException) -> BaseException:
-        """The error to raise for one that came in place of the next chunk: that one, or ours."""
+    def broken(self, error: BaseException) -> None:
+        """An error came in place of the next chunk.
+
+        Raises:
+            DeadlineExceeded: it was the client library's timer, told not to run longer than ours, and only quicker.
+        """
         call = self.call
         if call.is_timeout(error) and call.runtime.now() >= self._limit - 0.001:
-            # The client library's own timer, which was told not to run longer than ours, was the quicker one.
-            return self.late()
+            raise self.late() from error
         self.fail(error)
-        return error
 
     def _cut(self, now: float) -> DeadlineExceeded:
         call, reason = self.call, self._reason

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
-from .errors import DeadlineExceeded, ResilienceError, cause_of
+from .errors import DeadlineExceeded, Rejected, ResilienceError, cause_of
 from .events import CallRejected, DeadlinePassed
 
 if TYPE_CHECKING:
@@ -201,6 +201,10 @@ class Call:
     def is_timeout(self, error: BaseException) -> bool:
         """Whether `error` is a timer of the client library, which was told not to run longer than ours."""
         return False
+
+    def refused(self, error: Exception) -> bool:
+        """Whether `error` says that the attempt was not made, because something of our own did not let it."""
+        return isinstance(error, Rejected)
 
     def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
         """Whether another attempt is safe and may help. A plain function's effects are unknown, so: no."""

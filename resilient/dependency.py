@@ -101,7 +101,7 @@ class Dependency(Pipeline):
         if fallback is not _ABSENT:
             chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox)
-        self.origin = None if origin is None else Origin(origin)
+        self.origin: Origin | None = None if origin is None else Origin(origin)
         self.required = required
 
     def __repr__(self) -> str:

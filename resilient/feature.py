@@ -85,11 +85,11 @@ class Feature:
         dwell: float = 1.0,
         recover_after: float = 10.0,
     ) -> None:
-        self.name = _token(name)
-        self.needs = _names(needs)
+        self.name: str = _token(name)
+        self.needs: tuple[str, ...] = _names(needs)
         flag("critical", critical)
         self.critical = critical
-        self.errors = 0
+        self.errors: int = 0
         self._resilience = resilience
         self._on = _exceptions(on)
         self._fallback = None if fallback is MISSING else Substitute(fallback)

@@ -100,11 +100,14 @@ _LIBRARY = library.Library(
 class AsyncResilientTransport(AsyncEngine, httpx2.AsyncBaseTransport):
     """Sends an `httpx2.AsyncClient`'s requests through a dependency's policies.
 
+    A request may ask for less time than its dependency grants: `extensions={"deadline": 0.5}` for seconds in all, or a
+    `Deadline`. An answer that a fallback gave says so in `response.extensions["degraded"]`.
+
     Args:
         target: a `Resilience` (each request goes to the dependency whose origin matches), a `Dependency`, a
             `Pipeline`, or one policy.
         inner: the transport to send with; by default one is built from `transport_options`.
-        max_connections: the size of the given `inner`'s pool, if it has one.
+        max_connections: the size of the given `inner`'s pool, if that cannot be seen.
         transport_options: `verify`, `cert`, `http1`, `http2`, `limits`, `proxy`, `trust_env`, `uds`, `local_address`,
             `retries`, `socket_options`, as for `httpx2.AsyncHTTPTransport`.
 

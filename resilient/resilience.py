@@ -52,7 +52,7 @@ class Resilience:
             raise TypeError(f"listeners: expected them in a list, got {listeners!r}")
         self._enabled = switched_on(enabled)
         self.clock = clock
-        self.outbox = Outbox()
+        self.outbox: Outbox = Outbox()
         self._lock = threading.Lock()
         self._declared: dict[str, Dependency] = {}
         self._routes: dict[tuple[str, str, int], tuple[Dependency, ...]] = {}
@@ -62,7 +62,7 @@ class Resilience:
         self.ready = True
         self.draining = False
         self.startup_complete = True
-        self.metrics = Metrics(self, registry=registry)
+        self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self.metrics, TransitionLog())
         for listener in (*own, *listeners):
             self.outbox.add(listener)

@@ -42,16 +42,18 @@ FIXED = {
 
 def public_names() -> str:
     """A line for each public name, functions and classes with their signature, and one for each public member."""
-    return "".join(f"{line}\n" for module in MODULES for line in _module(module))
+    listed: set[type] = set()
+    return "".join(f"{line}\n" for module in MODULES for line in _module(module, listed))
 
 
-def _module(name: str) -> Iterator[str]:
+def _module(name: str, listed: set[type]) -> Iterator[str]:
     module = importlib.import_module(name)
     for public in sorted(module.__all__):
         value = getattr(module, public)
         yield f"{name}.{public}{_signature(value)}"
-        # What another of these modules lists in full is not repeated.
-        if inspect.isclass(value) and name in ("resilient", "resilient.asgi", value.__module__):
+        # The members of a class are told once, by whichever module comes first.
+        if inspect.isclass(value) and value not in listed:
+            listed.add(value)
             yield from (f"{name}.{public}.{member}" for member in _members(value))
 
 
@@ -61,7 +63,7 @@ def _members(kind: type) -> list[str]:
 
 
 def _signature(value: Any) -> str:
-    if not callable(value) or (inspect.isclass(value) and issubclass(value, enum.Enum)):
+    if not (inspect.isroutine(value) or inspect.isclass(value)) or (inspect.isclass(value) and issubclass(value, enum.Enum)):
         return ""
     try:
         return re.sub(r" at 0x[0-9a-fA-F]+", "", str(inspect.signature(value)))

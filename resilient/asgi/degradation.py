@@ -82,4 +82,4 @@ class DegradationMiddleware(Inbound):
 
     def __init__(self, app: ASGIApp, resilience: Surroundings, *, degraded_header: str = "Degraded", expose_causes: bool = False) -> None:
         super().__init__(app, resilience)
-        self.degradation = DegradationHeader(degraded_header, expose_causes=expose_causes)
+        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)

@@ -90,4 +90,4 @@ class ErrorMiddleware(Inbound):
 
     def __init__(self, app: ASGIApp, resilience: Surroundings, *, expose_causes: bool = False) -> None:
         super().__init__(app, resilience)
-        self.errors = ErrorMapping(expose_causes=expose_causes)
+        self.errors: ErrorMapping | None = ErrorMapping(expose_causes=expose_causes)

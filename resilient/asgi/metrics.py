@@ -58,7 +58,7 @@ class MetricsMiddleware(Inbound):
 
     def __init__(self, app: ASGIApp, resilience: Measured) -> None:
         super().__init__(app, resilience)
-        self.requests = RequestMetrics(resilience.metrics)
+        self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)
 
 
 def metrics_endpoint(resilience: Served) -> Callable[[Request], Awaitable[Response]]:

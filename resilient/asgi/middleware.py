@@ -52,9 +52,9 @@ class ResilienceMiddleware(Inbound):
         count_requests: bool = True,
     ) -> None:
         super().__init__(app, resilience)
-        self.deadlines = InboundDeadlines(timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers)
-        self.degradation = DegradationHeader(degraded_header, expose_causes=expose_causes)
-        self.errors = ErrorMapping(expose_causes=expose_causes)
+        self.deadlines: InboundDeadlines | None = InboundDeadlines(timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers)
+        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
+        self.errors: ErrorMapping | None = ErrorMapping(expose_causes=expose_causes)
         flag("count_requests", count_requests)
         if count_requests:
-            self.requests = RequestMetrics(resilience.metrics)
+            self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)

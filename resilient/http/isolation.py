@@ -53,6 +53,8 @@ async def run_isolated(fn: Callable[[], Awaitable[Any]], *, leftover: Callable[[
         # Called soon even if the task is done already: then it ended in the very moment that its caller left.
         task.add_done_callback(lambda done: _hand_over(done, leftover))
         raise
+    finally:
+        del task  # it holds what it raised, whose traceback holds this frame
 
 
 def _hand_over(task: asyncio.Task[Any], leftover: Callable[[Any], None] | None) -> None:

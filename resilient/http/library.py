@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from ..errors import ResilienceError
+
+if TYPE_CHECKING:
+    from .request import HttpCall
 
 __all__ = ["Library", "bound_errors", "library_of"]
 
@@ -54,6 +57,17 @@ class Library:
         """
         if not isinstance(request, self.module.Request):
             raise TypeError(f"{self.door} works with {self.name} clients, not with {_origin(request)}: {_advice(request)}")
+
+    def check_answer(self, response: Any, call: HttpCall) -> None:
+        """Refuse what an inner transport returned if it is no response of this library; that is no fault of the dependency.
+
+        Raises:
+            TypeError: naming what it is.
+        """
+        if not isinstance(response, self.module.Response):
+            error = TypeError(f"inner: expected to get a response of {self.name}, got {response!r}, which is {_origin(response)}")
+            call.ignore(error)
+            raise error
 
     def check_transport(self, inner: Any, method: str, base: str) -> None:
         """Refuse an inner transport of the other library, or of the other colour.

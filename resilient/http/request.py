@@ -185,6 +185,10 @@ class HttpCall(Call):
         # ssl.SSLError and anyio.EndOfStream have been seen to escape: the network's doing, not a bug of the caller.
         return outcome_of_error(error)
 
+    def refused(self, error: Exception) -> bool:
+        # The queue for a connection is ours, too.
+        return super().refused(error) or isinstance(error, self.library.module.PoolTimeout) or getattr(error, "policy", None) == "pool"
+
     def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
         if error is None:
             if self.late:

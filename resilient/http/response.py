@@ -58,10 +58,8 @@ class AsyncGuard:
             else:
                 in_time, chunk = await body.call.runtime.bounded(limit, self._fetch)
         except BaseException as error:
-            fitting = body.broken(error)
-            if fitting is error:
-                raise
-            raise fitting from error
+            body.broken(error)
+            raise
         if not in_time:
             raise body.late()
         if chunk is END:

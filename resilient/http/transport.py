@@ -13,6 +13,7 @@ import pybreaker
 
 from ..body import Body
 from ..core.bounds import whole
+from ..core.outcome import Outcome
 from ..errors import ResilienceError
 from ..policies.mistakes import warn_of_pool
 from ..policies.pipeline import Pipeline
@@ -89,14 +90,17 @@ class Engine:
         call.response = None
         return body, length
 
-    def _fitting(self, call: HttpCall, error: BaseException) -> BaseException:
-        """`error`, or ours in place of the library's where its timer was only quicker to see that the deadline had come."""
-        if isinstance(error, ResilienceError) or not call.is_timeout(error):
-            return error
-        now = call.runtime.now()
-        if now < call.attempt_deadline - 0.001:
-            return error
-        return cut_off(call, now)
+    def _look_again(self, call: HttpCall, error: BaseException) -> None:
+        """Look whether a timer of the library was only quicker to see that our deadline had come.
+
+        Raises:
+            DeadlineExceeded: so it was.
+        """
+        # Raised here and kept in no variable: an error that a frame of its own traceback holds keeps them all alive.
+        if call.is_timeout(error) and not isinstance(error, ResilienceError):
+            now = call.runtime.now()
+            if now >= call.attempt_deadline - 0.001:
+                raise cut_off(call, now) from error
 
     def _compare(self, call: HttpCall) -> None:
         """Say once that the client waits longer than the policy lets it."""
@@ -133,7 +137,9 @@ class AsyncEngine(Engine):
             if call.response is not None and call.response is not response:
                 await self._drop(call)  # a policy answered with something else
             body, length = self._conclude(call, response)
-        except BaseException:
+        except BaseException as error:
+            if call.held:
+                call.owner.close(call, Outcome.IGNORED, error)  # it had succeeded, so nobody has settled it
             if call.response is not None:
                 await self._drop(call)
             raise
@@ -162,13 +168,12 @@ class AsyncEngine(Engine):
             else:
                 sent = self._inner.handle_async_request(request)
                 response = await (sent if call.probe is None else call.probe.until(sent))
+            self._library.check_answer(response, call)
         except BaseException as error:
             # An isolated exchange that its caller left goes on for a moment; it gives the place back itself.
             if place is not None and not (isolated and isinstance(error, asyncio.CancelledError)):
                 place.leave()
-            fitting = self._fitting(call, error)
-            if fitting is not error:
-                raise fitting from error
+            self._look_again(call, error)
             raise
         if place is not None:
             if response.is_closed:
@@ -220,7 +225,9 @@ class SyncEngine(Engine):
             if call.response is not response:
                 self._drop(call)  # a policy answered with something else
             body, length = self._conclude(call, response)
-        except BaseException:
+        except BaseException as error:
+            if call.held:
+                call.owner.close(call, Outcome.IGNORED, error)
             self._drop(call)
             raise
         if response.is_closed:
@@ -241,12 +248,11 @@ class SyncEngine(Engine):
             request = outgoing(call)
             self._compare(call)
             response = self._inner.handle_request(request)
+            self._library.check_answer(response, call)
         except BaseException as error:
             if place is not None:
                 place.leave()
-            fitting = self._fitting(call, error)
-            if fitting is not error:
-                raise fitting from error
+            self._look_again(call, error)
             raise
         if place is not None:
             if response.is_closed:

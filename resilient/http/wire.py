@@ -127,12 +127,6 @@ class Probe:
         if self._call.paced:
             self._call.sent()
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    def close(self) -> None:
-        self._inner.close()
-
 
 async def finish(iterator: Any) -> None:
     """Let go of an iterator that nobody asks any more: it may be a generator, and trio complains of a lost one."""

@@ -179,8 +179,8 @@ class Bulkhead:
         self._slots = Slots(max_concurrent, queue, standing_after, standing_wait)
         self._queue = SlotQueue(self._slots)
         self._lock = self._queue.lock
-        self.max_wait = max_wait
-        self.enforce = enforce
+        self.max_wait: float | None = max_wait
+        self.enforce: bool = enforce
 
     @property
     def in_use(self) -> int:

@@ -63,16 +63,16 @@ class Pipeline:
         self.name = name
         self.clock = clock
         self.classify = classify
-        self.outbox = Outbox() if outbox is None else outbox
-        self.stats = CallStats(clock.now)
-        self.enabled = switched_on()
+        self.outbox: Outbox = Outbox() if outbox is None else outbox
+        self.stats: CallStats = CallStats(clock.now)
+        self.enabled: bool = switched_on()
         self.policies: tuple[Policy, ...] = tuple(_flatten(policies))
-        self.settle_errors = 0
-        self.classify_errors = 0
+        self.settle_errors: int = 0
+        self.classify_errors: int = 0
         self.abandoned: deque[Callable[[], None]] = deque()
         """What finalizers of dropped responses left to be done by the next call; each entry is one such response."""
-        self.runtime = AsyncRuntime(clock)
-        self.sync_runtime = SyncRuntime(clock)
+        self.runtime: AsyncRuntime = AsyncRuntime(clock)
+        self.sync_runtime: SyncRuntime = SyncRuntime(clock)
         self._now = clock.now
         self._events = self.outbox.pending
         self._unusual = classify is not None

@@ -14,7 +14,7 @@ from ..core.bounds import not_negative, whole
 from ..core.budget import Budget
 from ..core.outcome import Outcome
 from ..core.retry import Decision, decide
-from ..errors import DeadlineExceeded, Rejected, ResilienceError
+from ..errors import DeadlineExceeded, Rejected
 from ..events import RetryDecided
 from .timeout import Timeout
 
@@ -107,15 +107,15 @@ class Retry:
     ) -> None:
         whole("attempts", attempts)
         not_negative("max_retry_after", max_retry_after)
-        self.attempts = attempts
+        self.attempts: int = attempts
         self.backoff: Backoff = Exponential() if backoff is None else backoff
         if isinstance(backoff, type) or not callable(getattr(self.backoff, "delay", None)):
             raise TypeError(f"backoff: expected an object with delay(attempt, random), got {backoff!r}")
         if budget is not None and not isinstance(budget, RetryBudget):
             raise TypeError(f"budget: expected a RetryBudget, got {budget!r}")
-        self.budget = RetryBudget() if budget is None else budget
-        self.on = _matcher(on)
-        self.max_retry_after = max_retry_after
+        self.budget: RetryBudget = RetryBudget() if budget is None else budget
+        self.on: Callable[[Exception], bool] | None = _matcher(on)
+        self.max_retry_after: float = max_retry_after
         if not callable(random):
             raise TypeError(f"random: expected a function, got {random!r}")
         self._random = random
@@ -256,9 +256,9 @@ class _Attempt:
 
 def refused(call: Call, error: Exception | None) -> bool:
     """Whether our own policies kept an attempt from being made: they refused it, or no time was left to start it in."""
-    if not isinstance(error, ResilienceError):
+    if error is None:
         return False
-    return isinstance(error, Rejected) or (isinstance(error, DeadlineExceeded) and call.timed and call.attempt_started == NEVER)
+    return call.refused(error) or (isinstance(error, DeadlineExceeded) and call.timed and call.attempt_started == NEVER)
 
 
 def _matcher(on: Any) -> Callable[[Exception], bool] | None:

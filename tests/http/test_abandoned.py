@@ -150,6 +150,27 @@ def test_ground_04_broken_close_is_not_the_next_callers_trouble(library: Any, cl
     assert dependency.bulkhead.in_use == 0
 
 
+async def test_ground_04_broken_close_disturbs_nobody(library: Any, clock: FakeClock, declare: Declare) -> None:
+    dependency = declare()
+    closed = []
+
+    class Broken(library.AsyncByteStream):  # type: ignore[misc, name-defined]
+        async def __aiter__(self) -> Any:
+            yield b""
+
+        async def aclose(self) -> None:
+            closed.append(True)
+            raise OSError("already gone")
+
+    inner = FaultyTransport([lambda request: library.Response(200, stream=Broken()), 200])
+    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(dependency, inner)) as client:
+        response = await open_one(client)
+        del response
+        await settled(lambda: closed)
+        assert (await client.get("http://dep/")).status_code == 200
+    assert dependency.bulkhead.in_use == 0
+
+
 @pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
 def test_ground_04_dropped_when_its_event_loop_is_gone(library: Any, run: Any) -> None:
     listener = RecordingListener()

@@ -10,13 +10,15 @@ import sys
 import weakref
 from typing import Any
 
+import anyio
 import pybreaker
 import pytest
 
 import resilient.errors
-from resilient import CircuitBreaker, ResilienceError, standard
+from resilient import CircuitBreaker, ResilienceError, Timeout, standard
 from resilient.testing import HANG, FakeClock, FaultyTransport
 
+from .bodies import scripted
 from .conftest import Declare
 
 NAMES = [name for name in resilient.errors.__all__ if name != "cause_of"]
@@ -58,27 +60,39 @@ async def test_ground_22_each_except_clause_catches(library: Any, clock: FakeClo
             assert 0 < raised.value.retry_after <= 1.2
 
 
+class Big:
+    """A local of the caller's."""
+
+
+async def fail_with_a_local(client: Any, kind: type[Exception]) -> weakref.ref[Big]:
+    big = Big()
+    try:
+        await client.get("http://dep/")
+    except kind:
+        return weakref.ref(big)
+    raise AssertionError
+
+
 @pytest.mark.anyio
-async def test_pitfall_10_an_error_keeps_nobody_alive(library: Any, clock: FakeClock, declare: Declare) -> None:
-    """Neither the call, nor the request that a mock has kept, nor the breaker holds the error and its traceback."""
-
-    class Big:
-        pass
-
-    dependency = declare(timeout=1)
-    inner = FaultyTransport([HANG, library.ReadError("x")])
-    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(dependency, inner)) as client:
-
-        async def use() -> weakref.ref[Big]:
-            big = Big()
-            with pytest.raises(library.TransportError):
-                await client.post("http://dep/")
-            return weakref.ref(big)
-
-        alive = [await use(), await use()]
+@pytest.mark.parametrize("case", ["error", "deadline", "rejection", "body"])
+@pytest.mark.parametrize("isolated", [False, True], ids=["", "in a task of its own"])
+async def test_pitfall_10_an_error_keeps_nobody_alive(library: Any, clock: FakeClock, declare: Declare, case: str, isolated: bool) -> None:
+    """No cycle leads through a frame of its traceback: once it was caught, all is free, without the garbage collector."""
+    faults = {"error": library.ReadError("x"), "deadline": HANG, "rejection": 200, "body": scripted(library, b"x", 3600)}
+    dependency = declare(*standard(timeout=Timeout(total=1, idle=1)))
+    if case == "rejection":
+        dependency.breaker.open()
+    transport = library.ours.AsyncResilientTransport(dependency, FaultyTransport([faults[case]]))
+    transport._isolated = isolated
     gc.collect()
-    assert [one() for one in alive] == [None, None]
-    assert len(inner.requests) == 2
+    gc.disable()
+    try:
+        async with library.AsyncClient(transport=transport, timeout=None) as client:
+            alive = await fail_with_a_local(client, library.TransportError)
+            await anyio.sleep(1)
+            assert alive() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ import resilient.httpx
 import resilient.httpx2
 from resilient import Bulkhead, Deadline, Resilience, Retry, Timeout
 from resilient.context import deadline_scope
+from resilient.core.backoff import Constant
 from resilient.events import CallRejected
 from resilient.testing import HANG, FakeClock, FaultyTransport, RecordingListener
 
@@ -152,6 +154,35 @@ async def test_retries_hold_no_place_between_attempts(clock: FakeClock, declare:
         group.start_soon(watch)
         assert (await client.get("http://dep/")).status_code == 200
     assert free == [True] * 4
+
+
+@pytest.mark.parametrize("limit", ["pool timeout", "deadline"])
+async def test_retry_that_gets_no_connection_gives_the_last_real_answer(clock: FakeClock, declare: Declare, limit: str) -> None:
+    """The queue for a connection is ours: what it refuses is no reason to throw a real answer away."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(1)
+        return scripted(httpx, b"busy", status=503)(request) if request.url.path == "/first" else httpx.Response(200)
+
+    total, pool = (3.5, None) if limit == "deadline" else (30, 2)
+    dependency = declare(Timeout(total=total), Retry(backoff=Constant(0.1, jitter="none")))
+    transport = Transport(dependency, FaultyTransport([answer]), max_connections=1)
+    async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(30, pool=pool)) as client:
+        async with anyio.create_task_group() as group:
+
+            async def first() -> None:
+                response = await client.get("http://dep/first")
+                assert (response.status_code, response.content) == (503, b"busy")
+
+            group.start_soon(first)
+            await anyio.sleep(0.5)
+            for number in range(10):  # they stand in the queue before the retry does
+                group.start_soon(ignoring, client, f"http://dep/{number}")
+
+
+async def ignoring(client: Any, url: str) -> None:
+    with contextlib.suppress(httpx.TransportError):
+        await client.get(url)
 
 
 async def test_malformed_timeouts_keep_no_place(clock: FakeClock, declare: Declare) -> None:

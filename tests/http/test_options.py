@@ -128,6 +128,27 @@ def test_ground_20_request_of_no_library(library: Any) -> None:
         library.ours.ResilientTransport(ONE, FaultyTransport()).handle_request("http://dep/")
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", ["other", None, "text"])
+async def test_ground_20_answer_of_the_other_library(library: Any, answer: Any) -> None:
+    """Of an inner transport that passes for one of this library; it is no fault of the dependency."""
+    if answer == "other":
+        answer = (httpx2 if library.module is httpx else httpx).Response(200)
+    dependency = Dependency("dep")
+    transport = library.ours.AsyncResilientTransport(dependency, FaultyTransport([lambda request: answer]), max_connections=1)
+    async with library.AsyncClient(transport=transport) as client:
+        for _ in range(2):
+            with pytest.raises(TypeError, match=f"inner: expected to get a response of {library.module.__name__}, got "):
+                await client.get("http://dep/")
+    with library.Client(transport=library.ours.ResilientTransport(dependency, FaultyTransport([lambda request: answer]))) as client:
+        with pytest.raises(TypeError, match="inner: expected to get a response"):
+            client.get("http://dep/")
+    assert dependency.bulkhead is not None
+    assert dependency.bulkhead.in_use == 0
+    assert dependency.breaker is not None
+    assert dependency.breaker.fail_counter == 0
+
+
 # -- life of the inner transport --------------------------------------------------------------------------------------
 
 

@@ -274,3 +274,24 @@ async def test_policy_that_tries_again_or_answers_itself_leaves_no_response_open
     async with library.AsyncClient(transport=transport) as client:
         assert (await client.get("http://dep/")).status_code == 299
     assert [answer.body.closed for answer in made] == [1, 1]
+
+
+async def test_policy_whose_answer_is_none_leaves_nothing_behind(library: Any, clock: FakeClock, declare: Declare) -> None:
+    class Mute:
+        async def run(self, call: Any, inner: Any) -> Any:
+            await inner(call)
+
+    dependency = declare(Bulkhead(max_concurrent=1), Mute())
+    respond = scripted(library, b"x")
+    transport = library.ours.AsyncResilientTransport(dependency, FaultyTransport([respond]), max_connections=1)
+    async with library.AsyncClient(transport=transport) as client:
+        for _ in range(2):
+            with pytest.raises(AttributeError):
+                await client.get("http://dep/")
+            assert dependency.bulkhead.in_use == 0
+            assert respond.body.closed == 1  # type: ignore[attr-defined]
+    with library.Client(transport=library.ours.ResilientTransport(dependency, FaultyTransport([respond]))) as sync_client:
+        with pytest.raises(AttributeError):
+            sync_client.get("http://dep/")
+    assert dependency.bulkhead.in_use == 0
+    assert respond.body.closed == 1  # type: ignore[attr-defined]

@@ -144,3 +144,16 @@ def test_fault_the_tripping_error_is_kept_unless_asked_for(way: str) -> None:
     assert isinstance(caught.value.__cause__, KeyError)
     with pytest.raises(KeyError, match="mine"):
         go(CircuitBreaker(2, throw_new_error_on_trip=True))  # did not trip
+
+
+def test_switched_off_by_the_environment_every_way_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESILIENT_ENABLED", "0")
+    breaker = CircuitBreaker()
+    breaker.open()
+    with breaker.calling():
+        assert breaker.call(int, "5") == breaker(int)("5") == 5
+
+
+def test_one_function_at_a_time_is_decorated() -> None:
+    with pytest.raises(TypeError, match="one function"):
+        CircuitBreaker()(int, str)

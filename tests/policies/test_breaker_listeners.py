@@ -13,6 +13,7 @@ import pytest
 
 from resilient import CircuitBreaker, Outcome, Pipeline
 from resilient.events import CircuitChanged
+from resilient.policies.guests import Mirror
 from resilient.testing import FakeClock, RecordingListener
 
 from .driver import Script, World
@@ -207,3 +208,29 @@ def test_a_storage_that_fails_is_logged_and_written_to_again(caplog: pytest.LogC
     storage.broken = False
     circuit.close()
     storage.wait_for("closed")
+
+
+def test_two_transitions_told_the_wrong_way_round_end_in_the_present_state() -> None:
+    """As two threads may tell them."""
+    storage, written = pybreaker.CircuitMemoryStorage("closed"), []
+    mirror = Mirror(lambda: "closed", written.append, storage)
+    mirror.write("open")
+    assert written == ["open", "closed"]
+    mirror.write("closed")
+    assert written[-1] == "closed"
+
+
+def test_where_no_thread_can_be_had_the_next_transition_tries_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    storage = BlockingStorage(seconds=0)
+    circuit = CircuitBreaker(state_storage=storage)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        circuit.open()
+    assert len(caplog.records) == 1 and storage.states == []
+    circuit.half_open()
+    storage.wait_for("half-open")

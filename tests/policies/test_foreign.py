@@ -33,6 +33,7 @@ def test_ground_34_its_settings_decide_and_it_is_told(world: World) -> None:
     assert theirs.current_state == "open" and theirs.fail_counter == 2
     error = world.fails(pipeline)
     assert isinstance(error, CircuitOpen) and error.retry_after == pytest.approx(20)
+    assert error.reason == pipeline.policies[0].reason == "consecutive"  # type: ignore[attr-defined]
     world.sleep(20)
     assert world.call(pipeline) == "ok"  # its success_threshold is 1
     assert theirs.current_state == "closed" and theirs.fail_counter == 0

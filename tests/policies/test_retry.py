@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from resilient import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, DeadlineExceeded, Outcome, Retry, RetryBudget, Timeout
+from resilient import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, DeadlineExceeded, Outcome, Retry, Timeout
 from resilient.call import Call
 from resilient.core.backoff import Constant, Exponential, Linear
 from resilient.events import RetryDecided
@@ -52,6 +52,51 @@ def test_a_plain_function_is_repeated_for_the_errors_named(world: World, on: Any
     script = Script(error)
     world.fails(world.pipeline(Retry(on=on)), script)
     assert len(script.asked) == attempts
+
+
+class Repeatable:
+    """Stands in for a kind of call whose failed answers may be asked for again."""
+
+    def run(self, call: Call, inner: Any) -> Any:
+        call.repeatable = True
+        call.retryable = lambda outcome, error: True  # type: ignore[method-assign]
+        return inner(call)
+
+
+def test_a_failed_answer_is_repeated_and_the_last_one_given(world: World) -> None:
+    def classify(result: Any, error: BaseException | None) -> Outcome | None:
+        return {"sorry": Outcome.OUTAGE, "busy": Outcome.THROTTLED}.get(result)
+
+    pipeline = world.pipeline(Repeatable(), Retry(backoff=AT_ONCE), classify=classify)
+    assert world.call(pipeline, "sorry", "busy", "fine") == "fine"
+    assert world.call(pipeline, "busy", "sorry") == "sorry"
+    assert [result for result, *_ in decisions(world)] == ["retried", "retried"] * 2 + ["exhausted"]
+    assert {cause for *_, cause in decisions(world)} == {"result"}
+
+
+class Large(Repeatable):
+    """The same, with answers that are too large to be kept while another attempt is made."""
+
+    def run(self, call: Call, inner: Any) -> Any:
+        async def keep(result: Any) -> bool:
+            return False
+
+        call.keep = keep  # type: ignore[method-assign]
+        call.failure_of = LookupError  # type: ignore[method-assign, assignment]
+        return super().run(call, inner)
+
+
+def test_an_answer_that_could_not_be_kept(world: World) -> None:
+    def classify(result: Any, error: BaseException | None) -> Outcome | None:
+        return Outcome.OUTAGE if result == "sorry" else None
+
+    retry = Retry(attempts=2, backoff=Constant(5, jitter="none"))
+    assert world.call(world.pipeline(Large(), retry, classify=classify), "sorry", "fine") == "fine"
+    assert world.call(world.pipeline(Large(), retry, classify=classify), "sorry") == "sorry"
+    begun = world.now
+    error = world.fails(world.pipeline(Large(), retry, CircuitBreaker(1, 60), classify=classify), "sorry")
+    assert isinstance(error, CircuitOpen) and isinstance(error.__cause__, LookupError)
+    assert world.now == begun  # there was nothing to wait for
 
 
 def test_one_attempt_is_no_retry(world: World) -> None:
@@ -205,61 +250,6 @@ def test_the_total_is_final(world: World) -> None:
         world.fails(world.pipeline(Timeout(total=1), Retry(on=Exception, backoff=AT_ONCE)), Script(takes(5))), DeadlineExceeded
     )
     assert [result for result, *_ in decisions(world)][-1] == "deadline"
-
-
-# -- the budget --------------------------------------------------------------------------------------------------
-
-
-def test_a_call_that_the_budget_refuses_says_so(world: World) -> None:
-    pipeline = world.pipeline(Retry(on=ValueError, budget=RetryBudget(ratio=0, reserve=0.1, window=10), backoff=AT_ONCE))
-    script = Script(ValueError)
-    world.fails(pipeline, script)
-    assert decisions(world) == [("retried", 1, "ValueError"), ("budget", 2, "ValueError")]
-    world.fails(pipeline, script)
-    assert [result for result, *_ in decisions(world)] == ["retried", "budget", "budget"]
-    world.sleep(11.1)
-    world.fails(pipeline, script)
-    assert [result for result, *_ in decisions(world)][3:] == ["retried", "budget"]
-
-
-def test_the_budget_is_asked_before_anything_else_is_done(world: World) -> None:
-    """A retry that is refused leaves the answer as it is and settles nothing."""
-    circuit = CircuitBreaker(fail_max=3)
-    budget = RetryBudget(ratio=0, reserve=0.1, window=10)
-    pipeline = world.pipeline(Retry(on=ValueError, budget=budget, backoff=AT_ONCE), circuit)
-    world.fails(pipeline, ValueError)
-    assert circuit.fail_counter == 2
-    assert budget.remaining_ratio() == 0
-
-
-def test_amplification_stays_in_bounds(world: World) -> None:
-    """Over any 10 s at most 1 + 0.2 + 3/rate requests for each call, whatever fails."""
-    script = Script(ValueError)
-    pipeline = world.pipeline(Retry(on=ValueError, attempts=10, backoff=AT_ONCE))
-    rate, seconds = 10, 15
-    world.times(rate * seconds, pipeline, script, every=1 / rate)
-    for begin in range(seconds - 10):
-        asked = sum(begin <= moment < begin + 10 for moment in script.asked)
-        assert asked <= rate * 10 * (1 + 0.2 + 3 / rate) + 1e-6
-    assert len(script.asked) > rate * seconds * 1.2  # and it is used
-
-
-def test_one_budget_for_several_policies(world: World) -> None:
-    budget = RetryBudget(ratio=0, reserve=0.1, window=10)
-    first, second = (world.pipeline(Retry(on=ValueError, budget=budget, backoff=AT_ONCE)) for _ in range(2))
-    world.fails(first, ValueError)
-    script = Script(ValueError)
-    world.fails(second, script)
-    assert len(script.asked) == 1
-
-
-def test_reset_gives_a_fresh_budget(world: World) -> None:
-    pipeline = world.pipeline(Retry(on=ValueError, budget=RetryBudget(ratio=0, reserve=0.1, window=10), backoff=AT_ONCE))
-    world.fails(pipeline, ValueError)
-    pipeline.reset()
-    script = Script(ValueError)
-    world.fails(pipeline, script)
-    assert len(script.asked) == 2
 
 
 @only_in_threads

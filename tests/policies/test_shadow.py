@@ -13,6 +13,7 @@ from resilient.events import CallRejected, CircuitChanged, DeadlinePassed, Event
 from resilient.telemetry.families import COUNTED
 
 from .driver import Script, World, at, only_awaited, takes
+from .storages import Ear
 
 
 def reported(world: World) -> list[tuple[str, str, bool]]:
@@ -58,10 +59,11 @@ def test_it_may_be_enforced_later(world: World) -> None:
 
 
 def test_disabled_it_takes_no_notice_of_anything(world: World) -> None:
-    circuit = CircuitBreaker(1, 20, 1, disabled=True)
+    ear = Ear()
+    circuit = CircuitBreaker(1, 20, 1, listeners=[ear], disabled=True)
     pipeline = world.pipeline(circuit)
     assert world.times(5, pipeline, ValueError) == ["ValueError"] * 5
-    assert (circuit.current_state, circuit.fail_counter, reported(world)) == ("closed", 0, [])
+    assert (circuit.current_state, circuit.fail_counter, reported(world), ear.heard) == ("closed", 0, [], [])
     circuit.disabled = False
     world.fails(pipeline, ValueError)
     assert circuit.current_state == "open" and not circuit.disabled
