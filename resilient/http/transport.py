@@ -105,17 +105,15 @@ class Engine:
     def _compare(self, call: HttpCall) -> None:
         """Say once that the client waits longer than the policy lets it."""
         timeout, owner = call.timeout, call.owner
-        if timeout is None or owner in self._compared:
+        if timeout is None:
             return
         read = (call.request.extensions.get("timeout") or {}).get("read")
-        if read is not None and read > timeout.total:
-            self._compared.add(owner)
-            logger.info(
-                "%s: the client's read timeout of %g s is longer than the total of %g s; the shorter one holds",
-                owner.name,
-                read,
-                timeout.total,
-            )
+        if read is None or read <= timeout.total or owner in self._compared:
+            return
+        self._compared.add(owner)
+        logger.info(
+            "%s: the client's read timeout of %g s is longer than the total of %g s; the shorter one holds", owner.name, read, timeout.total
+        )
 
 
 class AsyncEngine(Engine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -125,6 +126,33 @@ async def test_place_is_given_back_after_the_close_and_the_permit_before_it(cloc
         await client.get("http://dep/")
         note("after")
     assert seen == [("closing", 0, 1), ("closed", 0, 1), ("after", 0, 0)]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_ground_06_closing_goes_on_when_its_caller_is_cancelled(clock: FakeClock, declare: Declare) -> None:
+    """In a task of its own, which no native cancellation reaches: only then is the connection really free."""
+
+    class Slow(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield b"x"
+
+        async def aclose(self) -> None:
+            await anyio.sleep(1)
+            closed.append(clock.now())
+
+    closed: list[float] = []
+    dependency = declare()
+    transport = Transport(dependency, FaultyTransport([lambda request: httpx.Response(200, stream=Slow())]), max_connections=1)
+    transport._isolated = True
+    async with httpx.AsyncClient(transport=transport) as client:
+        response = await client.send(client.build_request("GET", "http://dep/"), stream=True)
+        began = clock.now()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(response.aclose(), 0.5)
+        assert dependency.bulkhead is not None
+        assert (dependency.bulkhead.in_use, in_use(transport)[0], closed) == (0, 1, [])
+        await anyio.sleep(0.6)
+        assert (in_use(transport)[0], closed) == (0, [pytest.approx(began + 1)])
 
 
 @pytest.mark.parametrize("fault", [httpx.ReadError("x"), httpx.ReadTimeout("x"), ValueError("x")], ids=repr)
