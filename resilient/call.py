@@ -14,6 +14,7 @@ from .events import CallRejected, DeadlinePassed
 
 if TYPE_CHECKING:
     from .context import Deadline
+    from .core.breaker import Trial
     from .policies.pipeline import Pipeline
     from .policies.timeout import Timeout
     from .protocols import Runtime
@@ -79,6 +80,8 @@ class Call:
     degraded: str | None = None
     """Why the answer is not the dependency's own, once a fallback was served."""
     error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
+    trial: Trial | None = None
+    """The permit of a half-open circuit that the call was let through with, where it was."""
     _cut: BaseException | None = None
     _cut_outcome: Outcome = IGNORED
     _late: Outcome | None = None
@@ -98,7 +101,9 @@ class Call:
     # -- time -----------------------------------------------------------------------------------------------------
 
     def lower(self, deadline: float, limit: str) -> None:
-        """Make the call end by `deadline`, unless it has to end earlier anyway."""
+        """Make the call end by `deadline`, unless it has to end earlier anyway. Infinity is no deadline."""
+        if deadline == INFINITY:
+            return
         self.timed = True
         if deadline < self.deadline:
             self.deadline = deadline
@@ -106,7 +111,11 @@ class Call:
 
     def inherit(self, deadline: Deadline) -> None:
         """Keep to a deadline from outside: of the inbound request (less a reserve for the reply) or of an outer call."""
-        self.inherited = deadline.at - INBOUND_RESERVE if deadline.inbound else deadline.at
+        at = deadline.at
+        runtime = self.runtime
+        if deadline.clock is not runtime.clock and at != INFINITY:
+            at = runtime.now() + deadline.remaining  # only differences between readings of one clock mean anything
+        self.inherited = at - INBOUND_RESERVE if deadline.inbound else at
         self.lower(self.inherited, "inbound" if deadline.inbound else "caller")
 
     def judge(self, classify: Classifier) -> None:
@@ -266,4 +275,3 @@ class Call:
                 if moment is not None and (until is None or moment > until):
                     until = moment
         return until
-

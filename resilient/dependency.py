@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pybreaker
 
@@ -46,7 +46,7 @@ class Origin:
             self.port = parts.port or PORTS[parts.scheme]
         except ValueError as error:
             raise ValueError(f"origin: {error}, got {url!r}") from None
-        self.path = parts.path.rstrip("/")
+        self.path = unquote(parts.path).rstrip("/")  # as requests show theirs
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -72,6 +72,7 @@ class Dependency(Pipeline):
         origin: the URL that its requests begin with, for transports that are given a `Resilience`.
         required: whether the service is of no use without it. It is told by /readyz, and has no implicit fallback.
         timeout: seconds that a call may take in all.
+        cache: must be None; this release caches nothing.
         fallback: what to answer instead, as for `Fallback`.
         classify: `classify(result, error)` returns an `Outcome`, or None to leave it to the default.
         clock: what time is read from.
@@ -87,6 +88,7 @@ class Dependency(Pipeline):
         origin: str | None = None,
         required: bool = False,
         timeout: float | None = None,
+        cache: None = None,
         fallback: Any = _ABSENT,
         classify: Classifier | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -97,6 +99,8 @@ class Dependency(Pipeline):
         if not re.fullmatch(r"[^\s\x00-\x1f\x7f]{1,100}", name):
             raise ValueError(f"name: expected 1 to 100 characters without white space, got {name!r}")
         flag("required", required)
+        if cache is not None:
+            raise TypeError(f"cache: this release caches nothing; leave it None, got {cache!r}")
         chosen = _with_timeout(policies, timeout)
         if fallback is not _ABSENT:
             chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)

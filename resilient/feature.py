@@ -150,11 +150,14 @@ class Feature:
             blamed = self._blame(error)
             if blamed is None:
                 raise
-            with self._degrading(blamed):
-                if self._fallback is None:
-                    raise
-                value = self._fallback.make(args, kwargs)
-                return await value if inspect.isawaitable(value) else value
+            try:
+                with self._degrading(blamed):
+                    if self._fallback is None:
+                        raise
+                    value = self._fallback.make(args, kwargs)
+                    return await value if inspect.isawaitable(value) else value
+            finally:
+                del blamed  # an error in a local of a frame of its own traceback would keep them all
         if not self._hysteresis.steady:
             self._look()
         return value
@@ -170,10 +173,13 @@ class Feature:
                 blamed = self._blame(error)
                 if blamed is None:
                     raise
-                with self._degrading(blamed):
-                    if self._fallback is None:
-                        raise
-                    return self._fallback.make(args, kwargs)
+                try:
+                    with self._degrading(blamed):
+                        if self._fallback is None:
+                            raise
+                        return self._fallback.make(args, kwargs)
+                finally:
+                    del blamed
             if hasattr(type(value), "__await__"):
                 # A plain function that hands on a coroutine has done nothing yet: that fails when it is awaited.
                 return self._guard(value, args, kwargs)

@@ -77,7 +77,10 @@ class Outbox:
 
     def _deliver(self) -> None:
         while self.pending:
-            event = self.pending.popleft()
+            try:
+                event = self.pending.popleft()
+            except IndexError:  # somebody else has emptied it: a reset
+                return
             if not isinstance(event, Event):
                 method = event.func if isinstance(event, functools.partial) else event
                 self.guard(getattr(method, "__self__", method), event)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from .call import Call
+    from .clock import Clock
     from .core.outcome import Outcome
     from .policies.pipeline import Pipeline
 
@@ -66,6 +67,8 @@ class Waiter(Protocol):
 
 class Runtime(Protocol):
     """All that a policy may ask of the world. One implementation awaits, one blocks, and none needs to know which."""
+
+    clock: Clock
 
     def now(self) -> float: ...
 

@@ -166,19 +166,26 @@ class Resilience:
 
     def reset(self) -> None:
         """Forget all that was learnt, and the origins that nobody declared. Declarations stay, calls under way go on."""
-        for dependency in self.dependencies.values():
+        with self._lock:
+            dependencies = [*self._undeclared.values(), *self._declared.values()]
+            self._undeclared.clear()
+        for dependency in dependencies:
             dependency.reset()
         for feature in self.features.values():
             feature.reset()
-        with self._lock:
-            self._undeclared.clear()
         self.outbox.pending.clear()
 
     # -- the service ----------------------------------------------------------------------------------------------
 
-    def install(self, app: Any, *, metrics: bool = True, health: bool = True, prefix: str = "", **options: Any) -> None:
-        """Add the middleware and the routes to a Starlette or FastAPI app; options as for `ResilienceMiddleware`."""
-        install(self, app, metrics=metrics, health=health, prefix=prefix, **options)
+    def install(
+        self, app: Any, *, dashboard: bool = False, metrics: bool = True, health: bool = True, prefix: str = "", **options: Any
+    ) -> None:
+        """Add the middleware and the routes to a Starlette or FastAPI app; options as for `ResilienceMiddleware`.
+
+        Raises:
+            ValueError: `dashboard` is asked for: this release has none.
+        """
+        install(self, app, dashboard=dashboard, metrics=metrics, health=health, prefix=prefix, **options)
 
 
 def _host_and_port(key: tuple[str, str, int]) -> str:

@@ -12,6 +12,7 @@ import math
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Token
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,12 @@ def start(call: Call) -> Awaitable[Any]:
     return awaitable  # type: ignore[no-any-return]
 
 
+def lift(deadline: Deadline, token: Token[Deadline | None]) -> None:
+    """End an attempt's deadline with the attempt: tasks that were started inside have it in contexts of their own."""
+    outer = token.old_value
+    deadline.at = outer.at if isinstance(outer, Deadline) else INFINITY
+
+
 def ours_alone(scope: anyio.CancelScope) -> bool:
     """Whether a cancellation that `scope` let pass on asyncio is its own after all.
 
@@ -115,11 +122,12 @@ class AsyncRuntime:
 
     async def _attempt(self, call: Call) -> Any:
         seconds = begin_attempt(call, self.now())
-        token = DEADLINE.set(Deadline(call.attempt_deadline, self.clock))
+        token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
         try:
             value = await self._within(seconds, call if call.paced else None, start, call)
         finally:
             DEADLINE.reset(token)
+            lift(deadline, token)
         if value is EXPIRED:
             raise cut_off(call, self.now())
         return value
@@ -244,11 +252,12 @@ class SyncRuntime:
         if not call.timed:
             return self._value(call)
         begin_attempt(call, self.now())
-        token = DEADLINE.set(Deadline(call.attempt_deadline, self.clock))
+        token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
         try:
             value = self._value(call)
         finally:
             DEADLINE.reset(token)
+            lift(deadline, token)
         if self.now() >= call.attempt_deadline:
             call.came_late()
         return value

@@ -92,10 +92,10 @@ def _wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
 
 
 def current_slot(seconds: float) -> set[Any] | None:
-    """The slot of the running event loop that expires in `seconds`; None unless the caller is a native asyncio task."""
+    """The running event loop's slot for `seconds`; None unless the caller is a native asyncio task, and for infinity."""
     loop = asyncio._get_running_loop()
     # Trio can run as a guest of an asyncio loop; what runs there is no task of that loop.
-    if loop is None or ("trio" in sys.modules and asyncio.current_task(loop) is None):
+    if loop is None or seconds == math.inf or ("trio" in sys.modules and asyncio.current_task(loop) is None):
         return None
     return _wheel(loop).slot(loop, seconds)
 

@@ -7,6 +7,7 @@ same, so that one run tells everything.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,8 @@ def main() -> int:
     names = parser.parse_args().checks or list(CHECKS)
     if unknown := set(names) - set(CHECKS):
         parser.error(f"no such check: {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}")
+    # Who starts this in the background has Ctrl-C ignored, down to the programs under test, some of which it should end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     lines = []
     for name in names:
         started = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -612,3 +613,31 @@ def test_threads_tell_each_use_once_and_each_change_once(listener: RecordingList
     resilience.outbox.flush()
     assert len(told(listener)) == 400
     assert changes(listener) == [("full", "static", "circuit_open")]
+
+
+def test_pitfall_10_a_degraded_use_leaves_nothing_for_the_collector() -> None:
+    feature = Resilience().feature("recommendations", fallback=[])
+
+    @feature
+    def plain() -> list[str]:
+        raise DeadlineExceeded("x")
+
+    @feature
+    async def awaited() -> list[str]:
+        raise DeadlineExceeded("x")
+
+    async def uses() -> None:
+        for _ in range(50):
+            assert plain() == [] and await awaited() == []
+
+    anyio.run(uses)
+    gc.collect()
+    gc.disable()
+    try:
+        anyio.run(uses)
+        gc.collect()  # of what the runner itself left
+        for _ in range(50):
+            plain()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

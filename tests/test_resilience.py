@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from starlette.applications import Starlette
 
 from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Level, Resilience, Timeout
 from resilient.events import CircuitChanged, FallbackServed
@@ -280,3 +281,20 @@ def test_a_fallback_of_a_dependency_is_counted_under_its_name(listener: Recordin
     resilience = Resilience(listeners=[listener])
     resilience.dependency("shop", fallback=[]).call_sync({}.__getitem__, "missing")
     assert [(event.dependency, event.level) for event in listener.of(FallbackServed)] == [("shop", "static")]
+
+
+def test_what_this_release_does_not_have_is_refused_by_name() -> None:
+    resilience = Resilience()
+    app = Starlette()
+    with pytest.raises(ValueError, match="dashboard"):
+        resilience.install(app, dashboard=True)
+    resilience.install(app, dashboard=False)
+    assert resilience.dependency("x", cache=None).name == "x"
+    with pytest.raises(TypeError, match="cache"):
+        resilience.dependency("y", cache=object())
+
+
+def test_an_origin_with_percent_signs_is_compared_as_requests_show_theirs() -> None:
+    resilience = Resilience()
+    made = resilience.dependency("x", origin="http://e/a%20b")
+    assert resilience.route(httpx.URL("http://e/a%20b/c")) is made

@@ -171,4 +171,6 @@ class DeadlineMiddleware(Inbound):
         deadline_headers: Iterable[str] = DEADLINE_HEADERS,
     ) -> None:
         super().__init__(app, resilience)
-        self.deadlines: InboundDeadlines | None = InboundDeadlines(timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers)
+        self.deadlines: InboundDeadlines | None = InboundDeadlines(
+            timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers
+        )

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
-from ..errors import AllTargetsFailed, BulkheadFull, DeadlineExceeded, Overloaded, ResilienceError
+from ..errors import AllTargetsFailed, DeadlineExceeded, ResilienceError
 from .exchange import Inbound
 from .protocols import ASGIApp, Surroundings
 from .responses import Problem
@@ -14,7 +14,7 @@ from .responses import Problem
 __all__ = ["ErrorMapping", "ErrorMiddleware"]
 
 SPREAD = 0.2  # of the time to wait, added at random, so that those who were refused together don't return together
-CROWDED = 1.0  # seconds after which a queue that was full is worth another try
+SOON = 1.0  # seconds after which another try is worth it, where nothing better is known
 LONGEST = 86_400  # a longer time says nothing, and infinity is how some say "until somebody closes it"
 
 
@@ -54,7 +54,9 @@ class ErrorMapping:
     def _retry_after(self, error: ResilienceError) -> int | None:
         """Whole seconds, rounded up and spread upward; None where nothing sensible is known."""
         seconds = _wait(error)
-        if seconds is None or not seconds < LONGEST:
+        if seconds is None:
+            seconds = SOON  # every refusal says when to come back, also where nobody can know: soon, not all at once
+        if not seconds < LONGEST:
             return None
         spread = max(seconds * SPREAD, 1.0) * self._chance()
         return max(math.ceil(seconds + spread), 1)
@@ -63,10 +65,7 @@ class ErrorMapping:
 def _wait(error: BaseException) -> float | None:
     if isinstance(error, AllTargetsFailed) and error.retry_after is None:
         return min((wait for wait in map(_wait, error.causes) if wait is not None), default=None)
-    known = getattr(error, "retry_after", None)
-    if known is None and isinstance(error, BulkheadFull | Overloaded):
-        return CROWDED
-    return known
+    return getattr(error, "retry_after", None)
 
 
 def _first(group: BaseException) -> BaseException:

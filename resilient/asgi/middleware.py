@@ -52,7 +52,9 @@ class ResilienceMiddleware(Inbound):
         count_requests: bool = True,
     ) -> None:
         super().__init__(app, resilience)
-        self.deadlines: InboundDeadlines | None = InboundDeadlines(timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers)
+        self.deadlines: InboundDeadlines | None = InboundDeadlines(
+            timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers
+        )
         self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
         self.errors: ErrorMapping | None = ErrorMapping(expose_causes=expose_causes)
         flag("count_requests", count_requests)

@@ -15,12 +15,15 @@ from .protocols import Served
 __all__ = ["install", "routes"]
 
 
-def routes(resilience: Served, prefix: str = "", *, metrics: bool = True, health: bool = True) -> list[Route]:
+def routes(resilience: Served, prefix: str = "", *, metrics: bool = True, health: bool = True, dashboard: bool = False) -> list[Route]:
     """Routes for Starlette and FastAPI: `/metrics`, `/livez`, `/readyz`, `/startupz`, each under `prefix`.
 
     Raises:
-        ValueError: `prefix` is neither empty nor a path that begins with a slash and does not end with one.
+        ValueError: `prefix` is neither empty nor a path that begins with a slash and does not end with one, or
+            `dashboard` is asked for: this release has none.
     """
+    if dashboard:
+        raise ValueError("dashboard: this release has no dashboard; leave it False")
     if not isinstance(prefix, str) or (prefix and (not prefix.startswith("/") or prefix.endswith("/"))):
         raise ValueError(f"prefix: expected a path such as /internal, got {prefix!r}")
     endpoints = {}
@@ -35,7 +38,16 @@ def routes(resilience: Served, prefix: str = "", *, metrics: bool = True, health
     ]
 
 
-def install(resilience: Served, app: Any, *, metrics: bool = True, health: bool = True, prefix: str = "", **options: Any) -> None:
+def install(
+    resilience: Served,
+    app: Any,
+    *,
+    dashboard: bool = False,
+    metrics: bool = True,
+    health: bool = True,
+    prefix: str = "",
+    **options: Any,
+) -> None:
     """Put the middleware around a Starlette or FastAPI app and the routes into it.
 
     It may be called before or after the app's own routes are added. The routes come first, so that a catch-all of the
@@ -48,6 +60,7 @@ def install(resilience: Served, app: Any, *, metrics: bool = True, health: bool 
         metrics: whether to add `/metrics`.
         health: whether to add `/livez`, `/readyz` and `/startupz`.
         prefix: what the paths begin with.
+        dashboard: must be False; this release has none.
         options: settings of `ResilienceMiddleware`.
 
     Raises:
@@ -63,7 +76,8 @@ def install(resilience: Served, app: Any, *, metrics: bool = True, health: bool 
         raise RuntimeError("app: it has started already; install before it serves its first request or lifespan")
     if any(cast("Any", middleware.cls) is ResilienceMiddleware for middleware in app.user_middleware):
         raise RuntimeError("app: ResilienceMiddleware is installed already")
+    made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard)
     ResilienceMiddleware(app, resilience, **options)  # a wrong setting is told here, and not at the first request
     taken = {getattr(route, "path", None) for route in app.router.routes}
     app.add_middleware(ResilienceMiddleware, resilience, **options)
-    app.router.routes[:0] = [route for route in routes(resilience, prefix, metrics=metrics, health=health) if route.path not in taken]
+    app.router.routes[:0] = [route for route in made if route.path not in taken]

@@ -63,14 +63,17 @@ class Trial:
         expires: when its place may be given to another call. Whoever knows that this call may take longer, or less
             long, than the lease of the rules sets it when the permit is handed out.
         transition: the transition to half-open that admitting it was, for the first trial after a break; else None.
+        answered: its answer has begun, and was none of a failure; what is still to come is a body. Such a trial is no
+            lost one when its lease ends: it counts as a success then.
     """
 
-    __slots__ = ("expires", "generation", "transition")
+    __slots__ = ("answered", "expires", "generation", "transition")
 
     def __init__(self, generation: int, expires: float, transition: Transition | None) -> None:
         self.generation = generation
         self.expires = expires
         self.transition = transition
+        self.answered = False
 
 
 Permit = int | Trial
@@ -88,6 +91,7 @@ class Breaker:
         trial_successes: successes of the present round of trials.
         enabled: False admits every call and counts none.
         rules: see `configure`.
+        recovered: a transition to closed that `admit` has made, for the caller to take and report; else None.
     """
 
     __slots__ = (
@@ -105,6 +109,7 @@ class Breaker:
         "generation",
         "open_until",
         "reason",
+        "recovered",
         "rules",
         "state",
         "trial_successes",
@@ -133,6 +138,7 @@ class Breaker:
         # Length of the last break before jitter; 0 while closed.
         self._break = 0.0
         self.open_until = 0.0
+        self.recovered: Transition | None = None
 
     def admit(self, now: float) -> Permit | None:
         """Ask to make a call. Returns its permit, to be given to `record` exactly once; None rejects the call.
@@ -150,6 +156,8 @@ class Breaker:
             transition = self._move(HALF_OPEN, "break_over")
         elif not self._place_free(now):
             return None
+        elif self.state is CLOSED:
+            return self.generation
         trial = Trial(self.generation, now + self.rules.lease, transition)
         self._trials.append(trial)
         return trial
@@ -159,11 +167,19 @@ class Breaker:
         trials = self._trials
         if self.trial_successes + self._trial_failures + len(trials) < self.rules.trials:
             return True
-        for place, trial in enumerate(trials):
-            if now >= trial.expires:
-                del trials[place]
-                return True
-        return False
+        free = False
+        for trial in [trial for trial in trials if now >= trial.expires]:
+            if trial.answered:
+                trials.remove(trial)
+                self._last_success = now
+                self.trial_successes += 1
+            elif not free:
+                trials.remove(trial)
+                free = True
+        if self.trial_successes + self._trial_failures >= self.rules.trials:
+            self.recovered = self._close("recovered")
+            return True
+        return free
 
     def record_success(self, generation: int, now: float) -> None:
         """`record` for a closed permit and a success whose duration is of no interest, which never trips anything."""
@@ -238,7 +254,7 @@ class Breaker:
             # Another generation's, or lost: its place was given to another call.
             return None
         self._trials.remove(trial)
-        if now >= trial.expires or outcome is IGNORED or not self.enabled:
+        if (now >= trial.expires and not trial.answered) or outcome is IGNORED or not self.enabled:
             return None
         # A slow trial has failed: a circuit that opened for slowness must not close on it.
         if outcome is SUCCESS and not slow:

@@ -62,7 +62,7 @@ def decide(
         retryable: the outcome is of a kind that another attempt may mend.
         repeatable: the request may be sent again: it is idempotent or was never sent, and its body can be replayed.
         delay: seconds that the backoff asks for, jitter included.
-        retry_after: seconds that the server asks for; the longer of the two counts.
+        retry_after: seconds that the server asks for; the backoff's delay comes on top.
         remaining: seconds until the deadline.
         min_useful: seconds that must be left for an attempt to be worth making.
         max_retry_after: seconds above which a server's wish is not followed.
@@ -72,10 +72,14 @@ def decide(
     if attempt >= attempts:
         return _EXHAUSTED
     asked = 0.0 if retry_after is None else min(retry_after, max_retry_after)
-    wait = max(delay, asked)
+    # Never earlier than asked, and the backoff's jitter on top, or all clients come back in the same instant; without it
+    # where that would be too late.
+    wait = asked + delay
+    if asked and not useful(wait, remaining, min_useful):
+        wait = asked
     if useful(wait, remaining, min_useful):
         return Decision("retried", wait)
-    return Decision("pushback" if asked > delay else "deadline", wait)
+    return Decision("pushback" if asked > delay else "deadline", max(delay, asked))
 
 
 def parse_retry_after(value: str, now_wall: float, date: str | None) -> float | None:

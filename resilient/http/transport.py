@@ -88,6 +88,7 @@ class Engine:
         if call.timed:
             call.read_limit = body.read_limit
         call.response = None
+        call.queues = False  # not every inner transport tells of more than its beginning
         return body, length
 
     def _look_again(self, call: HttpCall, error: BaseException) -> None:
@@ -281,11 +282,13 @@ def _known(target: Any) -> tuple[Pipeline, ...]:
 
 
 def _router(target: Any) -> Callable[[Any], Pipeline]:
+    if isinstance(target, type):
+        raise TypeError(f"target: expected a Resilience, a Dependency, a Pipeline or a policy, got the class {target.__name__}")
     if isinstance(target, Pipeline):
         return lambda url: target
     if isinstance(target, Router):
         return target.route
-    if isinstance(target, Policy | pybreaker.CircuitBreaker) and not isinstance(target, type):
+    if isinstance(target, Policy | pybreaker.CircuitBreaker):
         pipeline = Pipeline(target)
         return lambda url: pipeline
     raise TypeError(f"target: expected a Resilience, a Dependency, a Pipeline or a policy, got {target!r}")

@@ -136,6 +136,7 @@ class CircuitBreaker(Kinship):
         now = call.runtime.now()
         with self._lock:
             permit = core.admit(now)
+            recovered, core.recovered = core.recovered, None
             if permit is None:
                 reason, retry_after = core.reason, core.retry_after(now)
             elif isinstance(permit, Trial) and "lease" not in self._chosen:
@@ -148,8 +149,12 @@ class CircuitBreaker(Kinship):
             call.report_rejection("breaker", reason, enforced=False)
             return inner(call)
         call.held.append((self, (permit, call, now)))
-        if isinstance(permit, Trial) and permit.transition is not None:
-            self._announce(permit.transition, now, call.owner)
+        if isinstance(permit, Trial):
+            call.trial = permit
+            if permit.transition is not None:
+                self._announce(permit.transition, now, call.owner)
+        elif recovered is not None:
+            self._announce(recovered, now, call.owner)
         for listener in self.listeners:
             call.owner.outbox.guard(listener, functools.partial(listener.before_call, self, call.fn, *call.args, **call.kwargs))
         return self._replacing(call, inner) if self._throw_new_error_on_trip else inner(call)

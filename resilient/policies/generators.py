@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..body import END, Body
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["guard_async_generator", "guard_generator"]
 
 UNSTARTED: Any = object()
+# How many frames up from a collected generator the interrupted code is looked for: ours, or what ours had called.
+NEAR = 3
 
 
 class _AsyncStream(Call):
@@ -122,7 +126,7 @@ def guard_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[...,
                     sent = yield item
                 except GeneratorExit:
                     if body is not None:
-                        body.close()
+                        _close(pipeline, body, sys._getframe().f_back)
                     raise
                 except BaseException as error:  # noqa: BLE001
                     thrown = error
@@ -156,3 +160,19 @@ async def _next(body: Body, step: Callable[[], Any], thrown: BaseException | Non
         # Thrown in by whoever reads: should it come out again, it says nothing of the dependency.
         body.call.ignore(thrown)
     return await body.next(step)
+
+
+def _close(pipeline: Pipeline, body: Body, closer: FrameType | None) -> None:
+    """The reader has had enough, or the generator is being collected.
+
+    A collection happens wherever somebody allocates, perhaps inside one of our own locks, and on that very thread. So
+    where the code that was interrupted is ours, the pipeline's next call settles the body.
+    """
+    for _ in range(NEAR):
+        if closer is None:
+            break
+        if str(closer.f_globals.get("__name__", "")).startswith("resilient."):
+            pipeline.abandoned.append(body.close)
+            return
+        closer = closer.f_back
+    body.close()

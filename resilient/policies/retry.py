@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 __all__ = ["Retry", "RetryBudget"]
+
+logger = logging.getLogger("resilient")
 
 NEVER = -math.inf
 
@@ -168,7 +171,7 @@ class Retry:
     async def _again(self, call: Call, mark: int, attempt: int, made: _Attempt) -> bool:
         """Whether to make another attempt; if so the last one is settled and its delay has passed."""
         error = made.error
-        named = error is not None and self.on is not None and not isinstance(error, Rejected) and self.on(error)
+        named = error is not None and not isinstance(error, Rejected) and self._names(error)
         if not (named or made.outcome.failed or made.outcome is Outcome.THROTTLED):
             return False
         runtime = call.runtime
@@ -216,6 +219,16 @@ class Retry:
         owner = call.owner
         cause = call.cause_of(made.result, made.error)
         owner.post(RetryDecided(at=call.runtime.now(), dependency=owner.name, result=result, attempt=attempt, delay=delay, cause=cause))
+
+    def _names(self, error: Exception) -> bool:
+        """Whether `on` names the error. A function that fails names nothing: the caller gets the error itself."""
+        if self.on is None:
+            return False
+        try:
+            return bool(self.on(error))
+        except Exception:
+            logger.exception("on, given to a Retry, failed")
+            return False
 
     def reset(self) -> None:
         """A fresh budget."""

@@ -74,6 +74,8 @@ class Timeout:
         if not self.enforce:
             return self._watch(call, inner)
         call.lower(call.runtime.now() + (self.total if call.total is None else min(call.total, self.total)), "total")
+        if self.attempt != math.inf:
+            call.timed = True
         call.attempt_timeout = self.attempt  # type: ignore[assignment]  # __post_init__ has put a number there
         call.min_useful = self.min_useful  # type: ignore[assignment]  # likewise
         call.timeout = self

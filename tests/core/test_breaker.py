@@ -654,3 +654,23 @@ def test_no_trial_is_kept_once_its_round_is_over() -> None:
     trial(circuit, 1.0)
     circuit.close(1.0)
     assert circuit._trials == []
+
+
+def test_a_trial_whose_body_outlasts_its_lease_is_no_lost_one() -> None:
+    """Its answer has begun well: a dependency of long downloads must not stay half-open for ever."""
+    circuit = half_open(trials=2, lease=1.0)
+    trials = [trial(circuit, 1.0), trial(circuit, 1.0)]
+    for answered in trials:
+        answered.answered = True
+    assert circuit.admit(1.9) is None
+    assert circuit.admit(2.0) == circuit.generation and circuit.state is CLOSED
+    assert circuit.recovered == Transition(HALF_OPEN, CLOSED, "recovered")
+    assert circuit.record(trials[0], SUCCESS, 3.0, 2.0, MIDDLE) is None
+
+
+def test_a_late_end_of_an_answered_trial_counts() -> None:
+    circuit = half_open(trials=1, lease=1.0)
+    one = trial(circuit, 1.0)
+    one.answered = True
+    transition = circuit.record(one, OUTAGE, 5.0, 4.0, MIDDLE)
+    assert transition is not None and transition.new is OPEN

@@ -45,12 +45,12 @@ def decision(**changes: Any) -> Decision:
         ({"remaining": 0.74}, "deadline", 0.5),
         ({"remaining": 0.5, "min_useful": 0.0}, "deadline", 0.5),
         ({"remaining": -1.0}, "deadline", 0.5),
-        # The longer of the two waits, and no more than 60 s of the server's.
-        ({"retry_after": 2.0}, "retried", 2.0),
-        ({"retry_after": 0.1}, "retried", 0.5),
+        # The server's wish, no more than 60 s of it, and the backoff's jitter on top.
+        ({"retry_after": 2.0}, "retried", 2.5),
+        ({"retry_after": 0.1}, "retried", 0.6),
         ({"retry_after": 0.0}, "retried", 0.5),
-        ({"retry_after": 3600.0, "remaining": 100.0}, "retried", 60.0),
-        ({"retry_after": 3600.0, "remaining": math.inf, "max_retry_after": 5.0}, "retried", 5.0),
+        ({"retry_after": 3600.0, "remaining": 100.0}, "retried", 60.5),
+        ({"retry_after": 3600.0, "remaining": math.inf, "max_retry_after": 5.0}, "retried", 5.5),
         # Beyond the deadline: whose wish was it?
         ({"retry_after": 30.0}, "pushback", 30.0),
         ({"retry_after": 29.75}, "retried", 29.75),

@@ -155,6 +155,18 @@ async def test_ground_06_closing_goes_on_when_its_caller_is_cancelled(clock: Fak
         assert (in_use(transport)[0], closed) == (0, [pytest.approx(began + 1)])
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_exchange_that_its_caller_left_is_cancelled(clock: FakeClock, declare: Declare) -> None:
+    transport = Transport(declare(timeout=1), FaultyTransport([HANG]), max_connections=1)
+    transport._isolated = True
+    async with httpx.AsyncClient(transport=transport) as client:
+        for _ in range(2):
+            with pytest.raises(resilient.httpx.DeadlineExceeded, match="no answer"):
+                await client.post("http://dep/")
+            await anyio.sleep(0.1)
+            assert in_use(transport) == (0, 0)
+
+
 @pytest.mark.parametrize("fault", [httpx.ReadError("x"), httpx.ReadTimeout("x"), ValueError("x")], ids=repr)
 async def test_no_error_keeps_a_place(clock: FakeClock, declare: Declare, fault: Exception) -> None:
     transport = Transport(declare(), FaultyTransport([fault]), max_connections=1)

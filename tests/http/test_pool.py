@@ -83,3 +83,23 @@ async def test_ground_08_pool_is_healthy_after_a_storm_of_cancellations(library:
     # How many were answered is a matter of the machine's speed; a storm it was in any case.
     assert ends["cancelled"] > 20 * SECONDS
     print(f"{library.module.__name__} {anyio_backend} {by} {origins}: {ends['ok']} ok, {ends['cancelled']} cancelled")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("given", [False, True], ids=["built", "given"])
+async def test_only_the_pool_that_breaks_has_tasks_of_its_own(library: Any, given: bool) -> None:
+    """And none of them sees the native cancellation of its caller."""
+    with quick_servers(1) as (url,):
+        inner = library.AsyncHTTPTransport(verify=False) if given else None
+        transport = library.ours.AsyncResilientTransport(Timeout(total=5), inner, **({} if given else {"verify": False}))
+        tasks = []
+        send = transport._inner.handle_async_request
+
+        async def spy(request: Any) -> Any:
+            tasks.append(asyncio.current_task())
+            return await send(request)
+
+        transport._inner.handle_async_request = spy
+        async with library.AsyncClient(transport=transport) as client:
+            assert (await client.get(url)).status_code == 200
+    assert (tasks[0] is asyncio.current_task()) == (library.module.__name__ == "httpx2")

@@ -165,6 +165,24 @@ async def test_ground_15_post_is_not_sent_again_once_it_was_written(library: Any
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize(("error", "attempts"), [("ReadError", 3), ("ReadTimeout", 1)])
+async def test_body_that_was_never_asked_for(library: Any, clock: FakeClock, declare: Declare, error: str, attempts: int) -> None:
+    """By the library's own transport: then nothing was sent. But who waits for an answer has sent something, in a mock as well."""
+
+    class Mocked(library.AsyncHTTPTransport):  # type: ignore[misc, name-defined]
+        sent = 0
+
+        async def handle_async_request(self, request: Any) -> Any:
+            self.sent += 1
+            raise getattr(library, error)("x")
+
+    inner = Mocked(verify=False)
+    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(declare(at_once()), inner)) as client:
+        with pytest.raises(getattr(library, error)):
+            await client.post("http://dep/", content=b"x")
+    assert inner.sent == attempts
+
+
 async def test_ground_15_post_is_sent_again_when_it_was_refused(library: Any, declare: Declare, listener: RecordingListener) -> None:
     with Server(answering(answer())) as server:
         url = server.url

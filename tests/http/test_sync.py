@@ -197,7 +197,8 @@ def test_ground_17_sync_retry_keeps_the_connection(library: Any, declare: Declar
     assert (len(server.requests), server.connections) == (3, 1)
 
 
-def test_sync_answer_that_trickles_is_not_read_for_its_connection(library: Any, declare: Declare) -> None:
+@pytest.mark.parametrize("pieces", [1, 1000], ids=["silent", "trickling"])
+def test_sync_answer_that_is_slow_is_not_read_for_its_connection(library: Any, declare: Declare, pieces: int) -> None:
     """50 ms are all it gets, in one read or in many."""
 
     async def trickle(peer: Peer) -> None:
@@ -206,9 +207,10 @@ def test_sync_answer_that_trickles_is_not_read_for_its_connection(library: Any, 
             await peer.send(answer(200, b"fine"))
             return
         await peer.send(b"HTTP/1.1 500 Oh\r\nContent-Length: 1000\r\n\r\n")
-        for _ in range(1000):
+        for _ in range(pieces):
             await asyncio.sleep(0.01)
             await peer.send(b".")
+        await peer.request()
 
     with Server(trickle) as server, client_of(library, declare(Timeout(total=5), Retry(random=lambda: 0.0))) as client:
         began = time.monotonic()

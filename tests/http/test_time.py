@@ -249,3 +249,29 @@ async def test_inbound_deadline_keeps_a_reserve_and_is_named(library: Any, clock
             await client.post("http://dep/")
     assert raised.value.reason == "inbound"
     assert clock.now() - began == pytest.approx(0.995)
+
+
+@pytest.mark.parametrize("until", ["pool", "connect", "answer"])
+async def test_waiting_for_a_connection_of_our_own_says_nothing_of_the_dependency(
+    library: Any, clock: FakeClock, declare: Declare, until: str
+) -> None:
+    """The library looks a timeout up when its operation begins, which tells where it hangs."""
+
+    async def hang(request: Any) -> Any:
+        timeouts = request.extensions["timeout"]
+        timeouts.get("pool")
+        if until == "answer":
+            return scripted(library, 3600)(request)
+        await anyio.sleep(1.5)
+        if until == "connect":
+            timeouts.get("connect")
+        await anyio.sleep_forever()
+
+    dependency = declare(*standard(timeout=Timeout(total=3)))
+    async with library.AsyncClient(
+        transport=library.ours.AsyncResilientTransport(dependency, FaultyTransport([hang])), timeout=None
+    ) as client:
+        with pytest.raises(library.ours.DeadlineExceeded) as raised:
+            await client.post("http://dep/")
+    assert raised.value.policy == ("pool" if until == "pool" else "timeout")
+    assert dependency.stats.snapshot().counts["ignored" if until == "pool" else "failure"] == 1

@@ -116,13 +116,15 @@ async def test_slow_generator_is_the_callers(library: Any, clock: FakeClock, dec
 
 
 async def test_a_deadline_from_outside_does_not_stand_still(library: Any, clock: FakeClock, declare: Declare) -> None:
-    transport = library.ours.AsyncResilientTransport(declare(timeout=1), FaultyTransport([taking(*[0.0] + [0.5] * 60)]))
+    dependency = declare(timeout=1)
+    transport = library.ours.AsyncResilientTransport(dependency, FaultyTransport([taking(*[0.0] + [0.5] * 60)]))
     async with library.AsyncClient(transport=transport, timeout=None) as client:
         began = clock.now()
         with deadline_scope(Deadline(clock.now() + 3.25, clock)), pytest.raises(library.ours.DeadlineExceeded) as raised:
             await client.post("http://dep/", content=LARGE)
         assert clock.now() - began == pytest.approx(3.25)
         assert raised.value.reason == "caller"
+    assert dependency.stats.snapshot().counts["ignored"] == 1, "the dependency had taken a piece a moment before"
 
 
 async def test_each_attempt_sends_the_body_anew(library: Any, clock: FakeClock, declare: Declare) -> None:

@@ -165,14 +165,21 @@ def pushback(world: World, seconds: float, script: Script, *policies: Any) -> Ex
 
 def test_retry_after_is_honoured(world: World) -> None:
     script = Script(ValueError)
-    pushback(world, 7, script, Retry(attempts=2, on=ValueError))
-    assert script.asked == pytest.approx([0, 7])
+    pushback(world, 7, script, Retry(attempts=2, on=ValueError, random=lambda: 0.5))
+    assert script.asked == pytest.approx([0, 7.1])  # and the jitter on top, or all clients would come back at once
 
 
 def test_retry_after_is_capped(world: World) -> None:
     script = Script(ValueError)
-    pushback(world, 3600, script, Retry(attempts=2, on=ValueError))
+    pushback(world, 3600, script, Retry(attempts=2, on=ValueError, random=lambda: 0.0))
     assert script.asked == pytest.approx([0, 60])
+
+
+def test_an_on_that_fails_names_nothing(world: World) -> None:
+    script = Script(ValueError("mine"))
+    with pytest.raises(ValueError, match="mine"):
+        world.call(world.pipeline(Retry(on=lambda error: bool(1 / 0))), script)
+    assert script.asked == [0]
 
 
 def test_retry_after_beyond_the_deadline_ends_it_at_once(world: World) -> None:

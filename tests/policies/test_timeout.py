@@ -11,6 +11,7 @@ from resilient import CircuitBreaker, Deadline, DeadlineExceeded, Fallback, Retr
 from resilient.context import deadline_scope
 from resilient.core.backoff import Constant
 from resilient.events import DeadlinePassed
+from resilient.testing import FakeClock
 
 from .driver import Script, World, only_awaited, only_in_threads, takes
 
@@ -101,8 +102,8 @@ def test_the_earliest_deadline_holds(world: World, inner: float, outer: float, r
 def test_an_inbound_deadline_keeps_a_reserve_for_the_reply(world: World) -> None:
     seen = []
     with deadline_scope(Deadline(world.clock.now() + 2, world.clock, inbound=True)):
-        world.call(world.pipeline(Timeout(total=30)), lambda: seen.append(current_deadline()))
-    assert seen[0].at == pytest.approx(world.clock.now() + 2 - 0.005)
+        world.call(world.pipeline(Timeout(total=30)), lambda: seen.append(current_deadline().remaining))  # type: ignore[union-attr]
+    assert seen == pytest.approx([2 - 0.005])
 
 
 def test_the_deadline_is_visible_inside_the_call_and_gone_after_it(world: World) -> None:
@@ -110,13 +111,32 @@ def test_the_deadline_is_visible_inside_the_call_and_gone_after_it(world: World)
     pipeline = world.pipeline(Timeout(total=3, attempt=1), Retry(attempts=2, on=ValueError, backoff=Constant(0.5, jitter="none")))
 
     def look() -> None:
-        seen.append(current_deadline())
+        deadline = current_deadline()
+        seen.append((deadline, deadline and deadline.remaining))
         if len(seen) == 1:
             raise ValueError("again")
 
     world.call(pipeline, look)
-    assert [deadline.remaining for deadline in seen] == pytest.approx([0.5, 2.5])  # after 0.5 s: attempt, then total
+    assert [left for _, left in seen] == pytest.approx([1.0, 2.5])  # the attempt's limit, then what is left of the total
     assert current_deadline() is None
+    # What was started inside has a context of its own, in which the deadline ends with the attempt too.
+    assert [deadline.at for deadline, _ in seen] == [math.inf, math.inf]
+
+
+@pytest.mark.parametrize("attempt", [None, math.inf])
+def test_an_infinite_deadline_is_none(world: World, attempt: float | None) -> None:
+    with deadline_scope(Deadline(math.inf, world.clock)):
+        world.call(world.pipeline(Timeout(total=math.inf, attempt=attempt)), lambda: None)
+        world.call(world.pipeline(CircuitBreaker()), lambda: None)
+    assert not world.listener.events
+
+
+def test_a_deadline_of_another_clock_counts_by_what_is_left(world: World) -> None:
+    other = FakeClock(5.0)
+    with deadline_scope(Deadline.after(2, other)):
+        world.call(world.pipeline(Timeout(total=30)), lambda: None)
+    with deadline_scope(Deadline(other.now() - 1, other)):
+        assert isinstance(world.fails(world.pipeline(Timeout(total=30)), 1), DeadlineExceeded)
 
 
 def test_ground_13_the_callees_own_timeout_error_passes_untouched(world: World) -> None:
