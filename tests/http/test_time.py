@@ -265,7 +265,7 @@ async def test_waiting_for_a_connection_of_our_own_says_nothing_of_the_dependenc
         await anyio.sleep(1.5)
         if until == "connect":
             timeouts.get("connect")
-        await anyio.sleep_forever()
+        return await anyio.sleep_forever()
 
     dependency = declare(*standard(timeout=Timeout(total=3)))
     async with library.AsyncClient(
