@@ -16,7 +16,7 @@ import anyio
 
 __all__ = ["on_asyncio", "run_isolated"]
 
-# An event loop holds its tasks weakly; each leaves this set when it is done.
+# Tasks that their callers have left; each leaves this set when it is done.
 _RUNNING: set[asyncio.Task[Any]] = set()
 
 
@@ -43,11 +43,12 @@ async def run_isolated(fn: Callable[[], Awaitable[Any]], *, leftover: Callable[[
         return None
 
     task = asyncio.get_running_loop().create_task(isolated())
-    _RUNNING.add(task)
-    task.add_done_callback(_RUNNING.discard)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        # Until now its caller held it; an event loop by itself holds its tasks only weakly.
+        _RUNNING.add(task)
+        task.add_done_callback(_RUNNING.discard)
         if leftover is not None:
             scope.cancel()
         # Called soon even if the task is done already: then it ended in the very moment that its caller left.

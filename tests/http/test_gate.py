@@ -155,6 +155,26 @@ async def test_ground_06_closing_goes_on_when_its_caller_is_cancelled(clock: Fak
         assert (in_use(transport)[0], closed) == (0, [pytest.approx(began + 1)])
 
 
+async def test_place_is_given_back_once(clock: FakeClock, declare: Declare) -> None:
+    """However often the stream is closed: here by a policy, and again by the client."""
+
+    class Closing:
+        async def run(self, call: Any, inner: Any) -> Any:
+            response = await inner(call)
+            await response.stream.aclose()
+            return response
+
+    inner = FaultyTransport([scripted(httpx, b"x")])
+    transport = Transport(declare(Closing()), inner, max_connections=5)
+    held = Transport(declare(), inner, max_connections=5)
+    held._gate = transport._gate
+    async with httpx.AsyncClient(transport=transport) as client, httpx.AsyncClient(transport=held) as other:
+        async with other.stream("GET", "http://dep/"):
+            for _ in range(3):
+                await client.get("http://dep/")
+                assert in_use(transport) == (1, 0)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_exchange_that_its_caller_left_is_cancelled(clock: FakeClock, declare: Declare) -> None:
     transport = Transport(declare(timeout=1), FaultyTransport([HANG]), max_connections=1)
