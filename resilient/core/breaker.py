@@ -28,9 +28,9 @@ Reasons of other transitions: `forced` (by hand), `break_over`, `trial` (too man
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from .outcome import IGNORED, OUTAGE, SUCCESS, Outcome
+from .permit import Permit, Transition, Trial
 from .rules import Rules
 from .window import CountWindow, TimeWindow
 
@@ -43,40 +43,6 @@ HALF_OPEN = "half-open"
 FORCED = "forced"
 # The permit of a breaker that is switched off: no generation has this number.
 _UNCOUNTED = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """The circuit went from one state to another; `retry_after` is the length of a break that began."""
-
-    old: str
-    new: str
-    reason: str
-    retry_after: float | None = None
-
-
-class Trial:
-    """The permit of a call admitted by a half-open circuit.
-
-    Attributes:
-        generation: the half-open generation it belongs to.
-        expires: when its place may be given to another call. Whoever knows that this call may take longer, or less
-            long, than the lease of the rules sets it when the permit is handed out.
-        transition: the transition to half-open that admitting it was, for the first trial after a break; else None.
-        answered: its answer has begun, and was none of a failure; what is still to come is a body. Such a trial is no
-            lost one when its lease ends: it counts as a success then.
-    """
-
-    __slots__ = ("answered", "expires", "generation", "transition")
-
-    def __init__(self, generation: int, expires: float, transition: Transition | None) -> None:
-        self.generation = generation
-        self.expires = expires
-        self.transition = transition
-        self.answered = False
-
-
-Permit = int | Trial
 
 
 class Breaker:
