@@ -72,11 +72,11 @@ def decide(
     if attempt >= attempts:
         return _EXHAUSTED
     asked = 0.0 if retry_after is None else min(retry_after, max_retry_after)
-    # Never earlier than asked, and the backoff's jitter on top, or all clients come back in the same instant; without it
-    # where that would be too late.
+    # Never earlier than asked, and the backoff on top, or all clients come back in the same instant; the longer of the two
+    # where both together would be too late.
     wait = asked + delay
-    if asked and not useful(wait, remaining, min_useful):
-        wait = asked
+    if not useful(wait, remaining, min_useful):
+        wait = max(asked, delay)
     if useful(wait, remaining, min_useful):
         return Decision("retried", wait)
     return Decision("pushback" if asked > delay else "deadline", max(delay, asked))

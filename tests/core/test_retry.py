@@ -7,7 +7,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilient.core.retry import Decision, decide, parse_retry_after
@@ -76,6 +76,7 @@ seconds = st.floats(0, 1000)
     st.floats(-10, 1000),
     st.floats(0, 1),
 )
+@example(1, 2, True, True, 2.0, 1.0, 2.0, 0.0)
 def test_a_retry_is_always_possible_and_useful(
     attempt: int,
     attempts: int,

@@ -98,6 +98,17 @@ async def visit(program: dict[str, Any], recommendations: type[Service]) -> None
         page = (await user.get("/metrics")).text
         assert 'resilient_degraded_responses_total{cause="deadline",feature="recommendations",level="static"} 1.0' in page, page
         assert 'resilient_calls_total{dependency="catalog",outcome="success"} 2.0' in page, page
+
+        for _ in range(10):
+            if program["recs"].state == "open":
+                break
+            await user.get("/product/7")
+        began = time.monotonic()
+        degraded = await user.get("/product/7")
+        took = time.monotonic() - began
+        assert degraded.headers["degraded"] == "recommendations;level=static"
+        assert took < TIMEOUT / 2, f"{took:.3f} s with the circuit {program['recs'].state}"
+
         ready = await user.get("/readyz")
         assert (ready.status_code, ready.json()["features"]) == (200, {"recommendations": "static"})
         assert (await user.get("/livez")).status_code == 200
