@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .core.outcome import Outcome, outcome_of_cut
+from .interruption import EXPIRED
 
 if TYPE_CHECKING:
     from .call import Call
@@ -65,11 +66,11 @@ class Body:
         """
         limit = self.begin()
         try:
-            in_time, chunk = await self.call.runtime.bounded(limit, fetch)
+            chunk = await self.call.runtime.bounded(limit, fetch)
         except BaseException as error:
             self.broken(error)
             raise
-        if not in_time:
+        if chunk is EXPIRED:
             raise self.late()
         if chunk is END:
             self.end()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Token
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +21,16 @@ import anyio
 from .clock import SYSTEM_CLOCK, Clock
 from .context import DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
-from .wheel import current_slot, new_scope
+from .interruption import EXPIRED, interruptible
 
 if TYPE_CHECKING:
     from .call import Call
     from .protocols import Waiter
 
-__all__ = ["AsyncRuntime", "SyncRuntime", "drive"]
+__all__ = ["EXPIRED", "AsyncRuntime", "SyncRuntime", "drive"]
 
 INFINITY = math.inf
-EXPIRED: Any = object()
+_running_loop = asyncio._get_running_loop
 UNFINISHED = frozenset({AsyncGeneratorType, CoroutineType, GeneratorType})
 
 
@@ -83,20 +83,15 @@ def start(call: Call) -> Awaitable[Any]:
     return awaitable  # type: ignore[no-any-return]
 
 
-def lift(deadline: Deadline, token: Token[Deadline | None]) -> None:
+def lift(deadline: Deadline, outer: Deadline | None) -> None:
     """End an attempt's deadline with the attempt: tasks that were started inside have it in contexts of their own."""
-    outer = token.old_value
-    deadline.at = outer.at if isinstance(outer, Deadline) else INFINITY
+    deadline.at = INFINITY if outer is None else outer.at
 
 
-def ours_alone(scope: anyio.CancelScope) -> bool:
-    """Whether a cancellation that `scope` let pass on asyncio is its own after all.
-
-    An `asyncio.timeout` inside that expires in the same moment takes the place of the scope's cancellation, whose mark
-    is lost; asyncio still knows that nobody else has asked.
-    """
-    task = asyncio.current_task()
-    return scope.cancel_called and task is not None and not task.cancelling()
+def on_asyncio() -> bool:
+    """Whether the running code is a native asyncio task. Trio can run as a guest of an asyncio loop."""
+    loop = _running_loop()
+    return loop is not None and ("trio" not in sys.modules or asyncio.current_task(loop) is not None)
 
 
 class AsyncRuntime:
@@ -121,44 +116,42 @@ class AsyncRuntime:
         return self._attempt(call) if call.timed else start(call)
 
     async def _attempt(self, call: Call) -> Any:
-        seconds = begin_attempt(call, self.now())
+        now = self.now
+        seconds = begin_attempt(call, now())
+        outer = DEADLINE.get()
         token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
         try:
-            value = await self._within(seconds, call if call.paced else None, start, call)
+            if seconds == INFINITY:
+                value = await start(call)
+            elif not call.paced and on_asyncio():
+                value = await interruptible(start(call), call.attempt_deadline, now, self.exact)
+            else:
+                value = await self._within_scope(seconds, start, call, paced=call.paced)
         finally:
             DEADLINE.reset(token)
-            lift(deadline, token)
+            lift(deadline, outer)
         if value is EXPIRED:
-            raise cut_off(call, self.now())
+            raise cut_off(call, now())
         return value
 
-    async def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> tuple[bool, Any]:
+    def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
         if deadline == INFINITY:
-            return True, await fn()
-        value = await self._within(deadline - self.now(), None, fn)
-        return (False, None) if value is EXPIRED else (True, value)
+            return fn()
+        if on_asyncio():
+            return interruptible(fn(), deadline, self.now, self.exact)
+        return self._within_scope(deadline - self.now(), fn)
 
-    async def _within(self, seconds: float, paced: Call | None, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    async def _within_scope(self, seconds: float, fn: Callable[..., Awaitable[Any]], *args: Any, paced: bool = False) -> Any:
         """Await `fn(*args)` in a cancel scope; EXPIRED if that had to end it. A `paced` call is given the scope to move."""
-        slot = None if self.exact or paced is not None else current_slot(seconds)
-        if slot is None:
-            scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
-        else:
-            scope = new_scope()
-            slot.add(scope)
-        if paced is not None:
-            paced.scope = scope
-        try:
-            with scope:
+        with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
+            if not paced:
                 return await fn(*args)
-        except asyncio.CancelledError:
-            if not ours_alone(scope):
-                raise
-        finally:
-            if slot is not None:
-                slot.discard(scope)
-            if paced is not None:
-                paced.scope = None
+            (call,) = args
+            call.scope = scope
+            try:
+                return await fn(call)
+            finally:
+                call.scope = None
         return EXPIRED
 
     async def sleep(self, seconds: float) -> None:
@@ -252,12 +245,13 @@ class SyncRuntime:
         if not call.timed:
             return self._value(call)
         begin_attempt(call, self.now())
+        outer = DEADLINE.get()
         token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
         try:
             value = self._value(call)
         finally:
             DEADLINE.reset(token)
-            lift(deadline, token)
+            lift(deadline, outer)
         if self.now() >= call.attempt_deadline:
             call.came_late()
         return value
@@ -269,10 +263,8 @@ class SyncRuntime:
             _refuse_unfinished(call, value)
         return value
 
-    async def bounded(self, deadline: float, fn: Callable[[], Any]) -> tuple[bool, Any]:
-        if self.now() >= deadline:
-            return False, None
-        return True, fn()
+    async def bounded(self, deadline: float, fn: Callable[[], Any]) -> Any:
+        return EXPIRED if self.now() >= deadline else fn()
 
     async def sleep(self, seconds: float) -> None:
         self.clock.sleep(seconds)

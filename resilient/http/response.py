@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from ..body import END, INFINITY, Body
+from ..interruption import EXPIRED
 from ..runtime import drive
 from .abandoned import home, leave_word, send_back
 from .library import library_of
@@ -50,17 +51,17 @@ class AsyncGuard:
     async def __anext__(self) -> bytes:
         # As `Body.next` does, without its frames.
         body, left = self._body, self._left
-        limit, in_time = body.begin(), True
+        limit = body.begin()
         try:
             # Once as much came as was announced there is nothing to wait for: the stream only has to say so.
             if limit == INFINITY or left == 0:
                 chunk = await anext(self._chunks, END)
             else:
-                in_time, chunk = await body.call.runtime.bounded(limit, self._fetch)
+                chunk = await body.call.runtime.bounded(limit, self._fetch)
         except BaseException as error:
             body.broken(error)
             raise
-        if not in_time:
+        if chunk is EXPIRED:
             raise body.late()
         if chunk is END:
             self._chunks = None
@@ -155,12 +156,12 @@ async def drain(call: HttpCall, response: Any) -> bool:
         parts = iter(stream) if call.sync else aiter(stream)
         read = partial(_read_sync, parts, chunks, lambda: runtime.now() >= until) if call.sync else partial(_read_async, parts, chunks)
         try:
-            in_time, complete = await runtime.bounded(until, read)
+            complete = await runtime.bounded(until, read)
         except Exception:
             logger.debug("a failed answer broke while it was read to keep its connection", exc_info=True)
             whole = False
         else:
-            whole = bool(in_time and complete)
+            whole = complete is True
     await close_stream(stream, sync=call.sync)
     await finish(parts)
     call.response = None

@@ -1,0 +1,169 @@
+"""Awaiting up to a deadline on asyncio, at no cost as long as nothing is waited for.
+
+`asyncio.timeout` cancels the task, and a cancel scope stands in the task's way from its first to its last step. Here the
+awaited code is driven step by step instead: what never suspends needs no timer, and what does is interrupted by cancelling
+the future that it waits on. The task is not cancelled, so nobody's count of cancellations is touched, none can come after
+the code it was meant for, and one of ours is never taken for somebody else's.
+
+To the code inside it is a `CancelledError` at an await, as from `asyncio.timeout`. It is not raised inside an anyio scope
+that is shielded, but after that one. Code that goes on in spite of it is interrupted again each second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from collections.abc import Awaitable, Callable, Generator
+from types import CoroutineType
+from typing import Any
+
+from .wheel import current_slot
+
+__all__ = ["EXPIRED", "interruptible"]
+
+EXPIRED: Any = object()
+"""What comes instead of a value where the deadline was first."""
+
+AGAIN = 1.0  # seconds; long enough for a clean-up that nobody has shielded
+
+
+@types.coroutine
+def interruptible(awaitable: Awaitable[Any], deadline: float, now: Callable[[], float], exact: bool) -> Generator[Any, Any, Any]:
+    """Await it in a native asyncio task; EXPIRED if `deadline` came first.
+
+    Args:
+        deadline: on the clock of `now`.
+        exact: arm a timer of its own, rather than share one that may be up to 1/128 late.
+    """
+    inner: Any = awaitable if type(awaitable) is CoroutineType else _steps_of(awaitable)
+    try:
+        interruption = Interruption(inner.send(None))
+    except StopIteration as stop:
+        return stop.value
+    interruption.arm(deadline - now(), exact)
+    return (yield from _interrupted(inner, interruption))
+
+
+def _interrupted(inner: Any, interruption: Interruption) -> Generator[Any, Any, Any]:
+    """Go on with `inner`, which has suspended: what `yield from inner` does, and a look at the timer at each step."""
+    thrown: list[BaseException] = []
+    try:
+        while True:
+            try:
+                sent = yield interruption.waiting
+            except GeneratorExit:
+                inner.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - thrown into the code that waits
+                thrown.append(error)
+            # Outside the handler, or what is raised next would be told to have come of it.
+            if not thrown and interruption.due and interruption.waiting is None and not interruption.shielded():
+                interruption.delivered, interruption.due = True, False
+                thrown.append(asyncio.CancelledError())
+            if thrown:
+                interruption.hears(thrown[0])
+                interruption.waiting = inner.throw(thrown.pop())
+            else:
+                interruption.waiting = inner.send(sent)
+            if interruption.due:
+                interruption.deliver()
+    except StopIteration as stop:
+        return stop.value
+    except asyncio.CancelledError as error:
+        if interruption.caused(error):
+            return EXPIRED
+        raise
+    finally:
+        interruption.disarm()
+
+
+class Interruption:
+    """One await's timer, and whether what comes of it is its own doing.
+
+    Attributes:
+        waiting: the future that the task waits on; None for a task that only lets others run.
+        due: the deadline has come, and the code has yet to hear of it.
+        delivered: the code was interrupted.
+    """
+
+    __slots__ = ("_asked", "_handle", "_loop", "_others", "_outer", "_own", "_slot", "_task", "delivered", "due", "waiting")
+
+    def __init__(self, waiting: Any) -> None:
+        self.waiting = waiting
+        self.due = self.delivered = False
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._asked = task.cancelling()
+        self._outer = _scope_of(task)
+        self._own = False
+        self._others: BaseException | None = None
+        self._slot: set[Any] | None = None
+        self._handle: asyncio.TimerHandle | None = None
+
+    def arm(self, seconds: float, exact: bool) -> None:
+        self._slot = None if exact else current_slot(seconds)
+        if self._slot is not None:
+            self._slot.add(self)
+        else:
+            self._call_in(seconds)
+
+    def _call_in(self, seconds: float) -> None:
+        self._handle = self._task.get_loop().call_later(max(seconds, 0.0), self.cancel)
+
+    def disarm(self) -> None:
+        if self._slot is not None:
+            self._slot.discard(self)
+        if self._handle is not None:
+            self._handle.cancel()
+        # What they hold or lead to is the frame that holds this, once it has failed.
+        self.waiting = self._others = None
+
+    def cancel(self) -> None:
+        """The deadline has come, or the code has gone on for a second since it heard of it."""
+        self.due = True
+        self.deliver()
+        self._call_in(AGAIN)
+
+    def deliver(self) -> None:
+        """Interrupt the code if it waits where it may be interrupted; otherwise it is looked at again at its next step."""
+        # What is done already cannot be cancelled: the task is about to go on with its result.
+        if self.waiting is not None and not self.shielded() and self.waiting.cancel():
+            self.delivered, self.due, self._own = True, False, True
+
+    def shielded(self) -> bool:
+        """Whether the code is inside a shielded anyio scope that it has entered itself."""
+        scope = _scope_of(self._task)
+        while scope is not None and scope is not self._outer:
+            if scope.shield:
+                return True
+            scope = scope._parent_scope
+        return False
+
+    def hears(self, error: BaseException) -> None:
+        """An error is about to be thrown into the code: the one of our making, or that of somebody else."""
+        if self._own:
+            self._own = False
+        else:
+            self._others = error
+
+    def caused(self, error: BaseException) -> bool:
+        """Whether a cancellation that the code let pass is ours, and nobody else has asked for one."""
+        return self.delivered and error is not self._others and self._task.cancelling() <= self._asked
+
+
+def _scope_of(task: asyncio.Task[Any]) -> Any:
+    """The innermost anyio scope that a task is in. anyio tells of the current task only, and only of its deadline."""
+    backend = sys.modules.get("anyio._backends._asyncio")
+    state = getattr(backend, "_task_states", {}).get(task)
+    return None if state is None else state.cancel_scope
+
+
+def _steps_of(awaitable: Awaitable[Any]) -> Any:
+    steps: Any = awaitable if hasattr(awaitable, "send") else awaitable.__await__()
+    return steps if hasattr(steps, "send") and hasattr(steps, "throw") else _awaited(awaitable)
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
