@@ -31,6 +31,7 @@ __all__ = ["HttpCall"]
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 # Errors of the caller or of our own pool, by name: neither says anything of the dependency.
 NEUTRAL = ("PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "StreamError")
+NOTHING: dict[str, Any] = {}
 # HTTP/2 error code of RFC 9113 section 7: the stream was refused before any processing.
 REFUSED_STREAM = 7
 
@@ -62,20 +63,30 @@ class HttpCall(Call):
         sync: bool = False,
         pooled: bool = False,
     ) -> None:
-        super().__init__(owner, runtime, send, (self,), {})
-        self.plain = False
+        # As `Call.__init__` does, without its frame.
+        self.owner = owner
+        self.runtime = runtime
+        self.fn = send
+        self.args = (self,)
+        self.kwargs = NOTHING
+        self.held = []
+        self.started = 0.0
+        self.plain = self.timed = False
         self.library = library
         self.request = request
         self.sync = sync
         self.pooled = pooled
         self.error_types = library.errors
-        self.replayable = is_replayable(request)
-        self.repeatable = self.replayable and (request.method in IDEMPOTENT or "idempotency-key" in request.headers)
         content = getattr(request, "_content", None)
-        self.paced = content is None or len(content) > PIECE
+        if content is None:
+            self.replayable, self.paced = is_replayable(request), True
+        else:
+            self.replayable, self.paced = True, len(content) > PIECE
+        self.repeatable = self.replayable and (request.method in IDEMPOTENT or "idempotency-key" in request.headers)
         extensions = request.extensions
         timeout = extensions.get("timeout")
-        self.queue_timeout = timeout.get("pool") if timeout else None
+        if timeout:
+            self.queue_timeout = timeout.get("pool")
         if "deadline" in extensions:
             self._ask(extensions["deadline"])
 
@@ -169,6 +180,8 @@ class HttpCall(Call):
             return self._late
         if self.degraded is not None:
             return Outcome.IGNORED
+        if self.classify is None:
+            return outcome_of_status(result.status_code)
         return self.verdict(result, None) or outcome_of_status(result.status_code)
 
     def outcome_of_error(self, error: BaseException) -> Outcome:

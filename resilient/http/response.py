@@ -55,25 +55,22 @@ class AsyncGuard:
         try:
             # Once as much came as was announced there is nothing to wait for: the stream only has to say so.
             if limit == INFINITY or left == 0:
-                chunk = await anext(self._chunks, END)
+                chunk = await self._chunks.__anext__()
             else:
-                chunk = await body.call.runtime.bounded(limit, self._fetch)
+                chunk = await body.call.runtime.bounded(limit, self._chunks.__anext__)
+        except StopAsyncIteration:
+            self._chunks = None
+            body.end()
+            raise
         except BaseException as error:
             body.broken(error)
             raise
         if chunk is EXPIRED:
             raise body.late()
-        if chunk is END:
-            self._chunks = None
-            body.end()
-            raise StopAsyncIteration
         body.came()
         if left is not None:
             self._left = left - len(chunk)
         return chunk  # type: ignore[no-any-return]
-
-    def _fetch(self) -> Any:
-        return anext(self._chunks, END)
 
     async def aclose(self) -> None:
         # Permits first, without awaiting: a native cancellation pierces even a shielded scope.

@@ -31,7 +31,8 @@ def outgoing(call: HttpCall) -> Any:
     sent = object.__new__(type(request))
     sent.__dict__.update(request.__dict__)
     if call.attempt_deadline != math.inf:
-        sent.extensions = {**request.extensions, "timeout": Clamped(request.extensions.get("timeout") or {}, call)}
+        extensions = request.extensions
+        sent.extensions = {**extensions, "timeout": Clamped(extensions.get("timeout") or {}, call)}
     if call.paced or (call.pooled and not call.repeatable):
         call.probe = sent.stream = call.library.probe(request.stream, call)
     return sent

@@ -204,7 +204,13 @@ class Pipeline:
             self.stats.record("ignored" if call.degraded is None else "fallback", None, call.started)
         else:
             now = self._now()
-            self.stats.record(outcome.label, now - call.started if sampled else None, now)
+            durations = self.stats.successes
+            if sampled and outcome is SUCCESS and durations is not None:
+                durations.append(now - call.started)
+                if len(durations) >= BATCH:
+                    self.stats.fold(now)
+            else:
+                self.stats.record(outcome.label, now - call.started if sampled else None, now)
         if error is not None:
             call.forget()
         if self._events:

@@ -29,6 +29,7 @@ __all__ = ["Retry", "RetryBudget"]
 logger = logging.getLogger("resilient")
 
 NEVER = -math.inf
+SUCCESS = Outcome.SUCCESS
 
 
 class RetryBudget:
@@ -149,7 +150,10 @@ class Retry:
                     result = await inner(call)
                     if call.plain:
                         return result
-                    now = _Attempt(result, None, call.outcome_of(result))
+                    outcome = call.outcome_of(result)
+                    if outcome is SUCCESS and outer is None:
+                        return result
+                    now = _Attempt(result, None, outcome)
                 except Exception as error:  # noqa: BLE001  # given to the caller below
                     now = _Attempt(None, error, call.outcome_of_error(error))
                 if last is not None and refused(call, now.error):
