@@ -30,10 +30,12 @@ AGAIN = 1.0  # seconds; long enough for a clean-up that nobody has shielded
 
 @types.coroutine
 def interruptible(awaitable: Awaitable[Any], deadline: float, now: Callable[[], float], exact: bool) -> Generator[Any, Any, Any]:
-    """Await it in a native asyncio task; EXPIRED if `deadline` came first.
+    """Await in a native asyncio task; EXPIRED if the deadline came first.
 
     Args:
-        deadline: on the clock of `now`.
+        awaitable: what to await.
+        deadline: absolute time ...
+        now: ... on this clock.
         exact: arm a timer of its own, rather than share one that may be up to 1/128 late.
     """
     inner: Any = awaitable if type(awaitable) is CoroutineType else _steps_of(awaitable)
@@ -58,8 +60,7 @@ def _interrupted(inner: Any, interruption: Interruption) -> Generator[Any, Any, 
             except BaseException as error:  # noqa: BLE001 - thrown into the code that waits
                 thrown.append(error)
             # Outside the handler, or what is raised next would be told to have come of it.
-            if not thrown and interruption.due and interruption.waiting is None and not interruption.shielded():
-                interruption.delivered, interruption.due = True, False
+            if not thrown and interruption.due and interruption.waiting is None and interruption.ready():
                 thrown.append(asyncio.CancelledError())
             if thrown:
                 interruption.hears(thrown[0])
@@ -129,10 +130,17 @@ class Interruption:
     def deliver(self) -> None:
         """Interrupt the code if it waits where it may be interrupted; otherwise it is looked at again at its next step."""
         # What is done already cannot be cancelled: the task is about to go on with its result.
-        if self.waiting is not None and not self.shielded() and self.waiting.cancel():
+        if self.waiting is not None and not self._shielded() and self.waiting.cancel():
             self.delivered, self.due, self._own = True, False, True
 
-    def shielded(self) -> bool:
+    def ready(self) -> bool:
+        """Whether to interrupt code that waits for nothing, now that it is about to go on."""
+        if self._shielded():
+            return False
+        self.delivered, self.due, self._own = True, False, True
+        return True
+
+    def _shielded(self) -> bool:
         """Whether the code is inside a shielded anyio scope that it has entered itself."""
         scope = _scope_of(self._task)
         while scope is not None and scope is not self._outer:

@@ -1,11 +1,8 @@
-"""Cancel scopes that expire, at the cost of a scope without a timer of its own.
+"""Timers for what is nearly always done in time.
 
-A scope with a deadline arms and disarms an event-loop timer per call. Here scopes whose deadlines fall into the same
-slot share one timer (Varghese & Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987). A slot is at most 1/128 of
-the time that was asked for, or 1 ms, so a scope may be cancelled that much late, never early.
-
-The task itself is never cancelled: `task.cancel()` from a timer is cheaper still, but mixed with anyio scopes and task
-groups in the code that runs inside it delivers spurious cancellations.
+`call_later` arms and disarms an event-loop timer per call. Here all whose deadlines fall into the same slot share one
+timer (Varghese & Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987). A slot is at most 1/128 of the time that
+was asked for, or 1 ms, so what it holds may be cancelled that much late, never early.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ FRACTION = 8  # a slot is at most 2**(1 - FRACTION) of the time that was asked f
 
 
 class Cancellable(Protocol):
-    """What a slot holds: an anyio scope, or anything else with its `cancel`."""
+    """What a slot holds: an anyio scope, an interruption, or anything else with their `cancel`."""
 
     def cancel(self) -> object: ...
 

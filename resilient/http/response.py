@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from ..body import END, INFINITY, Body
-from ..interruption import EXPIRED
+from ..interruption import EXPIRED, interruptible
 from ..runtime import drive
 from .abandoned import home, leave_word, send_back
 from .library import library_of
@@ -41,7 +42,9 @@ class AsyncGuard:
         self._body = body
         self._left = length
         self._closed = False
-        self._home = home()
+        self._home = to = home()
+        # What `runtime.bounded` would have to find out for each chunk.
+        self._stepped = isinstance(to, asyncio.AbstractEventLoop)
         self._chunks: Any = None
 
     def __aiter__(self) -> Self:
@@ -56,6 +59,9 @@ class AsyncGuard:
             # Once as much came as was announced there is nothing to wait for: the stream only has to say so.
             if limit == INFINITY or left == 0:
                 chunk = await self._chunks.__anext__()
+            elif self._stepped:
+                runtime: Any = body.call.runtime
+                chunk = await interruptible(self._chunks.__anext__(), limit, runtime.now, runtime.exact)
             else:
                 chunk = await body.call.runtime.bounded(limit, self._chunks.__anext__)
         except StopAsyncIteration:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,9 @@ def outgoing(call: HttpCall) -> Any:
     sent.__dict__.update(request.__dict__)
     if call.attempt_deadline != math.inf:
         extensions = request.extensions
-        sent.extensions = {**extensions, "timeout": Clamped(extensions.get("timeout") or {}, call)}
+        clamped = Clamped(extensions.get("timeout") or ())
+        clamped.call = call
+        sent.extensions = {**extensions, "timeout": clamped}
     if call.paced or (call.pooled and not call.repeatable):
         call.probe = sent.stream = call.library.probe(request.stream, call)
     return sent
@@ -44,12 +46,12 @@ class Clamped(dict[str, "float | None"]):
     Both libraries look each one up at the moment when its operation begins.
     """
 
-    def __init__(self, own: Mapping[str, float | None], call: HttpCall) -> None:
-        super().__init__(own)
-        self._call = call
+    __slots__ = ("call",)
+
+    call: HttpCall
 
     def get(self, operation: str, default: Any = None) -> Any:
-        own, left = super().get(operation, default), self._call.time_for(operation)
+        own, left = super().get(operation, default), self.call.time_for(operation)
         # Not 0, which makes a synchronous socket non-blocking: then it would fail with another error than a timeout.
         return own if left == math.inf else clamp(own, max(left, SHORTEST))
 

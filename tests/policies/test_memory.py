@@ -137,7 +137,7 @@ def test_pitfall_10_ten_thousand_rejections_leave_nothing() -> None:
 
 
 def test_pitfall_10_memory_does_not_grow_with_traffic() -> None:
-    """No timestamp is stored a call."""
+    """No timestamp is stored a call: a few hundred wait to be counted, and of 20,000 there would be some 500 KB."""
     pipeline = Pipeline(*standard(breaker=CircuitBreaker(failure_rate=1.0)))
     calls = iter(range(10**9))
 
@@ -150,7 +150,7 @@ def test_pitfall_10_memory_does_not_grow_with_traffic() -> None:
             with contextlib.suppress(KeyError):
                 pipeline.call_sync(flaky)
 
-    assert grown_by(serve, 5_000) < 20_000
+    assert grown_by(serve, 20_000) < 60_000
 
 
 @pytest.mark.parametrize("case", PIPELINES)

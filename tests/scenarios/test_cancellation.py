@@ -20,13 +20,13 @@ CANCELLATIONS = 10_000
 WORKERS = 12
 
 
-def dependency(slots: int = 6) -> Dependency:
+def dependency(slots: int = 6, total: float = 0.02) -> Dependency:
     """Everything is scarce: slots, places in the queue, time."""
     return Dependency(
         "fuzzed",
-        Timeout(total=0.02, attempt=0.01, min_useful=0.0),
+        Timeout(total=total, attempt=total / 2, min_useful=0.0),
         Retry(attempts=3, backoff=Constant(0.0005), budget=RetryBudget(ratio=1.0, reserve=1e6, saved=10**9), on=ConnectionError),
-        Bulkhead(max_concurrent=slots, queue=20, max_wait=0.02),
+        Bulkhead(max_concurrent=slots, queue=20, max_wait=total),
         CircuitBreaker(outage_failures=30, outage_quiet=0.0, break_time=0.002, max_break=0.004, trials=2, lease=0.5),
     )
 
@@ -182,7 +182,7 @@ async def test_cancellation_at_each_await_in_turn(anyio_backend: Any, script: st
     reached = number
     while reached >= number:
         number += 1
-        used = dependency(slots=1)
+        used = dependency(slots=1, total=10.0)
         assert used.bulkhead is not None and used.breaker is not None
         failures = iter([script == "retries"] * 2 + [False])
         if script == "trial":
