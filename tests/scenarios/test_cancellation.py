@@ -21,7 +21,7 @@ WORKERS = 12
 
 
 def dependency(slots: int = 6, total: float = 0.02) -> Dependency:
-    """Everything is scarce: slots, places in the queue, time."""
+    """Everything is scarce: slots, places in the queue, and, unless more is given, time."""
     return Dependency(
         "fuzzed",
         Timeout(total=total, attempt=total / 2, min_useful=0.0),
@@ -182,7 +182,7 @@ async def test_cancellation_at_each_await_in_turn(anyio_backend: Any, script: st
     reached = number
     while reached >= number:
         number += 1
-        used = dependency(slots=1, total=10.0)
+        used = dependency(slots=1, total=0.8)
         assert used.bulkhead is not None and used.breaker is not None
         failures = iter([script == "retries"] * 2 + [False])
         if script == "trial":
