@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Generator
 from types import CoroutineType
 from typing import Any
 
-from .wheel import current_slot
+from .wheel import slot_in
 
 __all__ = ["EXPIRED", "interruptible"]
 
@@ -40,10 +40,9 @@ def interruptible(awaitable: Awaitable[Any], deadline: float, now: Callable[[], 
     """
     inner: Any = awaitable if type(awaitable) is CoroutineType else _steps_of(awaitable)
     try:
-        interruption = Interruption(inner.send(None))
+        interruption = Interruption(inner.send(None), deadline - now(), exact)
     except StopIteration as stop:
         return stop.value
-    interruption.arm(deadline - now(), exact)
     return (yield from _interrupted(inner, interruption))
 
 
@@ -88,27 +87,26 @@ class Interruption:
         delivered: the code was interrupted.
     """
 
-    __slots__ = ("_asked", "_handle", "_loop", "_others", "_outer", "_own", "_slot", "_task", "delivered", "due", "waiting")
+    # On the class, for they are seldom set.
+    due: bool = False
+    delivered: bool = False
+    _own: bool = False
+    _others: BaseException | None = None
+    _slot: set[Any] | None = None
+    _handle: asyncio.TimerHandle | None = None
 
-    def __init__(self, waiting: Any) -> None:
+    def __init__(self, waiting: Any, seconds: float, exact: bool) -> None:
         self.waiting = waiting
-        self.due = self.delivered = False
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._asked = task.cancelling()
+        loop = asyncio.get_running_loop()
+        task: Any = asyncio.current_task(loop)
+        self._task: asyncio.Task[Any] = task
+        self._asked: int = task.cancelling()
         self._outer = _scope_of(task)
-        self._own = False
-        self._others: BaseException | None = None
-        self._slot: set[Any] | None = None
-        self._handle: asyncio.TimerHandle | None = None
-
-    def arm(self, seconds: float, exact: bool) -> None:
-        self._slot = None if exact else current_slot(seconds)
-        if self._slot is not None:
-            self._slot.add(self)
-        else:
+        if exact:
             self._call_in(seconds)
+        else:
+            slot = self._slot = slot_in(loop, seconds)
+            slot.add(self)
 
     def _call_in(self, seconds: float) -> None:
         self._handle = self._task.get_loop().call_later(max(seconds, 0.0), self.cancel)

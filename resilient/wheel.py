@@ -19,10 +19,11 @@ from typing import Any, Protocol
 
 import anyio
 
-__all__ = ["current_slot", "new_scope"]
+__all__ = ["current_slot", "new_scope", "slot_in"]
 
 logger = logging.getLogger("resilient")
 
+SOONEST = 0.001
 FINEST = -10  # as a power of two: about 1 ms
 FRACTION = 8  # a slot is at most 2**(1 - FRACTION) of the time that was asked for
 
@@ -94,7 +95,12 @@ def current_slot(seconds: float) -> set[Any] | None:
     # Trio can run as a guest of an asyncio loop; what runs there is no task of that loop.
     if loop is None or seconds == math.inf or ("trio" in sys.modules and asyncio.current_task(loop) is None):
         return None
-    return _wheel(loop).slot(loop, seconds)
+    return slot_in(loop, seconds)
+
+
+def slot_in(loop: asyncio.AbstractEventLoop, seconds: float) -> set[Any]:
+    """The slot of the loop that runs on this thread for what is due in so many seconds, which are not infinite."""
+    return _wheel(loop).slot(loop, max(seconds, SOONEST))
 
 
 def new_scope() -> anyio.CancelScope:
