@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..body import END, Body
 from ..call import Call
+from ..core.outcome import Outcome
 from ..runtime import drive
 
 if TYPE_CHECKING:
@@ -22,8 +23,23 @@ UNSTARTED: Any = object()
 NEAR = 3
 
 
-class _AsyncStream(Call):
-    """A call of an async generator function: its answer is the generator and the first item."""
+class _Begun(Call):
+    """A call of a generator function: its answer is the generator and the first item, or END where there is none."""
+
+    def verdict(self, result: Any, error: Exception | None) -> Outcome | None:
+        """What `classify` says of the first item, or of an error; the generator and the end are no results."""
+        if error is None:
+            _, result = result
+            if result is END or result is UNSTARTED:
+                return None
+        return super().verdict(result, error)
+
+
+class _AsyncStream(_Begun):
+    """The same of an async generator function."""
+
+    async def discard(self, result: Any) -> None:
+        await result[0].aclose()
 
     def replacement(self, value: Any) -> Any:
         if not isinstance(value, AsyncIterator | Iterable) and not hasattr(value, "__aiter__"):
@@ -31,8 +47,11 @@ class _AsyncStream(Call):
         return _replay_async(value), UNSTARTED
 
 
-class _Stream(Call):
+class _Stream(_Begun):
     """The same of a plain generator function."""
+
+    async def discard(self, result: Any) -> None:
+        result[0].close()
 
     def replacement(self, value: Any) -> Any:
         if not isinstance(value, Iterable):
@@ -69,8 +88,9 @@ def guard_async_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callabl
         body = None
         if pipeline.enabled:
             call = _AsyncStream(pipeline, pipeline.runtime, begin, args, kwargs)
-            generator, item = await pipeline.open(call)
-            body = Body(call, call.outcome_of(item))
+            generator, item = begun = await pipeline.open(call)
+            body = Body(call, call.outcome_of(begun))
+            del begun  # an item is the reader's alone
         else:
             generator, item = await begin(*args, **kwargs)
         try:
@@ -111,8 +131,9 @@ def guard_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[...,
         body = None
         if pipeline.enabled:
             call = _Stream(pipeline, pipeline.sync_runtime, begin, args, kwargs)
-            generator, item = drive(pipeline.open(call))
-            body = Body(call, call.outcome_of(item))
+            generator, item = begun = drive(pipeline.open(call))
+            body = Body(call, call.outcome_of(begun))
+            del begun
         else:
             generator, item = begin(*args, **kwargs)
         try:
