@@ -12,6 +12,7 @@ from ..body import END, Body
 from ..call import Call
 from ..core.outcome import Outcome
 from ..runtime import drive
+from .collected import may_hold_locks
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["guard_async_generator", "guard_generator"]
 
 UNSTARTED: Any = object()
-# How many frames up from a collected generator the interrupted code is looked for: ours, or what ours had called.
-NEAR = 3
 
 
 class _Begun(Call):
@@ -184,16 +183,8 @@ async def _next(body: Body, step: Callable[[], Any], thrown: BaseException | Non
 
 
 def _close(pipeline: Pipeline, body: Body, closer: FrameType | None) -> None:
-    """The reader has had enough, or the generator is being collected.
-
-    A collection happens wherever somebody allocates, perhaps inside one of our own locks, and on that very thread. So
-    where the code that was interrupted is ours, the pipeline's next call settles the body.
-    """
-    for _ in range(NEAR):
-        if closer is None:
-            break
-        if str(closer.f_globals.get("__name__", "")).startswith("resilient."):
-            pipeline.abandoned.append(body.close)
-            return
-        closer = closer.f_back
-    body.close()
+    """The reader has had enough, or the generator is being collected."""
+    if may_hold_locks(closer):
+        pipeline.abandoned.append(body.close)
+    else:
+        body.close()
