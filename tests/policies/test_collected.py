@@ -4,74 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
-import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from contextlib import ExitStack
-from types import FrameType
 from typing import Any
 
+import pybreaker
 import pytest
 
 from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Pipeline
 from resilient.testing import FakeClock
 
-Where = Callable[[FrameType, str, Any], bool]
+from ..collecting import Cycle, Where, collect, entering
 
-
-class Cycle:
-    """Holds what nobody but itself refers to: only the collector can end it."""
-
-    def __init__(self, ended: Any) -> None:
-        self.ended = ended
-        self.me = self
-
-
-def collect(work: Callable[[], Any], where: Where) -> Any:
-    """Run `work` in a thread, and the collector in that thread where the profiler is asked and `where` says so, once."""
-    hits: list[bool] = []
-    results: list[Any] = []
-
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        if not hits and where(frame, event, argument):
-            hits.append(True)
-            gc.collect()
-
-    def run() -> None:
-        sys.setprofile(profile)
-        try:
-            results.append(work())
-        except Exception as error:  # noqa: BLE001 - it is looked at by the test
-            results.append(error)
-        finally:
-            sys.setprofile(None)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(5)
-    assert hits, "never came by there"
-    assert not thread.is_alive(), "it waits for a lock that it holds"
-    return results[0]
-
-
-def entering(name: str) -> Where:
-    """On the way into a method of the state machine, which the lock is held around."""
-    return lambda frame, event, argument: (
-        event == "call" and frame.f_code.co_name == name and frame.f_globals["__name__"].startswith("resilient.core")
-    )
+pytestmark = pytest.mark.usefixtures("by_hand_alone")
 
 
 def acquired(lock: Any) -> Where:
     """As soon as the lock is taken."""
     return lambda frame, event, argument: event == "c_return" and argument == lock.acquire
-
-
-@pytest.fixture(autouse=True)
-def by_hand_alone() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def calling(breaker: CircuitBreaker) -> Generator[int]:
@@ -98,10 +48,10 @@ def failing() -> None:
 @pytest.mark.parametrize(
     ("work", "where"),
     [
-        (int, lambda breaker: entering("record_success")),
+        (int, lambda breaker: entering("resilient.core.breaker", "record_success")),
         (int, lambda breaker: acquired(breaker._lock)),
-        (failing, lambda breaker: entering("record")),
-        (failing, lambda breaker: entering("_lengthen_row")),
+        (failing, lambda breaker: entering("resilient.core.breaker", "record")),
+        (failing, lambda breaker: entering("resilient.core.breaker", "_lengthen_row")),
     ],
     ids=["record_success", "acquired", "record", "inside record"],
 )
@@ -123,7 +73,7 @@ def test_a_trial_that_is_collected_inside_the_lock_gives_its_place_to_another_ca
     pipeline = Pipeline(breaker, clock=clock)
     breaker.half_open()
     drop(dropped(breaker))
-    refused = collect(lambda: pipeline.call_sync(int), entering("admit"))
+    refused = collect(lambda: pipeline.call_sync(int), entering("resilient.core.breaker", "admit"))
     assert isinstance(refused, CircuitOpen), "the only trial was out when it was asked for"
     assert pipeline.call_sync(int) == 0
     assert breaker.current_state == "closed"
@@ -158,6 +108,19 @@ def test_the_source_of_chance_is_asked_outside_the_lock() -> None:
         pipeline.call_sync(failing)
     breaker.trip()
     assert held and not any(held) and breaker.current_state == "open"
+
+
+def test_a_generator_that_is_collected_while_a_storage_is_told_of_the_state() -> None:
+    """The mirror reads the state under a lock of its own, which another transition would take."""
+    storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
+    breaker = CircuitBreaker(fail_max=1, success_threshold=1, state_storage=storage)
+    breaker.half_open()
+    drop(guarded(Pipeline(breaker)))  # a trial that went well: settled now, it would close the circuit
+    pipeline = Pipeline(breaker)
+    collect(breaker.trip, entering("resilient.policies.kinship", "current_state"))
+    assert storage.state == breaker.current_state == "open"
+    with pytest.raises(CircuitOpen):
+        pipeline.call_sync(int)
 
 
 # -- the same for whole pipelines ---------------------------------------------------------------------------------
