@@ -25,6 +25,7 @@ from .policies.timeout import Timeout
 __all__ = ["Dependency", "Origin"]
 
 T = TypeVar("T")
+LONGEST_NAME = 100
 PORTS = {"http": 80, "https": 443}
 _ABSENT: Any = object()
 
@@ -96,8 +97,8 @@ class Dependency(Pipeline):
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name: expected a word such as 'catalog', got {name!r}")
-        if not re.fullmatch(r"[^\s\x00-\x1f\x7f]{1,100}", name):
-            raise ValueError(f"name: expected 1 to 100 characters without white space, got {name!r}")
+        if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", name) or len(name) > LONGEST_NAME:
+            raise ValueError(f"name: expected 1 to {LONGEST_NAME} characters without white space, got {name!r}")
         flag("required", required)
         if cache is not None:
             raise TypeError(f"cache: this release caches nothing; leave it None, got {cache!r}")

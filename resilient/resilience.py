@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from hashlib import blake2b
 from typing import Any
 
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
-from .dependency import PORTS, Dependency
+from .dependency import LONGEST_NAME, PORTS, Dependency
 from .events import Listener
 from .feature import MISSING, Feature
 from .outbox import Outbox
@@ -89,6 +90,9 @@ class Resilience:
                 self._routes[made.origin.key] = tuple(longest_first)
             made.enabled = self._enabled
             self._declared[name] = made
+            # An origin that has this name without anybody having asked for it gives way; its next request makes another.
+            for key in [key for key, one in self._undeclared.items() if one.name == name]:
+                del self._undeclared[key]
         self.metrics.watch(made)
         return made
 
@@ -109,7 +113,8 @@ class Resilience:
             if known is not None:
                 self._undeclared.move_to_end(key)
                 return known
-            made = self._undeclared[key] = Dependency(_host_and_port(key), clock=self.clock, outbox=self.outbox)
+            taken = self._declared.keys() | {one.name for one in self._undeclared.values()}
+            made = self._undeclared[key] = Dependency(_name_of(key, taken), clock=self.clock, outbox=self.outbox)
             made.enabled = self._enabled
             if len(self._undeclared) > self._max_origins:
                 self._undeclared.popitem(last=False)
@@ -188,7 +193,14 @@ class Resilience:
         install(self, app, dashboard=dashboard, metrics=metrics, health=health, prefix=prefix, **options)
 
 
-def _host_and_port(key: tuple[str, str, int]) -> str:
+def _name_of(key: tuple[str, str, int], taken: Set[str]) -> str:
+    """The origin itself; where that is too long or taken, its beginning and a digest, the same in every process."""
     scheme, host, port = key
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}:{port}"[:100]
+    origin = name = f"{scheme}://{shown}:{port}"
+    tries = 0
+    while len(name) > LONGEST_NAME or name in taken:
+        digest = blake2b(f"{origin} {tries}".encode(), digest_size=8).hexdigest()
+        name = f"{origin[: LONGEST_NAME - 1 - len(digest)]}~{digest}"
+        tries += 1
+    return name

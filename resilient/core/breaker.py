@@ -252,10 +252,6 @@ class Breaker:
         first = min(trial.expires for trial in self._trials)
         return max(0.0, min(self._break or self.rules.break_time, first - now))
 
-    def totals(self, now: float) -> tuple[int, int, int]:
-        """Calls, failures and slow calls in the window."""
-        return self._window.totals(now)
-
     def open(self, now: float) -> Transition | None:
         """Isolate the dependency: nothing is admitted until `close` or `half_open`."""
         self.forced = True

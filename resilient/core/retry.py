@@ -32,11 +32,6 @@ class Decision:
     result: str
     delay: float = 0.0
 
-    @property
-    def retried(self) -> bool:
-        """Whether there is a next attempt."""
-        return self.result == "retried"
-
 
 _UNREPEATABLE = Decision("unrepeatable")
 _EXHAUSTED = Decision("exhausted")

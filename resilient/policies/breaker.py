@@ -133,6 +133,8 @@ class CircuitBreaker(Kinship):
         core = self._core
         if not core.enabled:
             return inner(call)
+        if self._pipeline is not None and self._pipeline.abandoned:
+            self._pipeline.reclaim()  # perhaps the place of a trial
         now = call.runtime.now()
         with self._lock:
             permit = core.admit(now)
@@ -185,9 +187,9 @@ class CircuitBreaker(Kinship):
     def _settle(self, permit: Any, call: Call, outcome: Outcome, now: float, error: BaseException | None, duration: float) -> float | None:
         if error is not None and outcome.failed and self._excluded_exceptions and not self._blames(error):
             outcome = IGNORED
-        core = self._core
+        core, random = self._core, self._random()
         with self._lock:
-            changed = core.record(permit, outcome, now, duration, self._random())
+            changed = core.record(permit, outcome, now, duration, random)
             until = self._closed_until(now)
         # pybreaker's order: a failure is told before what it led to, a success after that.
         if changed is not None and outcome is SUCCESS:
@@ -304,7 +306,8 @@ class CircuitBreaker(Kinship):
 
     def trip(self, reason: str = "forced") -> None:
         """Open for one break, as if a rule had tripped; it recovers by itself."""
-        self._change(lambda now: self._core.trip(now, reason, self._random()))
+        random = self._random()
+        self._change(lambda now: self._core.trip(now, reason, random))
 
     def reset(self) -> None:
         """A fresh start: closed, with nothing remembered."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pybreaker
@@ -60,7 +61,7 @@ class Kinship(pybreaker.CircuitBreaker):
             raise TypeError(f"name: expected a string, got {name!r}")
         if state_storage is not None and not isinstance(state_storage, pybreaker.CircuitBreakerStorage):
             raise TypeError(f"state_storage: expected a pybreaker.CircuitBreakerStorage, got {state_storage!r}")
-        self._lock = threading.Lock()  # type: ignore[assignment]
+        self._lock: threading.Lock = threading.Lock()  # type: ignore[assignment]
         self._excluded_exceptions = excluded(exclude)
         self._listeners = listening(listeners)
         self._name = name
@@ -214,6 +215,14 @@ class Kinship(pybreaker.CircuitBreaker):
         drive(own.open(call))
         try:
             yield
+        except GeneratorExit:
+            settle = partial(own.close, call, Outcome.IGNORED, None)
+            if self._lock.locked():
+                # Perhaps by this very thread: the collector closes what was dropped wherever it happens to run.
+                own.abandoned.append(settle)
+            else:
+                settle()
+            raise
         except BaseException as error:
             own.close(call, call.outcome_of_error(error), error)
             if isinstance(error, Exception) and self._replaces(generation):

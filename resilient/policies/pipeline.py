@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar, cast
@@ -20,6 +21,7 @@ from ..outbox import Outbox
 from ..protocols import Inner, Policy
 from ..runtime import AsyncRuntime, SyncRuntime, drive
 from ..stats import BATCH, CallStats
+from .collected import may_hold_locks
 from .foreign import ForeignBreaker
 from .generators import guard_async_generator, guard_generator
 from .mistakes import warn_of_mistakes
@@ -70,7 +72,7 @@ class Pipeline:
         self.settle_errors: int = 0
         self.classify_errors: int = 0
         self.abandoned: deque[Callable[[], None]] = deque()
-        """What finalizers of dropped responses left to be done by the next call; each entry is one such response."""
+        """What finalizers of dropped responses and calls left to be done by the next call; an entry for each of them."""
         self.runtime: AsyncRuntime = AsyncRuntime(clock)
         self.sync_runtime: SyncRuntime = SyncRuntime(clock)
         self._now = clock.now
@@ -195,6 +197,9 @@ class Pipeline:
 
     def close(self, call: Call, outcome: Outcome, error: BaseException | None, *, sampled: bool = True) -> None:
         """Settle all that a call still holds, count it, and tell listeners what happened on its way."""
+        if error is not None and type(error) is GeneratorExit and may_hold_locks(sys._getframe(2)):
+            self._close_later(call, outcome)
+            return
         if call.held:
             call.settle(0, outcome, error)
         if call._cut is not None:
@@ -216,8 +221,18 @@ class Pipeline:
         if self._events:
             self.outbox.flush()
 
+    def _close_later(self, call: Call, outcome: Outcome) -> None:
+        """Let the next call settle what a coroutine held that is being collected. Takes no lock."""
+        held, call.held = call.held, []
+
+        def close() -> None:
+            call.held = held
+            self.close(call, outcome, None)
+
+        self.abandoned.append(close)
+
     def reclaim(self) -> None:
-        """Take back what dropped responses held, as far as no event loop could do it."""
+        """Take back what dropped responses and calls held, as far as no event loop could do it."""
         while self.abandoned:
             try:
                 reclaim = self.abandoned.popleft()

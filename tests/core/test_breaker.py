@@ -27,6 +27,9 @@ class Circuit(Breaker):
         assert permit is not None
         return self.record(permit, outcome, now, duration, random)
 
+    def totals(self, now: float) -> tuple[int, int, int]:
+        return self._window.totals(now)
+
     def calls(self, count: int, outcome: Outcome, now: float, duration: float | None = None) -> Transition | None:
         transitions = [self.call(outcome, now, duration) for _ in range(count)]
         assert not any(transitions[:-1])

@@ -222,7 +222,7 @@ class Circuit(RuleBasedStateMachine):
         breaker, model = self.breaker, self.model
         assert (breaker.state, breaker.generation, breaker.reason) == (model.state, model.generation, model.reason)
         assert breaker.trial_successes == model.verdicts.count(True)
-        assert breaker.totals(self.now) == model.totals(self.now)
+        assert breaker._window.totals(self.now) == model.totals(self.now)
         if model.state == CLOSED:
             assert breaker.retry_after(self.now) is None
             assert breaker.consecutive_failures == len(model.row)
