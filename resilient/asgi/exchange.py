@@ -21,7 +21,7 @@ from ..core.degradation import DegradationRecord
 from ..errors import DeadlineExceeded, ResilienceError
 from ..events import DeadlinePassed
 from ..wheel import current_slot, new_scope
-from .layer import Layer
+from .layer import LAYER_KEY, Layer
 from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings
 from .responses import MESSAGE_BODY, MESSAGE_START, Problem
 from .route import route_template
@@ -100,7 +100,6 @@ class Exchange(Layer):
         "_deadline_token",
         "_hard",
         "_inbound",
-        "_record",
         "_record_token",
         "_replaced",
         "_reply",
@@ -114,26 +113,32 @@ class Exchange(Layer):
     _slot: set[Any] | None
 
     def __init__(self, inbound: Inbound, scope: Scope, send: Send) -> None:
-        super().__init__(scope, inbound.resilience, measures=inbound.requests is not None)
         self._inbound = inbound
+        self._resilience = inbound.resilience
+        self._scope = scope
+        self._outer = outer = scope.get(LAYER_KEY)
+        scope[LAYER_KEY] = self
+        self._record = None
+        self._deadline = None
+        self.counts = inbound.requests is not None
+        if outer is not None:
+            self.nest(outer)
         self._send = send
         self._status = 0  # of the response, once it has begun
         self._started = False  # a response has begun: the app's, or ours
         self._replaced = False  # it is ours; what the app sends is dropped
         self._armed = False  # a deadline is in force
         self._deadline_token: Token[Deadline | None] | None = None
-        self._record: DegradationRecord | None = None
         self._record_token: Token[DegradationRecord | None] | None = None
         self._reply: asyncio.Task[None] | None = None  # the 504 that is being sent while the app still runs
         if self.counts:
-            self._began = inbound.resilience.clock.now()
+            self._began = self._resilience.clock.now()
 
     # -- the degradation record -----------------------------------------------------------------------------------
 
     def keep_record(self) -> None:
         """Give the request its degradation record, unless a middleware further out has done so."""
-        if not self.has_record:
-            self.keeps_record = True
+        if self._outer is None or not self._outer.has_record:
             self._record = record = DegradationRecord()
             self._record_token = RECORD.set(record)
 
@@ -151,12 +156,11 @@ class Exchange(Layer):
         """A scope to serve the request in, cancelled after `seconds` unless that is lifted before."""
         self._armed = True
         self._body_bounded = deadlines.body
-        clock = self._inbound.resilience.clock
+        clock = self._resilience.clock
         self._own_at = at = clock.now() + seconds
         outer = DEADLINE.get()
-        if outer is not None:
-            self._outer_at = outer.at
-        if at < self._outer_at or self.nested:  # a limit further out may be lifted before ours
+        self._outer_at = math.inf if outer is None else outer.at
+        if at < self._outer_at or self._outer is not None:  # a limit further out may be lifted before ours
             self._deadline = deadline = Deadline(min(at, self._outer_at), clock, inbound=True)
             self._deadline_token = DEADLINE.set(deadline)
         slot: set[Any] | None = current_slot(seconds)
@@ -183,7 +187,8 @@ class Exchange(Layer):
     def _lift(self) -> None:
         """From now on the request may take as long as it likes, and so may every call that is made for it."""
         self._disarm()
-        self.moved(math.inf, self._outer_at)
+        self._own_at = math.inf
+        self.lifted(self._outer_at)
 
     def _disarm(self) -> None:
         self._armed = False
@@ -211,7 +216,7 @@ class Exchange(Layer):
             self._tell_passed("late")
 
     def _tell_passed(self, limit: str) -> None:
-        resilience = self._inbound.resilience
+        resilience = self._resilience
         if self.first_to_be_late():
             resilience.outbox.emit(DeadlinePassed(at=resilience.clock.now(), side="inbound", limit=limit))
 
@@ -274,7 +279,7 @@ class Exchange(Layer):
         self.leave()
         requests = self._inbound.requests
         if self.counts and requests is not None:
-            requests.ended(self._scope, self._status, self._inbound.resilience.clock.now() - self._began)
+            requests.ended(self._scope, self._status, self._resilience.clock.now() - self._began)
 
 
 def _is_silent(start: Message) -> bool:

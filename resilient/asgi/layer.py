@@ -6,9 +6,8 @@ late; each deadline holds, and is lifted together with those further out.
 
 from __future__ import annotations
 
-import math
-
 from ..context import Deadline
+from ..core.degradation import DegradationRecord
 from .protocols import Scope, Surroundings
 
 __all__ = ["LAYER_KEY", "Layer"]
@@ -20,40 +19,41 @@ LAYER_KEY = "resilient.layer"
 class Layer:
     """What one middleware has of a request, among those that it goes through.
 
-    Args:
-        scope: the request's; the layer stands in it until `leave`.
-        resilience: the `Resilience` that the middleware belongs to.
-        measures: whether it is to put the request into the metrics.
+    Attributes:
+        counts: whether it puts the request into the metrics of its `Resilience`.
     """
 
-    __slots__ = ("_deadline", "_inner", "_outer", "_outer_at", "_own_at", "_resilience", "_scope", "_told", "counts", "keeps_record")
+    # What only nested layers and late requests need are defaults on the class.
+    __slots__ = ("__dict__", "_deadline", "_outer", "_outer_at", "_own_at", "_record", "_resilience", "_scope", "counts")
 
-    def __init__(self, scope: Scope, resilience: Surroundings, *, measures: bool) -> None:
-        self._scope = scope
-        self._resilience = resilience
-        self._outer: Layer | None = scope.get(LAYER_KEY)
-        self._inner: Layer | None = None
-        scope[LAYER_KEY] = self
-        self.keeps_record = False
-        self.counts = measures
-        self._deadline: Deadline | None = None
-        self._own_at = self._outer_at = math.inf
-        self._told: tuple[Surroundings, ...] = ()  # who knows that the request is late; kept by the outermost
-        if self._outer is not None:
-            self._outer._inner = self
-            self.counts = measures and not self._outer.counts_for(resilience)
+    _scope: Scope
+    _resilience: Surroundings
+    _record: DegradationRecord | None
+    _outer: Layer | None
+    _inner: Layer | None = None
+    _told: tuple[Surroundings, ...] = ()
+    """Who knows that the request is late; kept by the outermost."""
+    _deadline: Deadline | None
+    # Set together with the deadline: when its own limit ends, and those further out.
+    _own_at: float
+    _outer_at: float
+    counts: bool
+
+    def nest(self, outer: Layer) -> None:
+        """Its middleware lies in that of `outer`."""
+        outer._inner = self
+        self.counts = self.counts and not outer.counts_for(self._resilience)
 
     def leave(self) -> None:
         """The request is over here. Nothing may go on holding it: the scope holds the layer, which holds the scope."""
-        outer, self._outer, self._inner = self._outer, None, None
+        outer = self._outer
         if outer is None:
             self._scope.pop(LAYER_KEY, None)
         else:
             self._scope[LAYER_KEY] = outer
-
-    @property
-    def nested(self) -> bool:
-        return self._outer is not None
+            self._outer = None
+        if self._inner is not None:
+            self._inner = None
 
     def counts_for(self, resilience: Surroundings) -> bool:
         """Whether it or one around it puts the request into the metrics of `resilience`."""
@@ -64,7 +64,7 @@ class Layer:
     @property
     def has_record(self) -> bool:
         """Whether it or one around it keeps the request's degradation record."""
-        return self.keeps_record or (self._outer is not None and self._outer.has_record)
+        return self._record is not None or (self._outer is not None and self._outer.has_record)
 
     def first_to_be_late(self) -> bool:
         """Whether its `Resilience` has yet to be told that the request is late. Two limits may be over at one time."""
@@ -76,12 +76,12 @@ class Layer:
         outermost._told += (self._resilience,)
         return True
 
-    def moved(self, own_at: float, outer_at: float) -> None:
-        """The deadline is another, for its own limit or for one further out."""
-        self._own_at, self._outer_at = own_at, outer_at
-        at = min(own_at, outer_at)
+    def lifted(self, outer_at: float) -> None:
+        """A limit, its own or one further out, holds no more; `outer_at` is when the rest of those further out end."""
+        at = outer_at
         if self._deadline is not None:
+            self._outer_at = outer_at
             # The object itself is changed: tasks that were started meanwhile have it in contexts of their own.
-            self._deadline.at = at
+            self._deadline.at = at = min(self._own_at, outer_at)
         if self._inner is not None:
-            self._inner.moved(self._inner._own_at, at)
+            self._inner.lifted(at)

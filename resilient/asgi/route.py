@@ -17,6 +17,7 @@ UNMATCHED = "unmatched"
 UNKNOWN_MOUNT = "/{mount}"
 """What a route lies under where nobody can tell: what the client sent for it must not become a label either."""
 
+MOUNTS = (Mount, Host)
 DEEPEST = 32  # mounts within mounts; an app that is mounted in itself has no end
 
 
@@ -45,7 +46,7 @@ def route_template(scope: Scope) -> str:
 def _own_path(scope: Scope) -> str | None:
     """What the router has put into the scope; None if it was no route, or a mount beneath which none was found."""
     route = scope.get("route")
-    if isinstance(route, Mount | Host):
+    if isinstance(route, MOUNTS):
         return None
     # FastAPI leaves out of the route's own path what `include_router` put before it.
     context = scope.get("fastapi", {}).get("effective_route_context")
@@ -63,7 +64,7 @@ def _mounts(scope: Scope) -> tuple[str, Iterable[Any]] | None:
             return prefix, routes
         for mount in _each(routes):
             # The router has taken a mount here, or the root were that of the end; so it was the first one to match.
-            if isinstance(mount, Mount | Host):
+            if isinstance(mount, MOUNTS):
                 match, child = mount.matches(seen)
                 if match is Match.FULL:
                     break
@@ -81,7 +82,7 @@ def _mounts(scope: Scope) -> tuple[str, Iterable[Any]] | None:
 def _path_to(scope: Scope, routes: Iterable[Any], depth: int = 0) -> str | None:
     """The template of the one of `routes` that has the endpoint which served the request."""
     for route in _each(routes):
-        if isinstance(route, Mount | Host):
+        if isinstance(route, MOUNTS):
             inside = not getattr(route, "path", "") and depth < DEEPEST  # it leaves no trace in the root
             path = _path_to(scope, _routes_of(route), depth + 1) if inside else None
             if path is not None:
