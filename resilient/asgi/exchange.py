@@ -22,7 +22,7 @@ from ..errors import DeadlineExceeded, ResilienceError
 from ..events import DeadlinePassed
 from ..wheel import current_slot, new_scope
 from .layer import LAYER_KEY, Layer
-from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings
+from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings, check_resilience
 from .responses import MESSAGE_BODY, MESSAGE_START, Problem
 from .route import route_template
 
@@ -59,6 +59,7 @@ class Inbound:
     def __init__(self, app: ASGIApp, resilience: Surroundings) -> None:
         if not callable(app):
             raise TypeError(f"app: expected an ASGI application, got {app!r}")
+        check_resilience(resilience)
         self.app = app
         self.resilience = resilience
 
