@@ -15,6 +15,7 @@ from .dependency import Dependency as Dependency
 from .errors import AllTargetsFailed as AllTargetsFailed
 from .errors import BulkheadFull as BulkheadFull
 from .errors import CircuitOpen as CircuitOpen
+from .errors import ConfigurationWarning as ConfigurationWarning
 from .errors import DeadlineExceeded as DeadlineExceeded
 from .errors import Overloaded as Overloaded
 from .errors import RateLimited as RateLimited
@@ -39,6 +40,7 @@ __all__ = [
     "BulkheadFull",
     "CircuitBreaker",
     "CircuitOpen",
+    "ConfigurationWarning",
     "Criticality",
     "Deadline",
     "DeadlineExceeded",

@@ -24,11 +24,21 @@ class Deadline:
         at: absolute seconds on `clock`.
         clock: the clock that `at` is read against; `time.monotonic` by default.
         inbound: True when the caller of this service set it, so that policies keep a reserve for the reply.
+
+    Raises:
+        TypeError, ValueError: naming the parameter that is wrong.
     """
 
     __slots__ = ("at", "clock", "inbound")
 
     def __init__(self, at: float, clock: Clock = SYSTEM_CLOCK, *, inbound: bool = False) -> None:
+        # Made for every call with a limit, so the usual kinds are let through at a glance.
+        if type(at) is not float or at != at:  # noqa: PLR0124 - which only NaN is not
+            _moment("at", at)
+        if clock is not SYSTEM_CLOCK:
+            _clock(clock)
+        if inbound is not True and inbound is not False:
+            raise TypeError(f"inbound must be True or False, not {inbound!r}")
         self.at: float = at
         self.clock: Clock = clock
         self.inbound: bool = inbound
@@ -38,12 +48,10 @@ class Deadline:
         """The moment `seconds` from now.
 
         Raises:
-            TypeError, ValueError: `seconds` is no number.
+            TypeError, ValueError: `seconds` is no number, or `clock` is none.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise TypeError(f"seconds must be a number, not {seconds!r}")
-        if math.isnan(seconds):
-            raise ValueError(f"seconds must be a number, not {seconds!r}")
+        _moment("seconds", seconds)
+        _clock(clock)
         return cls(clock.now() + seconds, clock)
 
     @property
@@ -57,6 +65,19 @@ class Deadline:
 
     def __repr__(self) -> str:
         return f"<Deadline {self.remaining:+.3f} s>"
+
+
+def _moment(name: str, value: Any) -> None:
+    """Require a number; infinity is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if math.isnan(value):
+        raise ValueError(f"{name} must be a number, not {value!r}")
+
+
+def _clock(value: Any) -> None:
+    if not isinstance(value, Clock):
+        raise TypeError(f"clock: expected an object with now(), sleep(seconds) and wait(event, seconds), got {value!r}")
 
 
 class Criticality(enum.IntEnum):

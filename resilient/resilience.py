@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Set
@@ -20,6 +21,10 @@ from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
 __all__ = ["Resilience"]
+
+OWN = ("clock", "outbox")
+SETTINGS = tuple(name for name, one in inspect.signature(Dependency).parameters.items() if one.kind is one.KEYWORD_ONLY and name not in OWN)
+"""What `Resilience.dependency` hands on to `Dependency`."""
 
 
 class Resilience:
@@ -71,11 +76,17 @@ class Resilience:
     # -- dependencies ---------------------------------------------------------------------------------------------
 
     def dependency(self, name: str, *policies: Any, **settings: Any) -> Dependency:
-        """Declare a dependency; arguments as for `Dependency`.
+        """Declare a dependency; arguments as for `Dependency`, but for `clock` and `outbox`, which are those of this object.
 
         Raises:
+            TypeError: a setting is unknown, or of the wrong kind; the message names it.
             ValueError: there is one of that name, or of that origin, already.
         """
+        for given in settings:
+            if given in OWN:
+                raise TypeError(f"{given}: a dependency that is declared here has that of its Resilience")
+            if given not in SETTINGS:
+                raise TypeError(f"{given}: a dependency has no such setting; it has {', '.join(SETTINGS)}")
         made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **settings)
         with self._lock:
             if name in self._declared:

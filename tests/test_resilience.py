@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+import resilient.resilience
 from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Level, Resilience, Timeout
 from resilient.events import CircuitChanged, FallbackServed
 from resilient.testing import FakeClock, RecordingListener
@@ -343,3 +344,20 @@ def test_an_origin_with_percent_signs_is_compared_as_requests_show_theirs() -> N
     resilience = Resilience()
     made = resilience.dependency("x", origin="http://e/a%20b")
     assert resilience.route(httpx.URL("http://e/a%20b/c")) is made
+
+
+@pytest.mark.parametrize("name", ["clock", "outbox", "tiemout", "policies", "name_"])
+def test_a_setting_that_a_dependency_does_not_have_is_named(name: str) -> None:
+    resilience = Resilience()
+    with pytest.raises(TypeError, match=rf"^{name}: a dependency "):
+        resilience.dependency("shop", **{name: FakeClock()})
+    assert resilience.dependencies == {}
+
+
+def test_every_setting_of_a_dependency_can_be_given() -> None:
+    given = {"origin", "required", "timeout", "cache", "fallback", "classify"}
+    assert given <= set(resilient.resilience.SETTINGS)
+    made = Resilience().dependency(
+        "shop", origin="http://shop", required=True, timeout=2.0, cache=None, fallback=[], classify=lambda result, error: None
+    )
+    assert made.required and made.origin is not None

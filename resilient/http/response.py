@@ -210,16 +210,17 @@ def answer_with(library: Library, value: Any, call: HttpCall) -> Any:
     A response whose body is in memory may serve any number of times; one that still streams is handed on as it is.
 
     Raises:
-        TypeError: the value is neither a response of this library nor anything that JSON can say.
+        TypeError: the value is neither a response of this library nor anything that JSON can say, or a response whose
+            body this client cannot read.
     """
     module = library.module
     if isinstance(value, module.Response):
-        answer = _copy_of(value, module)
+        answer = _copy_of(value, module, sync=call.sync)
     elif library_of(value) is not None:
         raise TypeError(f"fallback: expected a response of {library.name}, got one of {library_of(value)}: {value!r}")
     else:
         try:
-            content = json.dumps(value).encode()
+            content = json.dumps(value, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise TypeError(f"fallback: expected a response or a value that JSON can say, got {value!r}") from error
         answer = module.Response(200, headers={"content-type": "application/json"}, content=content)
@@ -227,9 +228,12 @@ def answer_with(library: Library, value: Any, call: HttpCall) -> Any:
     return answer
 
 
-def _copy_of(response: Any, module: Any) -> Any:
+def _copy_of(response: Any, module: Any, *, sync: bool) -> Any:
     extensions = dict(response.extensions)
     if not hasattr(response, "_content"):
+        kind = module.SyncByteStream if sync else module.AsyncByteStream
+        if response.is_closed or response.is_stream_consumed or not isinstance(response.stream, kind):
+            raise TypeError(f"fallback: expected a response whose body this client can still read, got {response!r}")
         return module.Response(response.status_code, headers=response.headers.raw, stream=response.stream, extensions=extensions)
     # What was read is decoded, so the fields that tell how it was encoded are true no more.
     fields = [(name, value) for name, value in response.headers.raw if name.lower() not in ENCODED]

@@ -8,15 +8,12 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from ..errors import ConfigurationWarning
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
 from .timeout import Timeout
 
-__all__ = ["ConfigurationWarning", "warn_of_mistakes", "warn_of_pool"]
-
-
-class ConfigurationWarning(UserWarning):
-    """The policies of a pipeline do not fit each other: they work, but not as whoever wrote them will think."""
+__all__ = ["warn_of_mistakes", "warn_of_pool"]
 
 
 def warn_of_mistakes(policies: tuple[Any, ...], name: str) -> None:

@@ -6,12 +6,12 @@ import logging
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.backoff import Backoff, Exponential
-from ..core.bounds import not_negative, whole
+from ..core.bounds import exception_classes, not_negative, whole
 from ..core.budget import Budget
 from ..core.outcome import Outcome
 from ..core.retry import Decision, decide
@@ -105,7 +105,7 @@ class Retry:
         attempts: int = 3,
         backoff: Backoff | None = None,
         budget: RetryBudget | None = None,
-        on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None,
+        on: type[Exception] | Iterable[type[Exception]] | Callable[[Exception], bool] | None = None,
         max_retry_after: float = 60.0,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -281,9 +281,7 @@ def refused(call: Call, error: Exception | None) -> bool:
 def _matcher(on: Any) -> Callable[[Exception], bool] | None:
     if on is None:
         return None
-    kinds = on if isinstance(on, tuple) else (on,)
-    if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        return lambda error: isinstance(error, kinds)
     if callable(on) and not isinstance(on, type):
         return on  # type: ignore[no-any-return]
-    raise TypeError(f"on: expected exception classes or a function of the exception, got {on!r}")
+    kinds = exception_classes("on", on)
+    return lambda error: isinstance(error, kinds)
