@@ -23,7 +23,9 @@ from .errors import ResilienceError as ResilienceError
 from .errors import SpendExceeded as SpendExceeded
 from .feature import Feature as Feature
 from .feature import Level as Level
+from .http.options import RequestOptions as RequestOptions
 from .policies import Bulkhead as Bulkhead
+from .policies import Chaos as Chaos
 from .policies import CircuitBreaker as CircuitBreaker
 from .policies import Fallback as Fallback
 from .policies import Pipeline as Pipeline
@@ -37,6 +39,7 @@ __all__ = [
     "AllTargetsFailed",
     "Bulkhead",
     "BulkheadFull",
+    "Chaos",
     "CircuitBreaker",
     "CircuitOpen",
     "Criticality",
@@ -51,6 +54,7 @@ __all__ = [
     "Pipeline",
     "RateLimited",
     "Rejected",
+    "RequestOptions",
     "Resilience",
     "ResilienceError",
     "Retry",

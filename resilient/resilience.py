@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -10,15 +11,18 @@ from typing import Any
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
-from .dependency import PORTS, Dependency
+from .core.origin import PORTS
+from .dependency import Dependency
 from .events import Listener
 from .feature import MISSING, Feature
 from .outbox import Outbox
-from .policies.switch import switched_on
+from .policies.switch import chaos_allowed, switched_on
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
 __all__ = ["Resilience"]
+
+logger = logging.getLogger("resilient")
 
 
 class Resilience:
@@ -26,6 +30,7 @@ class Resilience:
 
     Args:
         enabled: False passes every call through untouched. By default the environment decides: `RESILIENT_ENABLED=0`.
+        chaos: whether a `Chaos` may act. By default the environment decides, and says no: `RESILIENT_CHAOS=1`.
         clock: what time is read from.
         listeners: objects with `on_event(event)`.
         max_origins: how many origins that no dependency claims get policies of their own; beyond, the one that was
@@ -40,6 +45,7 @@ class Resilience:
         self,
         *,
         enabled: bool | None = None,
+        chaos: bool | None = None,
         clock: Clock = SYSTEM_CLOCK,
         listeners: Iterable[Listener] = (),
         max_origins: int = 100,
@@ -51,6 +57,7 @@ class Resilience:
         if not isinstance(listeners, Iterable):
             raise TypeError(f"listeners: expected them in a list, got {listeners!r}")
         self._enabled = switched_on(enabled)
+        self._chaos = chaos_allowed(chaos)
         self.clock = clock
         self.outbox: Outbox = Outbox()
         self._lock = threading.Lock()
@@ -75,7 +82,8 @@ class Resilience:
         Raises:
             ValueError: there is one of that name, or of that origin, already.
         """
-        made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **settings)
+        made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **{"chaos": self._chaos, **settings})
+        made._adopt = self._adopt
         with self._lock:
             if name in self._declared:
                 raise ValueError(f"name: there is a dependency {name!r} already")
@@ -91,6 +99,15 @@ class Resilience:
             self._declared[name] = made
         self.metrics.watch(made)
         return made
+
+    def _adopt(self, variant: Dependency) -> None:
+        """Take in what one of the dependencies was varied to."""
+        with self._lock:
+            if variant.name in self._declared:
+                raise ValueError(f"name: there is a dependency {variant.name!r} already")
+            variant._adopt = self._adopt
+            self._declared[variant.name] = variant
+        self.metrics.watch(variant)
 
     @property
     def dependencies(self) -> dict[str, Dependency]:
@@ -109,7 +126,7 @@ class Resilience:
             if known is not None:
                 self._undeclared.move_to_end(key)
                 return known
-            made = self._undeclared[key] = Dependency(_host_and_port(key), clock=self.clock, outbox=self.outbox)
+            made = self._undeclared[key] = Dependency(_host_and_port(key), clock=self.clock, outbox=self.outbox, chaos=self._chaos)
             made.enabled = self._enabled
             if len(self._undeclared) > self._max_origins:
                 self._undeclared.popitem(last=False)
@@ -159,6 +176,20 @@ class Resilience:
             self._enabled = value
             for dependency in (*self._declared.values(), *self._undeclared.values()):
                 dependency.enabled = value
+
+    @property
+    def chaos(self) -> bool:
+        """Whether a `Chaos` may act. Setting it takes effect with the next call."""
+        return self._chaos
+
+    @chaos.setter
+    def chaos(self, value: bool) -> None:
+        flag("chaos", value)
+        with self._lock:
+            self._chaos = value
+            for dependency in (*self._declared.values(), *self._undeclared.values()):
+                dependency.chaos = value
+        logger.warning("chaos is %s from now on", "allowed" if value else "not allowed")
 
     def add_listener(self, listener: Listener) -> None:
         """Hand every later event to `listener.on_event`."""
