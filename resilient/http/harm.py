@@ -50,7 +50,7 @@ class HttpHarms(Harms):
 
     def truncated(self, call: Call, result: Any, size: int) -> Any:
         if call.request.method == "HEAD" or result.status_code in BODILESS:
-            return result
+            return None
         module = _library(call)
         breaks = partial(module.RemoteProtocolError, f"the body broke off after {size} bytes: injected", request=call.request)
         in_memory = hasattr(result, "_content")

@@ -72,6 +72,7 @@ class Chaos:
         "_enabled",
         "_fault",
         "_header",
+        "_late",
         "_latency",
         "_lock",
         "_random",
@@ -118,6 +119,8 @@ class Chaos:
         self.truncate: int | None = truncate
         self.kind: str = kind_of(fault, status, result, truncate, hang, latency)
         """What it does: fault, status, result, truncated, hang or latency."""
+        # Whether there is anything to tell of is known only once the answer is there: it may have no body.
+        self._late = self.kind == "truncated" and latency is None
         # A status is made into an answer by the call, which knows the library.
         self._answer = Substitute(status if status is not None else None if result is ABSENT else result)
         self._route = None if match is None else Route(match, name="match")
@@ -235,7 +238,7 @@ class Chaos:
         try:
             if self.kind == "fault" and error is None:
                 return fn(*args, **kwargs) if sync else await fn(*args, **kwargs)
-            if self.kind != "truncated":
+            if not self._late:
                 self._tell(call)
             gives_up = harms.begin(call)
             if self._latency is not None:
@@ -251,8 +254,12 @@ class Chaos:
             return harms.answer(call, result if sync or not inspect.isawaitable(result) else await result, self.kind)
         result = fn(*args, **kwargs) if sync else await fn(*args, **kwargs)
         if self.truncate is not None:
-            result = harms.truncated(call, result, self.truncate)
-            self._tell(call)
+            broken = harms.truncated(call, result, self.truncate)
+            if broken is None:
+                return result
+            if self._late:
+                self._tell(call)
+            result = broken
         return harms.mark(call, result, self.kind)
 
     def _seconds(self, low: float, high: float) -> float:

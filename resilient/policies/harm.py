@@ -32,8 +32,8 @@ class Harms:
         return value
 
     def truncated(self, call: Call, result: Any, size: int) -> Any:
-        """The answer, its body breaking off after so many bytes; a function's has none."""
-        return result
+        """The answer, its body breaking off after so many bytes; None where it has no body, as that of a function."""
+        return None
 
     def mark(self, call: Call, result: Any, kind: str) -> Any:
         """Say on an answer what was done to it."""
