@@ -319,6 +319,7 @@ def test_which_requests_are_meant(
 # -- over a real connection -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # trio tells of the libraries' own generators
 def test_over_a_real_connection(anyio_backend: Any, library: Any, sync: bool, declare: Declare) -> None:
     """A pool of one connection survives each kind of harm."""
     kinds: dict[str, Any] = {"truncate": 2, "hang": True, "status": 502, "fault": library.ReadError("reset"), "latency": 0.01}
