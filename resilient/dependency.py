@@ -69,6 +69,7 @@ class Dependency(Pipeline):
         clock: Clock = SYSTEM_CLOCK,
         outbox: Outbox | None = None,
         chaos: bool | None = None,
+        variant_of: Dependency | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name: expected a word such as 'catalog', got {name!r}")
@@ -80,6 +81,7 @@ class Dependency(Pipeline):
         chosen = _with_timeout(policies, timeout)
         if fallback is not _ABSENT:
             chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)
+        self.variant_of = variant_of
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
         self.required = required
@@ -97,6 +99,7 @@ class Dependency(Pipeline):
         """A dependency with some policies of its own, which shares the others with this one: the very same breaker, slots, budget.
 
         Each policy given takes the place of the one of its kind. A `Retry` without a budget of its own shares this one's.
+        Calls are counted under the variant's own name; what is shared is told under this one's.
 
         Args:
             name: for errors, metrics, logs and degradation records.
@@ -124,6 +127,7 @@ class Dependency(Pipeline):
             clock=self.clock,
             outbox=self.outbox,
             chaos=self.chaos,
+            variant_of=self,
         )
         made.enabled = self.enabled
         if self._adopt is not None:

@@ -66,8 +66,32 @@ def test_a_circuit_that_is_shared_is_one(clock: FakeClock, listener: RecordingLi
         with pytest.raises(ConnectionError):
             dependency.call_sync(fail)
     assert shop.state == other.state == "open"
-    assert sorted(event.dependency for event in listener.of(CircuitChanged)) == ["other", "shop"]
+    assert [event.dependency for event in listener.of(CircuitChanged)] == ["shop"]
     assert other.stats.snapshot().counts["failure"] == 1 == shop.stats.snapshot().counts["failure"]
+
+
+def test_a_circuit_of_its_own_is_another(clock: FakeClock, listener: RecordingListener) -> None:
+    shop = Dependency("shop", CircuitBreaker(1), clock=clock, outbox=Outbox([listener]))
+    other = shop.variant("other", CircuitBreaker(1))
+    for dependency in (other.variant("third"), shop):
+        with pytest.raises(ConnectionError):
+            dependency.call_sync(fail)
+    assert [event.dependency for event in listener.of(CircuitChanged)] == ["other", "shop"]
+
+
+def test_what_is_shared_is_measured_once(clock: FakeClock) -> None:
+    resilience = Resilience(clock=clock)
+    shop = resilience.dependency("shop")
+    shop.variant("all-shared")
+    shop.variant("own", CircuitBreaker(), Bulkhead())
+    page = resilience.metrics.render()[0].decode()
+
+    def told_of(family: str) -> set[str]:
+        return {line.split('dependency="')[1].split('"')[0] for line in page.splitlines() if line.startswith(family)}
+
+    assert told_of("resilient_breaker_state") == told_of("resilient_bulkhead_limit") == {"shop", "own"}
+    assert told_of("resilient_budget") == {"shop"}
+    assert told_of("resilient_calls_total") == {"shop", "own", "all-shared"}
 
 
 def test_one_that_is_never_retried(clock: FakeClock, listener: RecordingListener) -> None:

@@ -52,6 +52,8 @@ class Pipeline:
         TypeError: something given is no policy, or a parameter is wrong, which the message names.
     """
 
+    variant_of: Pipeline | None = None
+    """The pipeline that it shares policies with."""
     template: str | None = None
     """The template of the paths that its requests go to, where it is the route of a dependency."""
     routes: Sequence[Pipeline] = ()
