@@ -24,7 +24,9 @@ from .errors import ResilienceError as ResilienceError
 from .errors import SpendExceeded as SpendExceeded
 from .feature import Feature as Feature
 from .feature import Level as Level
+from .http.options import RequestOptions as RequestOptions
 from .policies import Bulkhead as Bulkhead
+from .policies import Chaos as Chaos
 from .policies import CircuitBreaker as CircuitBreaker
 from .policies import Fallback as Fallback
 from .policies import Pipeline as Pipeline
@@ -38,6 +40,7 @@ __all__ = [
     "AllTargetsFailed",
     "Bulkhead",
     "BulkheadFull",
+    "Chaos",
     "CircuitBreaker",
     "CircuitOpen",
     "ConfigurationWarning",
@@ -53,6 +56,7 @@ __all__ = [
     "Pipeline",
     "RateLimited",
     "Rejected",
+    "RequestOptions",
     "Resilience",
     "ResilienceError",
     "Retry",

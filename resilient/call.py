@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .context import Criticality, current_criticality
 from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
 from .errors import DeadlineExceeded, Rejected, ResilienceError, cause_of
 from .events import CallRejected, DeadlinePassed
@@ -80,6 +81,16 @@ class Call:
     degraded: str | None = None
     """Why the answer is not the dependency's own, once a fallback was served."""
     error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
+    request: Any = None
+    """The HTTP request, where the call sends one."""
+    once: bool = False
+    """Whether the caller asked that it be made once at most: neither repeated nor hedged."""
+    partition: str | None = None
+    """Whose call it is (a tenant, a region), for policies that keep several states apart."""
+    harms: Any = None
+    """How a `Chaos` harms this kind of call."""
+    _route: str | None = None
+    _criticality: Criticality | None = None
     trial: Trial | None = None
     """The permit of a half-open circuit that the call was let through with, where it was."""
     _cut: BaseException | None = None
@@ -122,6 +133,18 @@ class Call:
         """Let `classify` look at every result and error."""
         self.classify = classify
         self.plain = False
+
+    # -- what the caller says of it --------------------------------------------------------------------------------
+
+    @property
+    def route(self) -> str | None:
+        """The template of the path that it goes to: as the caller said, else that of the dependency's route, else None."""
+        return self.owner.template if self._route is None else self._route
+
+    @property
+    def criticality(self) -> Criticality:
+        """How much it matters: as the caller said, else as the work it is part of."""
+        return current_criticality() if self._criticality is None else self._criticality
 
     # -- errors ---------------------------------------------------------------------------------------------------
 

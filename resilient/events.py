@@ -11,6 +11,7 @@ __all__ = [
     "DeadlinePassed",
     "Event",
     "FallbackServed",
+    "FaultInjected",
     "FeatureChanged",
     "FeatureDegraded",
     "Listener",
@@ -79,6 +80,14 @@ class FallbackServed(Event):
 
     level: str
     cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultInjected(Event):
+    """A `Chaos` harmed a call, or would have (`enforced=False`). `kind`: fault, status, result, truncated, hang, latency."""
+
+    kind: str
+    enforced: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Set
@@ -12,17 +13,19 @@ from typing import Any
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
-from .dependency import LONGEST_NAME, PORTS, Dependency
+from .core.origin import PORTS
+from .dependency import LONGEST_NAME, Dependency
 from .events import Listener
 from .feature import MISSING, Feature
 from .outbox import Outbox
-from .policies.switch import switched_on
+from .policies.switch import chaos_allowed, switched_on
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
 __all__ = ["Resilience"]
 
-OWN = ("clock", "outbox")
+logger = logging.getLogger("resilient")
+OWN = ("clock", "outbox", "variant_of")
 SETTINGS = tuple(name for name, one in inspect.signature(Dependency).parameters.items() if one.kind is one.KEYWORD_ONLY and name not in OWN)
 """What `Resilience.dependency` hands on to `Dependency`."""
 
@@ -32,6 +35,7 @@ class Resilience:
 
     Args:
         enabled: False passes every call through untouched. By default the environment decides: `RESILIENT_ENABLED=0`.
+        chaos: whether a `Chaos` may act. By default the environment decides, and says no: `RESILIENT_CHAOS=1`.
         clock: what time is read from.
         listeners: objects with `on_event(event)`.
         max_origins: how many origins that no dependency claims get policies of their own; beyond, the one that was
@@ -46,6 +50,7 @@ class Resilience:
         self,
         *,
         enabled: bool | None = None,
+        chaos: bool | None = None,
         clock: Clock = SYSTEM_CLOCK,
         listeners: Iterable[Listener] = (),
         max_origins: int = 100,
@@ -57,6 +62,7 @@ class Resilience:
         if not isinstance(listeners, Iterable):
             raise TypeError(f"listeners: expected them in a list, got {listeners!r}")
         self._enabled = switched_on(enabled)
+        self._chaos = chaos_allowed(chaos)
         self.clock = clock
         self.outbox: Outbox = Outbox()
         self._lock = threading.Lock()
@@ -87,7 +93,8 @@ class Resilience:
                 raise TypeError(f"{given}: a dependency that is declared here has that of its Resilience")
             if given not in SETTINGS:
                 raise TypeError(f"{given}: a dependency has no such setting; it has {', '.join(SETTINGS)}")
-        made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **settings)
+        made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **{"chaos": self._chaos, **settings})
+        made._adopt = self._adopt
         with self._lock:
             if name in self._declared:
                 raise ValueError(f"name: there is a dependency {name!r} already")
@@ -107,6 +114,15 @@ class Resilience:
         self.metrics.watch(made)
         return made
 
+    def _adopt(self, variant: Dependency) -> None:
+        """Take in what one of the dependencies was varied to."""
+        with self._lock:
+            if variant.name in self._declared:
+                raise ValueError(f"name: there is a dependency {variant.name!r} already")
+            variant._adopt = self._adopt
+            self._declared[variant.name] = variant
+        self.metrics.watch(variant)
+
     @property
     def dependencies(self) -> dict[str, Dependency]:
         """All dependencies by name, those of origins that nobody declared included."""
@@ -125,7 +141,8 @@ class Resilience:
                 self._undeclared.move_to_end(key)
                 return known
             taken = self._declared.keys() | {one.name for one in self._undeclared.values()}
-            made = self._undeclared[key] = Dependency(_name_of(key, taken), clock=self.clock, outbox=self.outbox)
+            name = _name_of(key, taken)
+            made = self._undeclared[key] = Dependency(name, clock=self.clock, outbox=self.outbox, chaos=self._chaos)
             made.enabled = self._enabled
             if len(self._undeclared) > self._max_origins:
                 self._undeclared.popitem(last=False)
@@ -175,6 +192,20 @@ class Resilience:
             self._enabled = value
             for dependency in (*self._declared.values(), *self._undeclared.values()):
                 dependency.enabled = value
+
+    @property
+    def chaos(self) -> bool:
+        """Whether a `Chaos` may act. Setting it takes effect with the next call."""
+        return self._chaos
+
+    @chaos.setter
+    def chaos(self, value: bool) -> None:
+        flag("chaos", value)
+        with self._lock:
+            self._chaos = value
+            for dependency in (*self._declared.values(), *self._undeclared.values()):
+                dependency.chaos = value
+        logger.warning("chaos is %s from now on", "allowed" if value else "not allowed")
 
     def add_listener(self, listener: Listener) -> None:
         """Hand every later event to `listener.on_event`."""

@@ -57,7 +57,16 @@ class Both:
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests see neither the machine's proxies nor its switches."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "RESILIENT_ENABLED"):
+    for name in (
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "RESILIENT_ENABLED",
+        "RESILIENT_CHAOS",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

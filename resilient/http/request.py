@@ -17,6 +17,8 @@ from ..core.retry import parse_retry_after
 from ..errors import DeadlineExceeded, ResilienceError, cause_of
 from ..runtime import cut_off
 from .gate import WAITED
+from .harm import HttpHarms
+from .options import apply_options
 from .response import answer_with, drain
 from .wire import PIECE
 
@@ -39,6 +41,7 @@ REFUSED_STREAM = 7
 class HttpCall(Call):
     """A call that sends `request` and returns a response whose body is still to come."""
 
+    harms = HttpHarms()
     probe: Any = None
     """The request's stream of the attempt being made, where it has to be watched."""
     response: Any = None
@@ -89,6 +92,8 @@ class HttpCall(Call):
             self.queue_timeout = timeout.get("pool")
         if "deadline" in extensions:
             self._ask(extensions["deadline"])
+        if "resilient" in extensions:
+            apply_options(self, extensions["resilient"])
 
     # -- time -----------------------------------------------------------------------------------------------------
 

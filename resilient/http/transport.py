@@ -72,6 +72,8 @@ class Engine:
         """The call for a request, or None where everything is switched off."""
         self._library.check(request)
         dependency = self._route(request.url)
+        if dependency.routes:
+            dependency = dependency.routed(request.method, request.url)
         if not dependency.enabled:
             return None
         runtime = dependency.sync_runtime if sync else dependency.runtime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
+from .chaos import Chaos as Chaos
 from .fallback import Fallback as Fallback
 from .pipeline import Pipeline as Pipeline
 from .retry import Retry as Retry
@@ -11,4 +12,4 @@ from .retry import RetryBudget as RetryBudget
 from .standard import standard as standard
 from .timeout import Timeout as Timeout
 
-__all__ = ["Bulkhead", "CircuitBreaker", "Fallback", "Pipeline", "Retry", "RetryBudget", "Timeout", "standard"]
+__all__ = ["Bulkhead", "Chaos", "CircuitBreaker", "Fallback", "Pipeline", "Retry", "RetryBudget", "Timeout", "standard"]

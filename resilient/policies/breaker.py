@@ -258,7 +258,12 @@ class CircuitBreaker(Kinship):
     # -- transitions ----------------------------------------------------------------------------------------------
 
     def join(self, owner: Pipeline) -> None:
-        """Tell `owner` of transitions from now on. Pipelines that are gone are forgotten."""
+        """Tell `owner` of transitions from now on, unless it is the variant of one that is told. Pipelines that are gone are forgotten."""
+        joined, relative = self._joined(), owner.variant_of
+        while relative is not None:
+            if relative in joined:
+                return
+            relative = relative.variant_of
         if owner.clock is not self._clock():
             # Everything is timed by one clock: that of the pipelines it stands in.
             self._pipeline = None

@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import pybreaker
@@ -25,9 +25,9 @@ from .collected import may_hold_locks
 from .foreign import ForeignBreaker
 from .generators import guard_async_generator, guard_generator
 from .mistakes import warn_of_mistakes
-from .switch import switched_on
+from .switch import chaos_allowed, switched_on
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "flatten"]
 
 logger = logging.getLogger("resilient")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,10 +48,18 @@ class Pipeline:
         clock: what time is read from.
         classify: `classify(result, error)` returns an `Outcome`, or None to leave it to the default.
         outbox: where events go.
+        chaos: whether a `Chaos` among the policies may act; by default `RESILIENT_CHAOS=1` in the environment says so.
 
     Raises:
         TypeError: something given is no policy, or a parameter is wrong, which the message names.
     """
+
+    variant_of: Pipeline | None = None
+    """The pipeline that it shares policies with."""
+    template: str | None = None
+    """The template of the paths that its requests go to, where it is the route of a dependency."""
+    routes: Sequence[Pipeline] = ()
+    """Pipelines of their own for some of its requests."""
 
     def __init__(
         self,
@@ -60,6 +68,7 @@ class Pipeline:
         clock: Clock = SYSTEM_CLOCK,
         classify: Classifier | None = None,
         outbox: Outbox | None = None,
+        chaos: bool | None = None,
     ) -> None:
         _check(name, clock, classify, outbox)
         self.name = name
@@ -68,7 +77,8 @@ class Pipeline:
         self.outbox: Outbox = Outbox() if outbox is None else outbox
         self.stats: CallStats = CallStats(clock.now)
         self.enabled: bool = switched_on()
-        self.policies: tuple[Policy, ...] = tuple(_flatten(policies))
+        self.chaos: bool = chaos_allowed(chaos)
+        self.policies: tuple[Policy, ...] = tuple(flatten(policies))
         self.settle_errors: int = 0
         self.classify_errors: int = 0
         self.abandoned: deque[Callable[[], None]] = deque()
@@ -169,6 +179,10 @@ class Pipeline:
             return self.call_sync(fn, *args, **kwargs)
 
         return cast("F", _named_like(fn, called))
+
+    def routed(self, method: str, url: Any) -> Pipeline:
+        """The pipeline for a request: one of `routes`, or this one."""
+        return self
 
     # -- the runner -----------------------------------------------------------------------------------------------
 
@@ -277,7 +291,8 @@ def _check(name: Any, clock: Any, classify: Any, outbox: Any) -> None:
         raise TypeError(f"outbox: expected an Outbox, got {outbox!r}")
 
 
-def _flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
+def flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
+    """What was given, as single policies."""
     for policy in policies:
         if isinstance(policy, Pipeline):
             yield from policy.policies

@@ -97,7 +97,7 @@ class Retry:
         TypeError, ValueError: from the constructor, naming the parameter.
     """
 
-    __slots__ = ("_random", "_timed_each", "attempts", "backoff", "budget", "max_retry_after", "on")
+    __slots__ = ("_random", "_timed_each", "attempts", "backoff", "budget", "max_retry_after", "on", "own_budget")
 
     def __init__(
         self,
@@ -118,6 +118,7 @@ class Retry:
         if budget is not None and not isinstance(budget, RetryBudget):
             raise TypeError(f"budget: expected a RetryBudget, got {budget!r}")
         self.budget: RetryBudget = RetryBudget() if budget is None else budget
+        self.own_budget: bool = budget is None
         self.on: Callable[[Exception], bool] | None = _matcher(on)
         self.max_retry_after: float = max_retry_after
         if not callable(random):
@@ -135,7 +136,7 @@ class Retry:
     async def run(self, call: Call, inner: Inner) -> Any:
         self.budget.deposit()
         mark = len(call.held)
-        may_repeat = call.repeatable or self.on is not None
+        may_repeat = not call.once and (call.repeatable or self.on is not None)
         outer = (call.deadline, call.limit) if self._timed_each else None
         last: _Attempt | None = None
         attempt = 0
@@ -170,7 +171,7 @@ class Retry:
 
     def may_follow(self, call: Call) -> bool:
         """Whether another attempt could follow the one that is being made."""
-        return call.attempts < self.attempts and (call.repeatable or self.on is not None)
+        return call.attempts < self.attempts and not call.once and (call.repeatable or self.on is not None)
 
     async def _again(self, call: Call, mark: int, attempt: int, made: _Attempt) -> bool:
         """Whether to make another attempt; if so the last one is settled and its delay has passed."""
@@ -206,7 +207,7 @@ class Retry:
         decision = decide(
             attempt=attempt,
             attempts=self.attempts,
-            retryable=True,
+            retryable=not call.once,
             repeatable=named or call.retryable(made.outcome, made.error),
             delay=self.backoff.delay(attempt, self._random()),
             retry_after=retry_after,

@@ -10,6 +10,7 @@ import pybreaker
 from ..core.bounds import positive
 from .breaker import CircuitBreaker
 from .bulkhead import Bulkhead
+from .chaos import Chaos
 from .fallback import Fallback
 from .retry import Retry
 from .timeout import Timeout
@@ -24,8 +25,10 @@ def standard(
     bulkhead: Bulkhead | None = None,
     breaker: Any = None,
     fallback: Fallback | None = None,
+    chaos: Chaos | None = None,
 ) -> tuple[Any, ...]:
-    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, Bulkhead, CircuitBreaker.
+    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, Bulkhead, CircuitBreaker,
+    Chaos (if given).
 
     Args:
         timeout: seconds in all, or a `Timeout`; 30 in all and 10 an attempt by default.
@@ -33,6 +36,7 @@ def standard(
         bulkhead: 100 calls at a time, 1000 waiting, by default.
         breaker: a `CircuitBreaker`, or a plain `pybreaker.CircuitBreaker`.
         fallback: what to answer when all of that has failed.
+        chaos: faults on purpose, where they are allowed.
 
     Returns:
         New policies, to be given to a `Dependency` or a `Pipeline`: `Pipeline(*standard(timeout=2))`.
@@ -51,6 +55,7 @@ def standard(
         ("bulkhead", bulkhead, Bulkhead),
         ("breaker", breaker, pybreaker.CircuitBreaker),
         ("fallback", fallback, Fallback),
+        ("chaos", chaos, Chaos),
     ):
         if given is not None and not isinstance(given, kind):
             raise TypeError(f"{name}: expected a {kind.__name__}, got {given!r}")
@@ -60,5 +65,6 @@ def standard(
         Retry() if retry is None else retry,
         Bulkhead() if bulkhead is None else bulkhead,
         CircuitBreaker() if breaker is None else breaker,
+        chaos,
     )
     return tuple(policy for policy in chosen if policy is not None)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Fallback, Pipeline, ResilienceError, Retry, Timeout, standard
+from resilient import Bulkhead, Chaos, CircuitBreaker, CircuitOpen, Fallback, Pipeline, ResilienceError, Retry, Timeout, standard
 from resilient.core.backoff import Constant
 from resilient.errors import BulkheadFull
 
@@ -55,6 +55,9 @@ PIPELINES = {
     "retried": lambda: (Pipeline(Retry(on=KeyError, backoff=AT_ONCE), CircuitBreaker(fail_max=10**6)), broken),
     "retried and rejected": lambda: (Pipeline(Retry(on=KeyError, backoff=AT_ONCE), CircuitBreaker(fail_max=1, reset_timeout=1e-6)), broken),
     "no time to start": lambda: (Pipeline(Timeout(total=1, min_useful=0.9999999)), int),
+    "injected": lambda: (Pipeline(CircuitBreaker(fail_max=10**6), Chaos(rate=1, fault=Mine), chaos=True), int),
+    "injected copy": lambda: (Pipeline(CircuitBreaker(fail_max=10**6), Chaos(rate=1, fault=Mine("x")), chaos=True), int),
+    "injected hang": lambda: (Pipeline(Timeout(total=0.02), Chaos(rate=1, hang=True), chaos=True), int),
     "listened to": lambda: (Pipeline(CircuitBreaker(fail_max=10**6, listeners=[Deaf()])), broken),
 }
 

@@ -9,12 +9,24 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from .clock import SYSTEM_CLOCK, Clock
+from ..clock import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
-    from .core.degradation import DegradationRecord
+    from ..core.degradation import DegradationRecord
 
-__all__ = ["Criticality", "Deadline", "criticality", "current_criticality", "current_deadline", "current_record", "deadline_scope"]
+__all__ = [
+    "CRITICALITY",
+    "DEADLINE",
+    "RECORD",
+    "Criticality",
+    "Deadline",
+    "criticality",
+    "current_criticality",
+    "current_deadline",
+    "current_record",
+    "deadline_scope",
+    "in_force",
+]
 
 
 class Deadline:
@@ -110,7 +122,8 @@ def current_record() -> DegradationRecord | None:
 
 
 @contextmanager
-def _set(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+def in_force(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    """Set a context variable for what is done inside."""
     token = variable.set(value)
     try:
         yield
@@ -132,7 +145,7 @@ def deadline_scope(deadline: Deadline) -> Iterator[Deadline]:
     outer = DEADLINE.get()
     if outer is not None and outer.at <= deadline.at:
         deadline = outer
-    with _set(DEADLINE, deadline):
+    with in_force(DEADLINE, deadline):
         yield deadline
 
 
@@ -145,5 +158,5 @@ def criticality(value: Criticality) -> Iterator[None]:
     """
     if not isinstance(value, Criticality):
         raise TypeError(f"value: expected a Criticality, got {value!r}")
-    with _set(CRITICALITY, value):
+    with in_force(CRITICALITY, value):
         yield
