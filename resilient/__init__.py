@@ -10,6 +10,9 @@ from .context import Criticality as Criticality
 from .context import Deadline as Deadline
 from .context import current_criticality as current_criticality
 from .context import current_deadline as current_deadline
+from .core.backoff import Constant as Constant
+from .core.backoff import Exponential as Exponential
+from .core.backoff import Linear as Linear
 from .core.outcome import Outcome as Outcome
 from .dependency import Dependency as Dependency
 from .errors import AllTargetsFailed as AllTargetsFailed
@@ -44,13 +47,16 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpen",
     "ConfigurationWarning",
+    "Constant",
     "Criticality",
     "Deadline",
     "DeadlineExceeded",
     "Dependency",
+    "Exponential",
     "Fallback",
     "Feature",
     "Level",
+    "Linear",
     "Outcome",
     "Overloaded",
     "Pipeline",

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .context import Criticality, current_criticality
 from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
@@ -146,6 +146,9 @@ class Call:
         """How much it matters: as the caller said, else as the work it is part of."""
         return current_criticality() if self._criticality is None else self._criticality
 
+    def mark(self, *, key: Literal["auto", "bare"] | None, number: bool) -> None:
+        """Make attempts known to the dependency for what they are: by a key that they share, by their number."""
+
     # -- errors ---------------------------------------------------------------------------------------------------
 
     def error(self, kind: type[E], message: str, *, policy: str, reason: str, retry_after: float | None = None) -> E:
@@ -240,6 +243,10 @@ class Call:
 
     def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
         """Whether another attempt is safe and may help. A plain function's effects are unknown, so: no."""
+        return False
+
+    def busy(self, result: Any) -> bool:
+        """Whether the answer says that an earlier attempt, which was given up, is still being worked on."""
         return False
 
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:

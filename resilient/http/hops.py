@@ -27,6 +27,7 @@ class Hop:
     status: int
     deadline: float
     answered: float
+    key: str | None
 
 
 def join_hops(call: HttpCall) -> None:
@@ -45,6 +46,7 @@ def join_hops(call: HttpCall) -> None:
     del extensions[KEY]  # of an earlier send perhaps: what is found in a history is of this one
     if hop is not None:
         call.lower(hop.deadline, "total")
+        call.key = hop.key
 
 
 def _history(library: str) -> list[Any] | None:
@@ -73,5 +75,5 @@ def remember_hop(call: HttpCall, response: Any) -> bool:
     status = response.status_code
     if status not in CHALLENGES and "location" not in response.headers:
         return False
-    call.request.extensions[KEY] = Hop(weakref.ref(call.request), status, call.deadline, call.runtime.now())
+    call.request.extensions[KEY] = Hop(weakref.ref(call.request), status, call.deadline, call.runtime.now(), call.key)
     return True

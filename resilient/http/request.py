@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -51,6 +52,10 @@ class HttpCall(Call):
     read_limit: float | None = None
     """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
     inherited_limit: str = "caller"
+    key: str | None = None
+    """An Idempotency-Key that the attempts are given, the same for all of them and for the next hop."""
+    numbered: bool = False
+    """Whether attempts tell their number."""
     moved: float | None = None
     """When the body last moved, while it is being sent."""
     _due: tuple[float, str] = (math.inf, "total")
@@ -94,6 +99,13 @@ class HttpCall(Call):
             self._ask(extensions["deadline"])
         if "resilient" in extensions:
             apply_options(self, extensions["resilient"])
+
+    def mark(self, *, key: Literal["auto", "bare"] | None, number: bool) -> None:
+        self.numbered = number
+        if key is not None and self.replayable and not self.repeatable:
+            made = self.key or str(uuid.uuid4())
+            self.key = made if key == "bare" or made.startswith('"') else f'"{made}"'
+            self.repeatable = True
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -227,6 +239,11 @@ class HttpCall(Call):
         if unasked and error is not self._cut and not isinstance(error, module.ReadTimeout):
             return True
         return refused_by_http2(error)
+
+    def busy(self, result: Any) -> bool:
+        # draft-ietf-httpapi-idempotency-key-header: the first request with this key has not ended yet.
+        keyed = self.key is not None or "idempotency-key" in self.request.headers
+        return result.status_code == 409 and keyed and self.attempts > 1
 
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:
         if result is None or result.status_code not in (429, 503):

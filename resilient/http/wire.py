@@ -35,6 +35,12 @@ def outgoing(call: HttpCall) -> Any:
         clamped = Clamped(extensions.get("timeout") or ())
         clamped.call = call
         sent.extensions = {**extensions, "timeout": clamped}
+    if call.key is not None or call.numbered:
+        sent.headers = headers = request.headers.copy()
+        if call.key is not None:
+            headers["idempotency-key"] = call.key
+        if call.numbered:
+            headers["x-retry-attempt"] = str(call.attempts)
     if call.paced or (call.pooled and not call.repeatable):
         call.probe = sent.stream = call.library.probe(request.stream, call)
     return sent
