@@ -28,7 +28,7 @@ AMOUNTS = ("total", "attempt", "first_byte", "idle")
         (Retry, "max_retry_after", ("1", True, math.nan, math.inf, -1, None)),
         (Retry, "backoff", (5, "fast", Exponential)),
         (Retry, "budget", (0.2, "none", RetryBudget)),
-        (Retry, "on", ("ValueError", 5, [ValueError], BaseException, (ValueError, 5))),
+        (Retry, "on", ("ValueError", 5, [ValueError, "x"], BaseException, (ValueError, 5))),
         (Retry, "random", (5, None)),
         (RetryBudget, "ratio", (-0.1, 1.1, "1", True, math.nan)),
         (RetryBudget, "reserve", (0, -1, "1", math.nan, math.inf, 0.01)),
