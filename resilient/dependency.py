@@ -81,7 +81,7 @@ class Dependency(Pipeline):
         chosen = _with_timeout(policies, timeout)
         if fallback is not _ABSENT:
             chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)
-        self.variant_of = variant_of
+        self.variant_of: Pipeline | None = variant_of
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
         self.required = required
