@@ -165,8 +165,9 @@ class Dependency(Pipeline):
 
     def routed(self, method: str, url: Any) -> Dependency:
         """The dependency for a request: the narrowest route that is for it, or this one."""
+        path = url.path
         for route in self.routes:
-            if route.rule is not None and route.rule.matches(method, url):
+            if route.rule is not None and route.rule.matches(method, url, path):
                 return route
         return self
 
