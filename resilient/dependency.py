@@ -82,7 +82,7 @@ class Dependency(Pipeline):
         chosen = _with_timeout(policies, timeout)
         if fallback is not _ABSENT:
             chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)
-        self.variant_of = variant_of
+        self.variant_of: Pipeline | None = variant_of
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
         self.required = required
@@ -166,8 +166,9 @@ class Dependency(Pipeline):
 
     def routed(self, method: str, url: Any) -> Dependency:
         """The dependency for a request: the narrowest route that is for it, or this one."""
+        path = url.path
         for route in self.routes:
-            if route.rule is not None and route.rule.matches(method, url):
+            if route.rule is not None and route.rule.matches(method, url, path):
                 return route
         return self
 

@@ -57,13 +57,13 @@ class Route:
         self._matches = None if self._shape is None else re.compile(self._shape, re.DOTALL).fullmatch
         self.order: tuple[Any, ...] = (kinds, self.methods is None, self.origin is None)
 
-    def matches(self, method: str, url: Any) -> bool:
-        """Whether a request is meant."""
+    def matches(self, method: str, url: Any, path: str) -> bool:
+        """Whether a request is meant. Its path is given too, since it costs something to ask a URL for it."""
         if self.methods is not None and method not in self.methods:
             return False
         if self.origin is not None and self.origin.key != (url.scheme, url.host, url.port or PORTS.get(url.scheme, 0)):
             return False
-        return self._matches is None or self._matches(url.path) is not None
+        return self._matches is None or self._matches(path) is not None
 
     def twin(self, other: Route) -> bool:
         """Whether some request would be meant by both, with nothing to tell which of them is the narrower one."""

@@ -191,7 +191,7 @@ class Chaos:
             if self._route is not None or self._header is not None:
                 return False
         else:
-            if self._route is not None and not self._route.matches(request.method, request.url):
+            if self._route is not None and not self._route.matches(request.method, request.url, request.url.path):
                 return False
             if self._header is not None and not carries(request.headers, *self._header):
                 return False

@@ -21,6 +21,10 @@ def url(text: str) -> Any:
     return SimpleNamespace(scheme=scheme, host=name, port=int(port) if port else None, path=slash + path)
 
 
+def means(route: Route, method: str, asked: str) -> bool:
+    return route.matches(method, url(asked), url(asked).path)
+
+
 @pytest.mark.parametrize(
     ("pattern", "method", "asked", "meant"),
     [
@@ -48,13 +52,13 @@ def url(text: str) -> Any:
     ],
 )
 def test_what_a_pattern_is_for(pattern: str, method: str, asked: str, meant: bool) -> None:
-    assert Route(pattern).matches(method, url(asked)) is meant
+    assert means(Route(pattern), method, asked) is meant
     assert str(Route(pattern)) == pattern
 
 
 def test_below_the_beginning_of_every_path() -> None:
     route = Route("/orders/{id}", below="/v1")
-    assert route.matches("GET", url("http://a/v1/orders/7")) and not route.matches("GET", url("http://a/orders/7"))
+    assert means(route, "GET", "http://a/v1/orders/7") and not means(route, "GET", "http://a/orders/7")
     assert route.template == "/orders/{id}"
     assert Route("GET", below="/v1").template is None
 
@@ -106,11 +110,11 @@ def test_a_template_is_compared_segment_by_segment(template: list[str], path: li
     meant = len(template) == len(path) and all(part in ("{x}", given) for part, given in zip(template, path, strict=True))
     if re.search(r"\s", "".join(template)):
         return
-    assert Route("/" + "/".join(template)).matches("GET", url("http://a/" + "/".join(path))) is meant
+    assert means(Route("/" + "/".join(template)), "GET", "http://a/" + "/".join(path)) is meant
 
 
 def test_a_long_path_costs_no_more_than_its_length() -> None:
     route = Route("/" + "/".join("{x}" for _ in range(20)) + "/{rest:path}")
     began = time.perf_counter()
-    assert not route.matches("GET", url("http://a/" + "x" * 100_000))
+    assert not means(route, "GET", "http://a/" + "x" * 100_000)
     assert time.perf_counter() - began < 0.5

@@ -19,6 +19,7 @@ import resilient.httpx2
 from resilient import (
     Bulkhead,
     BulkheadFull,
+    Chaos,
     CircuitBreaker,
     CircuitOpen,
     Criticality,
@@ -31,6 +32,7 @@ from resilient import (
     Outcome,
     Pipeline,
     Rejected,
+    RequestOptions,
     Resilience,
     ResilienceError,
     Retry,
@@ -41,6 +43,7 @@ from resilient import (
     standard,
 )
 from resilient.asgi import ResilienceMiddleware, routes
+from resilient.context import Loaded, Trace, carry, dump, load
 from resilient.events import CircuitChanged, Event
 from resilient.protocols import Inner, Policy
 from resilient.testing import FakeClock, FaultyTransport, RecordingListener
@@ -188,3 +191,47 @@ class Told:
 resilience.add_listener(Told())
 Resilience(listeners=[Told(), RecordingListener()], clock=FakeClock())
 assert_type(RecordingListener().of(CircuitChanged), list[CircuitChanged])
+
+
+# -- for some calls alone ---------------------------------------------------------------------------------------------
+
+assert_type(catalog.route("POST /items/{id}", Retry(attempts=1), timeout=10), Dependency)
+assert_type(catalog.variant("catalog-quick", timeout=0.2, fallback=None), Dependency)
+
+
+async def one_request(client: httpx.AsyncClient) -> None:
+    options: RequestOptions = {
+        "timeout": 0.5,
+        "retry": False,
+        "criticality": Criticality.SHEDDABLE,
+        "partition": "a",
+        "route": "/items/{id}",
+    }
+    await client.get("https://catalog.internal/items/7", extensions={"resilient": options})
+
+
+harm = Chaos(
+    rate=0.1, fault=httpx.ConnectError("refused"), latency=(0.1, 2), match="GET", when=lambda call: call.request is not None, seed=1
+)
+standard(chaos=harm)
+Chaos(rate=0.1, fault=lambda call: KeyError(call.args[0]))
+harm.enabled = False
+
+
+# -- context that travels ---------------------------------------------------------------------------------------------
+
+
+@carry
+def in_a_thread(number: int, *, exact: bool = False) -> str:
+    return str(number)
+
+
+assert_type(in_a_thread(7, exact=True), str)
+
+
+def job(payload: dict[str, Any]) -> None:
+    with load(payload, queue_time="wall") as loaded:
+        assert_type(loaded, Loaded)
+        assert_type(loaded.deadline, Deadline | None)
+        assert_type(loaded.trace, Trace | None)
+        assert_type(dump(trace=loaded.trace), dict[str, Any])
