@@ -36,7 +36,7 @@ __all__ = ["Exchange", "Inbound"]
 
 logger = logging.getLogger("resilient")
 
-LATE = Problem(status=504, error=DeadlineExceeded.error_token, detail="The request took longer than it may.")
+LATE = Problem(status=504, error=DeadlineExceeded.error_token, detail="The request took longer than it may.", retry_after=1)
 
 _BODY_MESSAGES = frozenset({MESSAGE_BODY, "http.response.pathsend", "http.response.zerocopysend"})
 
