@@ -31,6 +31,8 @@ __all__ = ["HttpCall"]
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 # Errors of the caller or of our own pool, by name: neither says anything of the dependency.
 NEUTRAL = ("PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "StreamError")
+# Where a response keeps the handles of policies, by policy.
+HANDLES = "resilient.handles"
 # HTTP/2 error code of RFC 9113 section 7: the stream was refused before any processing.
 REFUSED_STREAM = 7
 
@@ -38,6 +40,7 @@ REFUSED_STREAM = 7
 class HttpCall(Call):
     """A call that sends `request` and returns a response whose body is still to come."""
 
+    headed = True
     probe: Any = None
     """The request's stream of the attempt being made, where it has to be watched."""
     response: Any = None
@@ -232,6 +235,9 @@ class HttpCall(Call):
         return module.HTTPStatusError(  # type: ignore[no-any-return]
             f"{result.status_code} {result.reason_phrase}", request=self.request, response=result
         )
+
+    def attach(self, result: Any, policy: Any, handle: Any) -> None:
+        result.extensions.setdefault(HANDLES, {})[policy] = handle
 
     def degradable(self, error: Exception) -> bool:
         return isinstance(error, self.library.module.TransportError)

@@ -6,9 +6,10 @@ from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
 from .fallback import Fallback as Fallback
 from .pipeline import Pipeline as Pipeline
+from .ratelimit import RateLimit as RateLimit
 from .retry import Retry as Retry
 from .retry import RetryBudget as RetryBudget
 from .standard import standard as standard
 from .timeout import Timeout as Timeout
 
-__all__ = ["Bulkhead", "CircuitBreaker", "Fallback", "Pipeline", "Retry", "RetryBudget", "Timeout", "standard"]
+__all__ = ["Bulkhead", "CircuitBreaker", "Fallback", "Pipeline", "RateLimit", "Retry", "RetryBudget", "Timeout", "standard"]

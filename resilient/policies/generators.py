@@ -25,6 +25,8 @@ NEAR = 3
 class _AsyncStream(Call):
     """A call of an async generator function: its answer is the generator and the first item."""
 
+    streamed = True
+
     def replacement(self, value: Any) -> Any:
         if not isinstance(value, AsyncIterator | Iterable) and not hasattr(value, "__aiter__"):
             raise _no_stream(value)
@@ -33,6 +35,8 @@ class _AsyncStream(Call):
 
 class _Stream(Call):
     """The same of a plain generator function."""
+
+    streamed = True
 
     def replacement(self, value: Any) -> Any:
         if not isinstance(value, Iterable):
