@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .policies.timeout import Timeout
     from .protocols import Runtime
 
-__all__ = ["Call"]
+__all__ = ["HANDLES", "Call"]
 
 logger = logging.getLogger("resilient")
 E = TypeVar("E", bound=ResilienceError)
@@ -31,6 +31,7 @@ INFINITY = math.inf
 INBOUND_RESERVE = 0.005  # seconds kept back so that a degraded answer still reaches the client in time
 SUCCESS = Outcome.SUCCESS
 IGNORED = Outcome.IGNORED
+HANDLES = "resilient.handles"  # the extension of a response that keeps the handles which policies have for it, by policy
 OWN_LIMITS = ("attempt", "total")
 
 

@@ -172,9 +172,9 @@ class Limiter:
             return None
         if self._line or cost > meter.burst:
             return None
-        if (now < self.not_before or self.allowance is not None) and self._due(cost, now) > now + SLACK:
-            return None
-        return self.take(cost, now)
+        if self.allowance is None and now >= self.not_before:
+            return meter.take(cost, now)
+        return None if self._due(cost, now) > now + SLACK else self.take(cost, now)
 
     def take(self, cost: float, now: float) -> int:
         """Let `cost` go, whether it may or not. Returns its ticket."""
@@ -267,9 +267,9 @@ class Limiter:
         if unsent and self.allowance is not None and ticket > self.allowance.ticket and self.allowance.used:
             self.allowance.used -= 1
 
-    def charge(self, cost: float, now: float) -> None:
+    def charge(self, cost: float, now: float) -> int:
         """Book `cost` on top: a call has cost more than was taken for it. Others wait for it; it waits for nobody."""
-        self.meter.take(cost, now)
+        return self.meter.take(cost, now)
 
     def push_back(self, until: float) -> None:
         """Nothing goes before `until`."""

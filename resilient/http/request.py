@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..call import Call
+from ..call import HANDLES, Call
 from ..context import Deadline
 from ..core.bounds import positive
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
@@ -31,8 +31,6 @@ __all__ = ["HttpCall"]
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 # Errors of the caller or of our own pool, by name: neither says anything of the dependency.
 NEUTRAL = ("PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "StreamError")
-# Where a response keeps the handles of policies, by policy.
-HANDLES = "resilient.handles"
 # HTTP/2 error code of RFC 9113 section 7: the stream was refused before any processing.
 REFUSED_STREAM = 7
 

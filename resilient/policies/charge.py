@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ if TYPE_CHECKING:
     from .ratelimit import RateLimit
 
 __all__ = ["CHARGES", "Charge", "amount"]
+
+MOST_PARTS = 8  # corrections upwards that are told apart, for the case that a later one goes down again
 
 # The charges of the calls under way, the innermost first: (policy, charge, those further out).
 CHARGES: ContextVar[tuple[Any, Charge, Any] | None] = ContextVar("resilient_charges", default=None)
@@ -37,17 +38,18 @@ class Charge:
         cost: as charged, or as settled since; 0 where nothing was, because the limit only watches or is switched off.
     """
 
-    __slots__ = ("_attempts", "_bucket", "_call", "_limit", "_now", "_ticket", "cost")
+    __slots__ = ("attempts", "bucket", "call", "cost", "limit", "parts")
 
-    def __init__(self, cost: float = 0.0, bucket: Any = None, ticket: Any = None, limit: RateLimit | None = None, call: Any = None) -> None:
+    def __init__(
+        self, cost: float = 0.0, bucket: Any = None, limit: RateLimit | None = None, call: Any = None, ticket: Any = None, attempts: int = 1
+    ) -> None:
         self.cost = cost
-        self._bucket = bucket
-        self._ticket = ticket
-        self._limit = limit
-        self._call: Call | None = call
-        if call is not None:
-            self._attempts = call.attempts
-            self._now: Callable[[], float] = call.runtime.now
+        # What only the limit itself is concerned with: whose it is, and what of it was taken for which attempt.
+        self.bucket = bucket
+        self.limit = limit
+        self.call: Call = call
+        self.parts = [(ticket, cost)]
+        self.attempts = attempts
 
     def settle(self, actual: float) -> None:
         """Correct the cost to what the call really came to: the difference is given back, or booked on top.
@@ -59,8 +61,26 @@ class Charge:
             TypeError, ValueError: `actual` is no finite number of 0 or more.
         """
         actual = amount("actual", actual)
-        if self._limit is not None:
-            self._limit.correct(self, actual)
+        if self.limit is not None:
+            self.limit.correct(self, actual)
+
+    def book(self, actual: float, now: float, *, unsent: bool = False) -> None:
+        """Make it `actual`; the lock of the limit is held."""
+        excess, self.cost = actual - self.cost, actual
+        if excess > 0:
+            ticket = self.bucket.charge(excess, now)
+            if len(self.parts) < MOST_PARTS:
+                self.parts.append((ticket, excess))
+            else:  # an older ticket is good for no more than a newer one
+                ticket, cost = self.parts[-1]
+                self.parts[-1] = ticket, cost + excess
+        while excess < 0:
+            ticket, cost = self.parts.pop()
+            back = min(cost, -excess)
+            self.bucket.give_back(ticket, back, now, unsent=unsent)
+            excess = excess + back if self.parts else 0.0
+            if back < cost or not self.parts:
+                self.parts.append((ticket, cost - back))
 
     def __repr__(self) -> str:
         return f"<Charge {self.cost:g}>"

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
+from ..call import HANDLES
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import flag, not_negative, one_of, positive, whole
 from ..core.keys import Keyed
@@ -133,7 +134,7 @@ class RateLimit:
             answer: an HTTP response; then the charge of the request that it answers.
         """
         if answer is not None:
-            handles = getattr(answer, "extensions", {}).get("resilient.handles", {})
+            handles = getattr(answer, "extensions", {}).get(HANDLES, {})
             return handles.get(self) or Charge()
         under_way = CHARGES.get()
         while under_way is not None:
@@ -150,18 +151,20 @@ class RateLimit:
     def link(self, inner: Inner) -> Inner:
         """`run` for one place in one pipeline; where all calls cost the same, one that may go pays for little."""
         bucket, learns = self._bucket, self._ears is not None
+        try_take: Callable[[float, float], Any] = bucket.try_take
         acquire, release = self._lock.acquire, self._lock.release
 
         def step(call: Call) -> Awaitable[Any]:
+            now = call.runtime.now()
             # `with` looks a lock's methods up on its type each time, and takes more than twice as long.
             acquire()
             try:
-                ticket = bucket.try_take(1.0, call.runtime.now())
+                ticket = try_take(1.0, now)
             finally:
                 release()
             if ticket is None or (learns and call.headed):
                 return self._run(call, inner, bucket, 1.0, ticket)
-            call.held.append((self, Charge(1.0, bucket, ticket, self, call)))
+            call.held.append((self, (call, ticket, call.attempts)))
             return inner(call)
 
         def charged(call: Call) -> Awaitable[Any]:
@@ -195,7 +198,7 @@ class RateLimit:
     async def _run(self, call: Call, inner: Inner, bucket: Bucket | None, cost: float, ticket: Any) -> Any:
         if ticket is None:
             ticket = await self._wait(call, bucket, cost) if self.enforce else self._watch(call, bucket, cost)
-        charge = Charge() if ticket is None else Charge(cost, bucket, ticket, self, call)
+        charge = Charge() if ticket is None else Charge(cost, bucket, self, call, ticket, call.attempts)
         if ticket is not None:
             call.held.append((self, charge))
         if self._ears is not None and call.headed and isinstance(bucket, Limiter):
@@ -265,34 +268,24 @@ class RateLimit:
 
     # -- afterwards -----------------------------------------------------------------------------------------------
 
-    def settle(self, token: Charge, outcome: Outcome, now: float, error: BaseException | None) -> float | None:
-        call, token._call = token._call, None
-        if outcome is SUCCESS or call is None:
+    def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> float | None:
+        if outcome is SUCCESS:
             return None
-        bucket = token._bucket
-        if call.turned_away(error) and call.attempts == token._attempts:
-            self._give_back(token, 0.0, now, unsent=True)  # another policy refused it before anything was sent
+        charge = token if type(token) is Charge else Charge(1.0, self._bucket, self, *token)
+        call, bucket = charge.call, charge.bucket
+        if call.turned_away(error) and call.attempts == charge.attempts:
+            self.correct(charge, 0.0, unsent=True)  # another policy refused it before anything was sent
         elif error is not None and self._ears is not None:
             self._ears.hear(call, bucket, None, error)
         if self._ears is None or not self.enforce or bucket.not_before <= now + self.max_wait:
             return None
         return bucket.not_before - self.max_wait  # type: ignore[no-any-return]
 
-    def correct(self, charge: Charge, actual: float) -> None:
+    def correct(self, charge: Charge, actual: float, *, unsent: bool = False) -> None:
         """Make a charge what the call really came to; `Charge.settle` is how programs say it."""
+        bucket, now = charge.bucket, charge.call.runtime.now()
         with self._lock:
-            excess = actual - charge.cost
-            if excess > 0:
-                charge._bucket.charge(excess, charge._now())
-                charge.cost = actual
-        if excess < 0:
-            self._give_back(charge, actual, charge._now())
-
-    def _give_back(self, charge: Charge, actual: float, now: float, *, unsent: bool = False) -> None:
-        bucket = charge._bucket
-        with self._lock:
-            bucket.give_back(charge._ticket, charge.cost - actual, now, unsent=unsent)
-            charge.cost = actual
+            charge.book(actual, now, unsent=unsent)
             woken = bucket.advance(now) if isinstance(bucket, Limiter) else []
         self._turns.wake(bucket, woken, now)
 
