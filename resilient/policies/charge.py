@@ -6,11 +6,13 @@ import math
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from ..call import HANDLES
+
 if TYPE_CHECKING:
     from ..call import Call
     from .ratelimit import RateLimit
 
-__all__ = ["CHARGES", "Charge", "amount"]
+__all__ = ["CHARGES", "Charge", "amount", "charge_of"]
 
 MOST_PARTS = 8  # corrections upwards that are told apart, for the case that a later one goes down again
 
@@ -62,7 +64,7 @@ class Charge:
         """
         actual = amount("actual", actual)
         if self.limit is not None:
-            self.limit.correct(self, actual)
+            self.limit._correct(self, actual)
 
     def book(self, actual: float, now: float, *, unsent: bool = False) -> None:
         """Make it `actual`; the lock of the limit is held."""
@@ -84,3 +86,16 @@ class Charge:
 
     def __repr__(self) -> str:
         return f"<Charge {self.cost:g}>"
+
+
+def charge_of(limit: RateLimit, answer: Any) -> Charge:
+    """What `limit` charged for a response, or, without one, for the call under way; an empty charge if it did not."""
+    if answer is not None:
+        handles = getattr(answer, "extensions", {}).get(HANDLES, {})
+        return handles.get(limit) or Charge()
+    under_way = CHARGES.get()
+    while under_way is not None:
+        policy, charge, under_way = under_way
+        if policy is limit:
+            return charge
+    return Charge()

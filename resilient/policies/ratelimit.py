@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 from collections.abc import Awaitable, Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..call import HANDLES
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import flag, not_negative, one_of, positive, whole
 from ..core.keys import Keyed
@@ -16,7 +16,7 @@ from ..core.outcome import Outcome
 from ..core.quota import Quota
 from ..core.ratelimit import SLACK, Limiter
 from ..errors import RateLimited, SpendExceeded
-from .charge import CHARGES, Charge, amount
+from .charge import CHARGES, Charge, amount, charge_of
 from .listening import Listening
 from .turns import Turns
 
@@ -60,7 +60,6 @@ class RateLimit:
         enforce: False counts and reports what would have been rejected, and lets it through.
 
     Attributes:
-        garbage: fields of servers that could not be understood.
         settle_errors: times that `settle` failed; the cost then stays as it was.
 
     Raises:
@@ -69,6 +68,11 @@ class RateLimit:
         SpendExceeded: from the call, where `hard`. The reason is spent, cost, or keys.
         TypeError, ValueError: from the constructor, naming the parameter; from the call, where `cost` or `key` fail.
     """
+
+    __slots__ = (
+        *("_bucket", "_charged", "_clock", "_cost", "_ears", "_key", "_keyed", "_lock", "_longest", "_settle", "_turns"),
+        *("burst", "enforce", "hard", "max_wait", "per", "rate", "settle_errors"),
+    )
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class RateLimit:
         key: Callable[..., Hashable] | None = None,
         max_keys: int = 1000,
         hard: bool = False,
-        learn: str = "all",
+        learn: Literal["all", "retry-after", "nothing"] = "all",
         max_pushback: float = 60.0,
         enforce: bool = True,
     ) -> None:
@@ -99,24 +103,29 @@ class RateLimit:
                 raise TypeError(f"{name}: expected a function, got {function!r}")
         if cost is not None and not callable(cost):
             amount("cost", cost)
-        burst = _burst(rate, burst, cost, hard=hard)
         if hard and max_wait:
             raise ValueError(f"max_wait: a hard limit never waits, got {max_wait!r}")
-        self.rate, self.per, self.burst, self.max_wait, self.hard, self.enforce = rate, per, burst, max_wait, hard, enforce
+        self.rate: float = rate
+        self.per: float = per
+        self.burst: float = _burst(rate, burst, cost, hard=hard)
+        self.max_wait: float = max_wait
+        self.hard: bool = hard
+        self.enforce: bool = enforce
+        self.settle_errors: int = 0
         self._cost, self._settle, self._key = cost, settle, key
         self._charged = cost is not None or settle is not None
         self._lock = threading.Lock()
-        make: Callable[[], Bucket] = functools.partial(Quota, rate, per) if hard else functools.partial(Limiter, rate, per, burst)
+        make: Callable[[], Bucket] = functools.partial(Quota, rate, per) if hard else functools.partial(Limiter, rate, per, self.burst)
         self._bucket = make()
         self._keyed: Keyed[Bucket] = Keyed(make, max_keys, forgetful=not hard)
         self._turns = Turns(self._lock)
         self._ears = None if hard or learn == "nothing" else Listening(self._turns, max_pushback, fields=learn == "all")
         self._longest = max_pushback
         self._clock: Clock = SYSTEM_CLOCK
-        self.settle_errors = 0
 
     @property
     def garbage(self) -> int:
+        """Fields of servers that could not be understood."""
         return 0 if self._ears is None else self._ears.garbage
 
     @property
@@ -133,15 +142,7 @@ class RateLimit:
         Args:
             answer: an HTTP response; then the charge of the request that it answers.
         """
-        if answer is not None:
-            handles = getattr(answer, "extensions", {}).get(HANDLES, {})
-            return handles.get(self) or Charge()
-        under_way = CHARGES.get()
-        while under_way is not None:
-            policy, charge, under_way = under_way
-            if policy is self:
-                return charge
-        return Charge()
+        return charge_of(self, answer)
 
     # -- the policy -----------------------------------------------------------------------------------------------
 
@@ -224,7 +225,7 @@ class RateLimit:
         """
         runtime = call.runtime
         now = runtime.now()
-        max_wait = self.max_wait if runtime.may_wait() else 0.0
+        max_wait = self.max_wait if self.max_wait and runtime.may_wait() else 0.0
         if isinstance(bucket, Limiter) and max_wait > 0:
             latest = min(now + max_wait, call.deadline - call.min_useful)
             ticket = await self._turns.wait(bucket, cost, runtime, latest)
@@ -261,7 +262,7 @@ class RateLimit:
             return "cost", None
         wait = max(at - now, 0.0)
         if self.hard:
-            return "spent", wait
+            return "spent", None if wait == math.inf else wait
         if max_wait > 0 and wait <= max_wait + SLACK:
             return "deadline", wait
         return ("pushback" if held_back else "rate"), wait
@@ -274,14 +275,14 @@ class RateLimit:
         charge = token if type(token) is Charge else Charge(1.0, self._bucket, self, *token)
         call, bucket = charge.call, charge.bucket
         if call.turned_away(error) and call.attempts == charge.attempts:
-            self.correct(charge, 0.0, unsent=True)  # another policy refused it before anything was sent
+            self._correct(charge, 0.0, unsent=True)  # another policy refused it before anything was sent
         elif error is not None and self._ears is not None:
             self._ears.hear(call, bucket, None, error)
         if self._ears is None or not self.enforce or bucket.not_before <= now + self.max_wait:
             return None
         return bucket.not_before - self.max_wait  # type: ignore[no-any-return]
 
-    def correct(self, charge: Charge, actual: float, *, unsent: bool = False) -> None:
+    def _correct(self, charge: Charge, actual: float, *, unsent: bool = False) -> None:
         """Make a charge what the call really came to; `Charge.settle` is how programs say it."""
         bucket, now = charge.bucket, charge.call.runtime.now()
         with self._lock:
@@ -326,9 +327,12 @@ class RateLimit:
 
     def reset(self) -> None:
         """Forget all that went, and all that servers have said."""
+        bucket, now = self._bucket, self._clock.now()
         with self._lock:
-            self._bucket.reset()
+            bucket.reset()
             self._keyed.clear()
+            woken = bucket.advance(now) if isinstance(bucket, Limiter) else []
+        self._turns.wake(bucket, woken, now)
 
 
 def _burst(rate: float, burst: float | None, cost: Any, *, hard: bool) -> float:

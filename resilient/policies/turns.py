@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from ..core.quota import Quota
 from ..core.ratelimit import SLACK, Limiter, Place
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ class Turns:
             raise
         return place.ticket
 
-    def wake(self, limiter: Limiter, places: list[Place], now: float) -> None:
+    def wake(self, limiter: Limiter | Quota, places: list[Place], now: float) -> None:
         """Wake the owners of `places`; what those had whose event loop is gone is passed on. Called without the lock."""
         while places:
             gone = [place for place in places if not place.owner.wake()]
             places = []
-            if gone:
+            if gone and isinstance(limiter, Limiter):  # nobody waits for anything else
                 with self.lock:
                     for place in gone:
                         limiter.drop(place, now)

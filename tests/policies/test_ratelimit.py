@@ -110,6 +110,12 @@ def test_reset_is_a_fresh_start(world: World) -> None:
     assert world.times(2, pipeline) == ["ok", "RateLimited"]
 
 
+def test_reset_lets_those_go_who_wait(world: World) -> None:
+    pipeline = world.pipeline(RateLimit(1, per=100, max_wait=1000))
+    ends = world.together(pipeline, (0, "ok"), (1, "waits"), (2, "waits, too"), at(5, pipeline.reset))
+    assert [end.at for end in ends] == pytest.approx([0, 5, 105])
+
+
 # -- a call or an attempt ----------------------------------------------------------------------------------------
 
 
