@@ -6,7 +6,7 @@ Rules of this file: no clock, no lock. A state has `at_rest(now)`, which says wh
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
@@ -47,9 +47,6 @@ class Keyed(Generic[S]):
 
     def __len__(self) -> int:
         return len(self._states)
-
-    def __iter__(self) -> Iterator[S]:
-        return iter(self._states.values())
 
     def get(self, key: Hashable, now: float) -> S | None:
         """The state of a key, made if need be. None if there is no room for another."""

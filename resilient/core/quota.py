@@ -90,14 +90,13 @@ class Quota:
         if cost > self._full:
             return math.inf
         self._expire(now)
-        left = self.used
-        if left + cost <= self._full and left < self.amount:
-            return now
+        at, left = now, self.used
         for group in self._groups:
-            left -= group.amount
             if left + cost <= self._full and left < self.amount:
-                return group.last + self.per
-        return math.inf
+                break
+            left -= group.amount
+            at = group.last + self.per
+        return at
 
     def give_back(self, ticket: Group, cost: float, now: float, *, unsent: bool = False) -> None:
         """Take `cost` off what was spent: it was not, after all."""

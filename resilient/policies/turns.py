@@ -41,24 +41,24 @@ class Turns:
                 now = runtime.now()
                 with self.lock:
                     woken = limiter.advance(now)
-                    if place.ticket is None and not limiter.in_time(place, now, latest):
-                        limiter.drop(place, now)
-                        woken += limiter.advance(now)
-                        place = None
-                    elif place.ticket is None:
-                        place.owner = runtime.waiter()
+                    if place.ticket is None:
+                        hopeless = not limiter.in_time(place, now, latest)
+                        if not hopeless:
+                            place.owner = runtime.waiter()
                 self.wake(limiter, woken, now)
-                if place is None:
+                if place.ticket is None and hopeless:
+                    self._leave(limiter, place, now)
                     return None
         except BaseException:
-            if place is not None:
-                now = runtime.now()
-                with self.lock:
-                    limiter.drop(place, now)  # a turn that came together with the cancellation is passed on
-                    woken = limiter.advance(now)
-                self.wake(limiter, woken, now)
+            self._leave(limiter, place, runtime.now())  # a turn that came together with the cancellation is passed on
             raise
         return place.ticket
+
+    def _leave(self, limiter: Limiter, place: Place, now: float) -> None:
+        with self.lock:
+            limiter.drop(place, now)
+            woken = limiter.advance(now)
+        self.wake(limiter, woken, now)
 
     def wake(self, limiter: Limiter | Quota, places: list[Place], now: float) -> None:
         """Wake the owners of `places`; what those had whose event loop is gone is passed on. Called without the lock."""

@@ -383,6 +383,17 @@ def test_who_waits_sees_that_it_became_hopeless() -> None:
     assert [place.at for place in places] == pytest.approx([30, 2, 32])
 
 
+def test_who_waits_for_what_the_server_allows_looks_again_when_that_changes() -> None:
+    limiter = Limiter(10, 1.0, 1)
+    limiter.try_take(1, 0.0)
+    places = [limiter.join(1, 0.0, None) for _ in range(3)]
+    limiter.allow(2, 10.0, 0.05, 60.0)
+    assert limiter.advance(0.1) == [places[0]]
+    assert limiter.in_time(places[2], 0.2, 30.0)
+    assert (places[1].at, places[2].at) == (pytest.approx(10.05), pytest.approx(10.05))
+    assert not limiter.in_time(places[2], 0.2, 10.0)
+
+
 # -- what the server allows --------------------------------------------------------------------------------------
 
 

@@ -192,6 +192,13 @@ def test_answers_that_a_retry_threw_away_are_heard(library: Any, clock: FakeCloc
     assert heard == [pytest.approx(began + 10)]
 
 
+def test_two_limits_inside_a_retry_hear_each_answer_once(library: Any, clock: FakeClock, declare: Declare, connect: Connect) -> None:
+    limits = RateLimit(100), RateLimit(100)
+    client = connect(declare(Retry(random=lambda: 0.0), *limits), FaultyTransport([says(503, retry_after="soon")]))
+    assert client.get().status_code == 503
+    assert [limit.garbage for limit in limits] == [3, 3]
+
+
 def test_a_429_is_no_failure_of_the_dependency(library: Any, clock: FakeClock, declare: Declare, connect: Connect) -> None:
     circuit = CircuitBreaker(1)
     client = connect(declare(RateLimit(100), circuit), FaultyTransport([says(429, retry_after="1")]))
