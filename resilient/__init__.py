@@ -33,6 +33,7 @@ from .policies import Chaos as Chaos
 from .policies import CircuitBreaker as CircuitBreaker
 from .policies import Fallback as Fallback
 from .policies import Pipeline as Pipeline
+from .policies import RateLimit as RateLimit
 from .policies import Retry as Retry
 from .policies import RetryBudget as RetryBudget
 from .policies import Timeout as Timeout
@@ -60,6 +61,7 @@ __all__ = [
     "Outcome",
     "Overloaded",
     "Pipeline",
+    "RateLimit",
     "RateLimited",
     "Rejected",
     "RequestOptions",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .context import Criticality, current_criticality
 from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
+from .core.pushback import Told, parse_told
 from .errors import DeadlineExceeded, Rejected, ResilienceError, cause_of
 from .events import CallRejected, DeadlinePassed
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from .policies.timeout import Timeout
     from .protocols import Runtime
 
-__all__ = ["Call"]
+__all__ = ["HANDLES", "Call"]
 
 logger = logging.getLogger("resilient")
 E = TypeVar("E", bound=ResilienceError)
@@ -30,6 +32,7 @@ INFINITY = math.inf
 INBOUND_RESERVE = 0.005  # seconds kept back so that a degraded answer still reaches the client in time
 SUCCESS = Outcome.SUCCESS
 IGNORED = Outcome.IGNORED
+HANDLES = "resilient.handles"  # the extension of a response that keeps the handles which policies have for it, by policy
 OWN_LIMITS = ("attempt", "total")
 
 
@@ -50,6 +53,10 @@ class Call:
     """Whether it is safe to make the call again after it may have been acted upon."""
     timed: bool
     """Whether the call, or an attempt of it, has a deadline."""
+    headed: bool = False
+    """Whether its answers have a status and header fields."""
+    streamed: bool = False
+    """Whether its answer is a generator and the first item, for those inside alone."""
 
     deadline: float = INFINITY
     """Absolute time by which the caller wants an answer; policies only ever lower it."""
@@ -252,6 +259,21 @@ class Call:
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:
         """Seconds that the dependency asked to be left alone, or None."""
         return None
+
+    def told(self, result: Any, error: BaseException | None, *, fields: bool) -> Told | None:
+        """What an answer says about the dependency's own limits: a result with header fields, or an error's response."""
+        answer = getattr(error, "response", None) if error is not None else result if self.headed else None
+        status, field = getattr(answer, "status_code", None), getattr(getattr(answer, "headers", None), "get", None)
+        if not isinstance(status, int) or field is None:
+            return None
+        return parse_told(status, field, time.time(), fields=fields)
+
+    def turned_away(self, error: BaseException | None) -> bool:
+        """Whether `error` is the refusal that this call itself met."""
+        return error is not None and error is self._cut and isinstance(error, Rejected)
+
+    def attach(self, result: Any, policy: Any, handle: Any) -> None:
+        """Let whoever reads the answer find the handle that a policy has for it, where the answer can carry one."""
 
     def cause_of(self, result: Any, error: BaseException | None) -> str:
         """A word for logs, metrics and degradation records."""

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-OPTIONAL = {"click", "fastapi", "h11", "h2", "httpx", "httpx2", "opentelemetry", "redis", "rich", "trio", "uvicorn"}
+OPTIONAL = {"click", "fastapi", "h11", "h2", "http_sf", "httpx", "httpx2", "opentelemetry", "redis", "rich", "trio", "uvicorn"}
 
 
 def loaded_by(module: str) -> set[str]:

@@ -60,6 +60,7 @@ CASES = (
     Case("breaker", "breaker, closed, 10 s time window", 0.9, single=True),
     Case("breaker_open", "breaker, open: a rejection raised and caught", 1.8, single=True),
     Case("bulkhead", "bulkhead, 100 slots, one in use", 0.6, single=True),
+    Case("ratelimit", "rate limit of a million a second, never reached", single=True),
     Case("retry", "retry with a budget, first attempt succeeds", single=True),
     Case("deadline", "deadline of 30 s over a plain async function", single=True),
     Case("deadline_wait", "the same over a function that suspends once", single=True),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from ..call import Call
+from ..call import HANDLES, Call
 from ..context import Deadline
 from ..core.bounds import positive
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
@@ -43,6 +43,7 @@ class HttpCall(Call):
     """A call that sends `request` and returns a response whose body is still to come."""
 
     harms = HttpHarms()
+    headed = True
     probe: Any = None
     """The request's stream of the attempt being made, where it has to be watched."""
     response: Any = None
@@ -267,6 +268,9 @@ class HttpCall(Call):
         return module.HTTPStatusError(  # type: ignore[no-any-return]
             f"{result.status_code} {result.reason_phrase}", request=self.request, response=result
         )
+
+    def attach(self, result: Any, policy: Any, handle: Any) -> None:
+        result.extensions.setdefault(HANDLES, {})[policy] = handle
 
     def degradable(self, error: Exception) -> bool:
         return isinstance(error, self.library.module.TransportError)

@@ -7,9 +7,10 @@ from .bulkhead import Bulkhead as Bulkhead
 from .chaos import Chaos as Chaos
 from .fallback import Fallback as Fallback
 from .pipeline import Pipeline as Pipeline
+from .ratelimit import RateLimit as RateLimit
 from .retry import Retry as Retry
 from .retry import RetryBudget as RetryBudget
 from .standard import standard as standard
 from .timeout import Timeout as Timeout
 
-__all__ = ["Bulkhead", "Chaos", "CircuitBreaker", "Fallback", "Pipeline", "Retry", "RetryBudget", "Timeout", "standard"]
+__all__ = ["Bulkhead", "Chaos", "CircuitBreaker", "Fallback", "Pipeline", "RateLimit", "Retry", "RetryBudget", "Timeout", "standard"]

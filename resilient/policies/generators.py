@@ -40,6 +40,8 @@ class _AsyncStream(_Begun):
     async def discard(self, result: Any) -> None:
         await result[0].aclose()
 
+    streamed = True
+
     def replacement(self, value: Any) -> Any:
         if not isinstance(value, AsyncIterator | Iterable) and not hasattr(value, "__aiter__"):
             raise _no_stream(value)
@@ -51,6 +53,8 @@ class _Stream(_Begun):
 
     async def discard(self, result: Any) -> None:
         result[0].close()
+
+    streamed = True
 
     def replacement(self, value: Any) -> Any:
         if not isinstance(value, Iterable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pybreaker
@@ -12,6 +13,7 @@ from .breaker import CircuitBreaker
 from .bulkhead import Bulkhead
 from .chaos import Chaos
 from .fallback import Fallback
+from .ratelimit import RateLimit
 from .retry import Retry
 from .timeout import Timeout
 
@@ -21,17 +23,20 @@ __all__ = ["standard"]
 def standard(
     *,
     timeout: float | Timeout | None = None,
+    rate_limit: RateLimit | Sequence[RateLimit] | None = None,
     retry: Retry | None = None,
     bulkhead: Bulkhead | None = None,
     breaker: Any = None,
     fallback: Fallback | None = None,
     chaos: Chaos | None = None,
 ) -> tuple[Any, ...]:
-    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, Bulkhead, CircuitBreaker,
-    Chaos (if given).
+    """The policies of a dependency, outermost first.
+
+    Fallback (if given), Timeout, RateLimit (if given), Retry, Bulkhead, CircuitBreaker, Chaos (if given).
 
     Args:
         timeout: seconds in all, or a `Timeout`; 30 in all and 10 an attempt by default.
+        rate_limit: how many calls, whatever their attempts, may go; several (tokens a minute, money a day) in a list.
         retry: 3 attempts under a budget of 20 % by default.
         bulkhead: 100 calls at a time, 1000 waiting, by default.
         breaker: a `CircuitBreaker`, or a plain `pybreaker.CircuitBreaker`.
@@ -59,9 +64,13 @@ def standard(
     ):
         if given is not None and not isinstance(given, kind):
             raise TypeError(f"{name}: expected a {kind.__name__}, got {given!r}")
+    limits = () if rate_limit is None else (rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit
+    if not (isinstance(limits, Sequence) and all(isinstance(limit, RateLimit) for limit in limits)):
+        raise TypeError(f"rate_limit: expected a RateLimit, or several in a list, got {rate_limit!r}")
     chosen = (
         fallback,
         timeout,
+        *limits,
         Retry() if retry is None else retry,
         Bulkhead() if bulkhead is None else bulkhead,
         CircuitBreaker() if breaker is None else breaker,

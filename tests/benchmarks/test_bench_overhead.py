@@ -17,6 +17,7 @@ CASES = {
     "breaker",
     "breaker_open",
     "bulkhead",
+    "ratelimit",
     "retry",
     "deadline",
     "deadline_wait",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import resilient.events
-from resilient import Bulkhead, Chaos, CircuitBreaker, Fallback, Outcome, Retry, RetryBudget, Timeout
+from resilient import Bulkhead, Chaos, CircuitBreaker, Fallback, Outcome, RateLimit, Retry, RetryBudget, Timeout
 from resilient.asgi import ResilienceMiddleware
 from resilient.core.rules import Rules
 from resilient.events import Event
@@ -57,6 +57,7 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("policies/timeout.md", [Timeout]),
         ("policies/retry.md", [Retry, RetryBudget]),
         ("policies/breaker.md", [CircuitBreaker, Rules]),
+        ("policies/ratelimit.md", [RateLimit]),
         ("policies/bulkhead.md", [Bulkhead]),
         ("policies/fallback.md", [Fallback]),
         ("policies/chaos.md", [Chaos]),

@@ -31,6 +31,7 @@ from resilient import (
     Level,
     Outcome,
     Pipeline,
+    RateLimit,
     Rejected,
     RequestOptions,
     Resilience,
@@ -117,6 +118,7 @@ pipeline = Pipeline(
     Fallback({"items": []}),
     Timeout(total=2.0, attempt=0.5, body="total"),
     Retry(attempts=2, budget=budget, on=(ConnectionError, TimeoutError)),
+    RateLimit(100, 60.0, burst=10, max_wait=2.0, key=lambda word: word),
     Bulkhead(max_concurrent=10, queue=100),
     CircuitBreaker(failure_rate=0.5, window=30.0),
     pybreaker.CircuitBreaker(fail_max=5),
@@ -124,6 +126,11 @@ pipeline = Pipeline(
 )
 assert_type(pipeline.call_sync(len, "word"), int)
 Dependency("search", *standard(timeout=2.0), classify=lambda result, error: Outcome.SUCCESS if error is None else None)
+tokens = RateLimit(100_000, per=60.0, cost=len, settle=lambda answer: 5.0)
+tokens.charge().settle(7)
+assert_type(tokens.charge(httpx.Response(200)).cost, float)
+standard(rate_limit=[tokens, RateLimit(10.0, per=86_400.0, hard=True, cost=0.01)])
+RateLimit(5, learn="fields")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Timeout(2.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 Timeout(body="chunk")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

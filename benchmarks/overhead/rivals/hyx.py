@@ -9,6 +9,7 @@ from hyx.bulkhead import bulkhead
 from hyx.circuitbreaker import consecutive_breaker
 from hyx.circuitbreaker.exceptions import BreakerFailing
 from hyx.fallback import fallback
+from hyx.ratelimit import tokenbucket
 from hyx.retry import retry
 from hyx.timeout import timeout
 
@@ -42,6 +43,7 @@ def entries() -> Iterator[Entry]:
     yield Entry("breaker", breaker()(noop), lacks="no window, no lock")
     yield Entry("breaker_open", breaker()(refused), rejects=BreakerFailing, lacks="no lock, no retry-after")
     yield Entry("bulkhead", bulkhead(max_concurrency=100, max_capacity=1100)(noop), lacks="one event loop, no lock")
+    yield Entry("ratelimit", tokenbucket(1e6, 1.0)(noop), lacks="one event loop, no lock, no wait, no retry-after, hears no server")
     yield Entry("retry", retry(attempts=3)(noop), lacks="no budget")
     yield Entry("deadline", timeout(30.0)(noop))
     yield Entry("deadline_wait", timeout(30.0)(pause))

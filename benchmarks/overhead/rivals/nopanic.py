@@ -43,6 +43,7 @@ def entries() -> Iterator[Entry]:
     yield Entry("breaker", breaker()(noop))
     yield Entry("breaker_open", breaker()(refused), rejects=nopanic.CircuitOpen)
     yield Entry("bulkhead", nopanic.bulkhead(100)(noop), lacks=PER_LOOP)
+    yield Entry("ratelimit", nopanic.rate_limit(1_000_000, per=1.0, max_wait=0.0)(noop), lacks="hears no server")
     yield Entry("retry", _retry()(noop))
     for case, fn in (("deadline", noop), ("deadline_wait", pause)):
         yield Entry(case, nopanic.compose(nopanic.deadline(30.0), nopanic.timeout(30.0))(fn), variant="deadline and timeout")

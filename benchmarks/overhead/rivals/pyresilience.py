@@ -53,6 +53,8 @@ def entries() -> Iterator[Entry]:
     yield Entry("breaker", pr.resilient(circuit_breaker=consecutive)(noop), variant="consecutive", lacks="no window")
     yield Entry("breaker_open", pr.resilient(circuit_breaker=breaker())(refused), rejects=pr.CircuitOpenError, lacks="no retry-after")
     yield Entry("bulkhead", pr.resilient(bulkhead=pr.BulkheadConfig(max_concurrent=100))(noop), lacks=f"no queue; {PER_LOOP}")
+    limit = pr.RateLimiterConfig(max_calls=1_000_000, period=1.0)
+    yield Entry("ratelimit", pr.resilient(rate_limiter=limit)(noop), lacks="no retry-after, hears no server")
     retry = pr.resilient(retry=pr.RetryConfig(max_attempts=3), retry_budget=pr.RetryBudgetConfig())
     yield Entry("retry", retry(noop), lacks="budget not tied to the traffic")
     yield Entry("deadline", pr.resilient(timeout=pr.TimeoutConfig(seconds=30.0))(noop))
