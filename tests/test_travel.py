@@ -188,6 +188,12 @@ def test_without_anything_in_force() -> None:
         assert "remaining" not in dump()
 
 
+def test_a_job_that_may_outlive_its_request(clock: FakeClock) -> None:
+    with deadline_scope(Deadline.after(2.5, clock)):
+        payload = dump(deadline=False, trace=TRACE)
+    assert "remaining" not in payload and payload["traceparent"] == PARENT
+
+
 def test_a_deadline_that_has_passed_leaves_nothing(clock: FakeClock) -> None:
     with deadline_scope(Deadline.after(1, clock)):
         clock.advance(5)

@@ -53,18 +53,19 @@ def carry(fn: Callable[P, R]) -> Callable[P, R]:
     return carried
 
 
-def dump(*, trace: Trace | None = None) -> dict[str, Any]:
+def dump(*, deadline: bool = True, trace: Trace | None = None) -> dict[str, Any]:
     """The deadline, criticality and trace in force, for the payload of a job: small, and JSON can say it.
 
     The deadline is told in the seconds that remain, since the clocks of two machines have nothing in common.
 
     Args:
+        deadline: False for a job that may outlive the request that sends it.
         trace: in place of `current_trace()`.
     """
     payload: dict[str, Any] = {"v": VERSION, "criticality": CRITICALITY.get().name.lower(), "sent_at": round(time.time(), 3)}
-    deadline = DEADLINE.get()
-    if deadline is not None and deadline.at != math.inf:
-        payload["remaining"] = max(round(deadline.remaining, 3), 0.0)
+    bound = DEADLINE.get() if deadline else None
+    if bound is not None and bound.at != math.inf:
+        payload["remaining"] = max(round(bound.remaining, 3), 0.0)
     trace = current_trace() if trace is None else trace
     if trace is not None:
         payload["traceparent"] = trace.parent

@@ -116,6 +116,20 @@ def test_a_response_made_of_the_request(anyio_backend: Any, library: Any, sync: 
     assert response.extensions["chaos"]["kind"] == "result"
 
 
+def test_a_response_that_streams(anyio_backend: Any, library: Any, sync: bool, clock: FakeClock, declare: Declare) -> None:
+    """Slots follow its body, as they follow a real one's."""
+    respond = scripted(library, b"half", library.ReadError("reset"), clock=clock)
+    dependency = declare(*standard(chaos=Chaos(rate=1, result=respond)), chaos=True)
+
+    async def story() -> None:
+        with pytest.raises(library.ReadError):
+            await Both(library, dependency, FaultyTransport([200]), sync=sync).get()
+
+    run(anyio_backend, sync, story)
+    assert dependency.breaker.fail_counter == 1 and dependency.bulkhead.in_use == 0
+    assert respond.body.closed == 1  # type: ignore[attr-defined]
+
+
 def test_a_result_that_is_no_response_is_told(anyio_backend: Any, library: Any, sync: bool, clock: FakeClock, declare: Declare) -> None:
     dependency = declare(*standard(chaos=Chaos(rate=1, result={"items": []})), chaos=True)
 
@@ -324,14 +338,16 @@ def test_over_a_real_connection(anyio_backend: Any, library: Any, sync: bool, de
     """A pool of one connection survives each kind of harm."""
     kinds: dict[str, Any] = {"truncate": 2, "hang": True, "status": 502, "fault": library.ReadError("reset"), "latency": 0.01}
     chaos = [Chaos(rate=1, header=f"x-chaos: {kind}", **{kind: value}) for kind, value in kinds.items()]
-    dependency = declare(Timeout(total=0.2), Retry(attempts=1), *chaos, chaos=True)
+    dependency = declare(Timeout(total=20), Retry(attempts=1), *chaos, chaos=True)
     ends: list[str] = []
 
     async def story() -> None:
         client = Both(library, dependency, None, sync=sync)
         for kind in [*kinds, "none"] * 2:
             try:
-                ends.append(str((await client.get(server.url, headers={"x-chaos": kind})).status_code))
+                options = {"timeout": 0.1} if kind == "hang" else {}
+                response = await client.get(server.url, headers={"x-chaos": kind}, extensions={"resilient": options})
+                ends.append(str(response.status_code))
             except library.TransportError as error:
                 ends.append(type(error).__name__)
         client._client.close() if sync else await client._client.aclose()

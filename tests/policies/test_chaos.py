@@ -101,6 +101,19 @@ def test_latency_beyond_the_deadline_makes_a_thread_late(world: World) -> None:
     assert pipeline.stats.snapshot().counts["failure"] == 1
 
 
+@pytest.mark.asyncio
+async def test_on_an_event_loops_thread_a_plain_function_never_waits() -> None:
+    clock = FakeClock()
+    silent = Dependency("silent", Timeout(total=5), Chaos(rate=1, hang=True), clock=clock, chaos=True)
+    slow = Dependency("slow", Timeout(total=5), Chaos(rate=1, latency=2), clock=clock, chaos=True)
+    began = clock.now()
+    with pytest.warns(RuntimeWarning, match="never waits"), pytest.raises(TimeoutError, match="injected"):
+        silent.call_sync(str)
+    with pytest.warns(RuntimeWarning, match="never waits"):
+        assert slow.call_sync(str) == ""
+    assert clock.now() == began
+
+
 # -- through the other policies ---------------------------------------------------------------------------------------
 
 
@@ -117,6 +130,16 @@ def test_policies_see_it_as_the_dependencys_doing(world: World) -> None:
     assert world.times(5, pipeline, "ok") == ["static"] * 5
     assert circuit.current_state == "open" and bulkhead.in_use == 0
     assert len(told(world)) == 3
+
+
+def test_a_policy_of_ones_own_may_hand_a_call_to_it(world: World) -> None:
+    class Second:
+        chaos = Chaos(rate=1, fault=OSError)
+
+        def run(self, call: Any, inner: Any) -> Any:
+            return self.chaos.run(call, inner)
+
+    assert isinstance(world.fails(world.pipeline(Second(), chaos=True)), OSError)
 
 
 def test_innermost_in_the_standard_order() -> None:
