@@ -34,12 +34,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitChanged(Event):
-    """A circuit breaker went from one state to another ("closed", "open", "half-open")."""
+    """A circuit breaker went from one state to another ("closed", "open", "half-open").
+
+    `key` says whose circuit it was, of a breaker that has one for each key. It is no label: keys are many.
+    """
 
     old: str
     new: str
     reason: str
     retry_after: float | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .clock import SYSTEM_CLOCK, Clock
-from .context import DEADLINE, Deadline
+from .context import COVER, DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
-from .wheel import current_slot, new_scope
+from .wheel import current_home, current_slot, new_scope
 
 if TYPE_CHECKING:
     from .call import Call
@@ -64,6 +64,9 @@ def begin_attempt(call: Call, now: float) -> float:
 def cut_off(call: Call, now: float) -> BaseException:
     """The error for an attempt that was cut: was it the dependency's fault, or was the caller merely impatient?"""
     ran, limit = now - call.attempt_started, call.attempt_reason
+    if now >= call.cut_at - 0.001:
+        message = f"no answer within {ran:.3f} s, and the circuit has opened"
+        return call.cut(message, policy="breaker", reason="stall", outcome=Outcome.OUTAGE)
     outcome = Outcome.OUTAGE if limit == "attempt" else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
     return call.cut(f"no answer within {ran:.3f} s", policy="timeout", reason=limit, outcome=outcome)
 
@@ -81,6 +84,19 @@ def start(call: Call) -> Awaitable[Any]:
         call.ignore(error)
         raise error
     return awaitable  # type: ignore[no-any-return]
+
+
+def expendable(call: Call) -> bool:
+    """Whether something is served in place of the call, should it fail: by its pipeline, or by a feature around it.
+
+    Then its attempt may be ended from outside, and the call says where that has to be done.
+    """
+    if not call.owner.substitutes:
+        cover = COVER.get()
+        if cover is None or not cover.up:
+            return False
+    call.home, call.cut_at = current_home(), INFINITY
+    return True
 
 
 def lift(deadline: Deadline, token: Token[Deadline | None]) -> None:
@@ -124,7 +140,7 @@ class AsyncRuntime:
         seconds = begin_attempt(call, self.now())
         token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
         try:
-            value = await self._within(seconds, call if call.paced else None, start, call)
+            value = await self._within(seconds, call if expendable(call) or call.paced else None, start, call)
         finally:
             DEADLINE.reset(token)
             lift(deadline, token)
@@ -138,16 +154,16 @@ class AsyncRuntime:
         value = await self._within(deadline - self.now(), None, fn)
         return (False, None) if value is EXPIRED else (True, value)
 
-    async def _within(self, seconds: float, paced: Call | None, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Await `fn(*args)` in a cancel scope; EXPIRED if that had to end it. A `paced` call is given the scope to move."""
-        slot = None if self.exact or paced is not None else current_slot(seconds)
+    async def _within(self, seconds: float, movable: Call | None, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Await `fn(*args)` in a cancel scope; EXPIRED if that had to end it. A `movable` call is given the scope."""
+        slot = None if self.exact or (movable is not None and movable.paced) else current_slot(seconds)
         if slot is None:
             scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
         else:
             scope = new_scope()
             slot.add(scope)
-        if paced is not None:
-            paced.scope = scope
+        if movable is not None:
+            movable.scope = scope
         try:
             with scope:
                 return await fn(*args)
@@ -157,8 +173,8 @@ class AsyncRuntime:
         finally:
             if slot is not None:
                 slot.discard(scope)
-            if paced is not None:
-                paced.scope = None
+            if movable is not None:
+                movable.scope = None
         return EXPIRED
 
     async def sleep(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,6 +18,7 @@ from ..errors import DeadlineExceeded, ResilienceError, cause_of
 from ..runtime import cut_off
 from .gate import WAITED
 from .response import answer_with, drain
+from .template import template_of
 from .wire import PIECE
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ class HttpCall(Call):
     """The request's stream of the attempt being made, where it has to be watched."""
     response: Any = None
     """The answer that is open now; whoever leaves it without handing it on has to close it."""
-    queues: bool = False
-    """Whether it waits for a connection of our own pool, which says nothing of the dependency."""
     read_limit: float | None = None
     """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
     inherited_limit: str = "caller"
@@ -151,6 +150,21 @@ class HttpCall(Call):
         """The wait for a connection of our own pool begins or is over."""
         self.queues = begins
         self.attempt_started = now
+
+    @property
+    def origin(self) -> str:  # type: ignore[override]  # of a plain call it is a constant
+        url = self.request.url
+        return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+    @property
+    def route(self) -> str:  # type: ignore[override]
+        said = self.request.extensions.get("resilient")
+        route = said.get("route") if isinstance(said, Mapping) else None
+        if route is None:
+            return template_of(self.request.url.path)
+        if not isinstance(route, str):
+            raise TypeError(f"extensions['resilient']['route']: expected a string, got {route!r}")
+        return route
 
     def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
         if self.queues:

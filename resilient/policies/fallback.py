@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..context import RECORD
 from ..core.outcome import Outcome
@@ -37,6 +37,8 @@ class Fallback:
     """
 
     __slots__ = ("_on", "_substitute")
+    substitutes: ClassVar[bool] = True
+    """That a call which fails is answered all the same, so that it may be cut as soon as there is no hope."""
 
     def __init__(self, fallback: Any, *, on: type[Exception] | tuple[type[Exception], ...] = ()) -> None:
         self._on = on if isinstance(on, tuple) else (on,)

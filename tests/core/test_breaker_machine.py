@@ -231,7 +231,7 @@ class Circuit(RuleBasedStateMachine):
             assert until == (None if model.open_until == math.inf else pytest.approx(max(0.0, model.open_until - self.now)))
         else:
             # Never more than the round allows, and never wedged: a place is free, or will be when a lease ends.
-            assert len(breaker._trials) + len(model.verdicts) <= model.rules.trials
+            assert breaker.trials_out + len(model.verdicts) <= model.rules.trials
             assert model.places(self.now + LONGEST_LEASE) > 0
             until = breaker.retry_after(self.now)
             assert until is not None and 0 <= until <= model.rules.max_break
