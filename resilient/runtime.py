@@ -64,7 +64,7 @@ def begin_attempt(call: Call, now: float) -> float:
 def cut_off(call: Call, now: float) -> BaseException:
     """The error for an attempt that was cut: was it the dependency's fault, or was the caller merely impatient?"""
     ran, limit = now - call.attempt_started, call.attempt_reason
-    if now >= call.cut_at - 0.001:
+    if call.attempt_started <= call.cut_at <= now + 0.001:
         message = f"no answer within {ran:.3f} s, and the circuit has opened"
         return call.cut(message, policy="breaker", reason="stall", outcome=Outcome.OUTAGE)
     outcome = Outcome.OUTAGE if limit == "attempt" else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
@@ -95,7 +95,7 @@ def expendable(call: Call) -> bool:
         cover = COVER.get()
         if cover is None or not cover.up:
             return False
-    call.home, call.cut_at = current_home(), INFINITY
+    call.home = current_home()
     return True
 
 
