@@ -184,8 +184,6 @@ READINGS: dict[str, Callable[[Circuit], Any]] = {
 READINGS_OF: dict[str, Callable[[Circuit, Any], Any]] = {
     "state": lambda circuit, expected: _isolated(circuit) if expected == "isolated" else circuit.state,
     "retry_after": lambda circuit, expected: _told(circuit.retry_after, expected),
-        expected if expected == "not null" and circuit.retry_after is not None else circuit.retry_after
-    ),
     "reason": lambda circuit, expected: _isolated(circuit),
     "event": lambda circuit, expected: _manual(circuit, "open" if "opened" in expected else "closed"),
 }
