@@ -69,7 +69,7 @@ class RetryDecided(Event):
 class DeadlinePassed(Event):
     """A time limit was reached, or would have been (`enforced=False`: shadow mode let the call go on).
 
-    `side`: outbound or inbound; `limit`: attempt, total, inbound, caller, idle, first_byte, late.
+    `side`: outbound or inbound; `limit`: attempt, total, inbound, caller, idle, first_byte, late, stall.
     """
 
     side: str
