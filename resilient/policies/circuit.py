@@ -59,7 +59,10 @@ class Circuit(Changing):
 
         def step(call: Call) -> Awaitable[Any]:
             if self._plain:
-                if core.state is CLOSED and (len(flights) < core.crowd or not self._stalls(call)):
+                if core.state is CLOSED and (
+                    # As `look` does, without its frame.
+                    len(flights) < core.crowd or call.started - core.last_success < core.rules.stall_after or not self._stalls(call)
+                ):
                     flights[call] = core.generation
                     call.held.append((self, call))
                     return inner(call)
@@ -186,14 +189,12 @@ class Circuit(Changing):
     def look(self, call: Call) -> None:
         """See that `call` arrives, though it may have to wait for calls that hang: the stall rule looks at arrivals."""
         core = self._core
-        if core.state is CLOSED and len(core.flights) >= core.crowd:
+        if core.state is CLOSED and len(core.flights) >= core.crowd and call.started - core.last_success >= core.rules.stall_after:
             self._stalls(call)
 
     def _stalls(self, call: Call) -> bool:
         """Whether the dependency stalls, seen when `call` arrives; then the circuit has tripped."""
         core = self._core
-        if call.started - core.last_success < core.rules.stall_after:
-            return False
         p95 = call.owner.stats.p95()
         if p95 is None:
             return False
