@@ -79,7 +79,16 @@ class Call:
     paced: bool = False
     """Whether a long request body is being sent, for which the total stands still while bytes flow."""
     scope: Any = None
-    """The cancel scope around the attempt, where there is one."""
+    home: Any = None
+    """The cancel scope around the attempt, where somebody may want to move its end, and the event loop it belongs to."""
+    cut_at: float = INFINITY
+    """When the attempt ends because its circuit has opened."""
+    answered: bool = False
+    """Whether its answer has begun, so that what it still waits for is a body."""
+    origin: str = ""
+    """The origin that it goes to; empty for a plain function."""
+    queues: bool = False
+    """Whether it waits for a connection of our own pool, which says nothing of the dependency."""
     min_useful: float = 0.0
     attempts: int = 1
     queue_timeout: float | None = None
@@ -126,6 +135,12 @@ class Call:
         if deadline < self.deadline:
             self.deadline = deadline
             self.limit = limit
+
+    @property
+    def waiting_since(self) -> float:
+        """When the attempt that is being made began, as far as is known; infinite if it has not."""
+        started = self.attempt_started or self.started
+        return INFINITY if started == -INFINITY else started
 
     def inherit(self, deadline: Deadline) -> None:
         """Keep to a deadline from outside: of the inbound request (less a reserve for the reply) or of an outer call."""

@@ -131,7 +131,9 @@ class Overloaded(Rejected):
 
 
 class DeadlineExceeded(ResilienceError, TimeoutError):
-    """The time that was allowed is over. `reason` says whose: attempt, total, inbound, idle, first_byte."""
+    """The time that was allowed is over. `reason` says whose: attempt, total, inbound, idle, first_byte; or stall:
+    the circuit opened while the call was hanging, and something else was ready to answer for it.
+    """
 
     cause = "deadline"
     error_token = "http_response_timeout"

@@ -35,12 +35,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitChanged(Event):
-    """A circuit breaker went from one state to another ("closed", "open", "half-open")."""
+    """A circuit breaker went from one state to another ("closed", "open", "half-open").
+
+    `key` says whose circuit it was, of a breaker that has one for each key. It is no label: keys are many.
+    """
 
     old: str
     new: str
     reason: str
     retry_after: float | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,7 @@ class RetryDecided(Event):
 class DeadlinePassed(Event):
     """A time limit was reached, or would have been (`enforced=False`: shadow mode let the call go on).
 
-    `side`: outbound or inbound; `limit`: attempt, total, inbound, caller, idle, first_byte, late.
+    `side`: outbound or inbound; `limit`: attempt, total, inbound, caller, idle, first_byte, late, stall.
     """
 
     side: str

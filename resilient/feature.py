@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from .clock import Clock
-from .context import RECORD
+from .context import RECORD, covered
 from .core.bounds import exception_classes, flag, not_negative
 from .core.degradation import Hysteresis, Level, LevelChange
 from .core.outcome import Outcome, outcome_of_status
@@ -145,7 +145,7 @@ class Feature:
 
     async def _guard(self, awaitable: Awaitable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
-            value = await awaitable
+            value = await (awaitable if self._fallback is None else covered(awaitable))
         except Exception as error:
             blamed = self._blame(error)
             if blamed is None:

@@ -16,9 +16,12 @@ import sys
 import types
 from collections.abc import Awaitable, Callable, Generator
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .wheel import slot_in
+
+if TYPE_CHECKING:
+    from .call import Call
 
 __all__ = ["EXPIRED", "interruptible"]
 
@@ -29,7 +32,9 @@ AGAIN = 1.0  # seconds; long enough for a clean-up that nobody has shielded
 
 
 @types.coroutine
-def interruptible(awaitable: Awaitable[Any], deadline: float, now: Callable[[], float], exact: bool) -> Generator[Any, Any, Any]:
+def interruptible(
+    awaitable: Awaitable[Any], deadline: float, now: Callable[[], float], exact: bool, movable: Call | None = None
+) -> Generator[Any, Any, Any]:
     """Await in a native asyncio task; EXPIRED if the deadline came first.
 
     Args:
@@ -37,13 +42,20 @@ def interruptible(awaitable: Awaitable[Any], deadline: float, now: Callable[[], 
         deadline: absolute time ...
         now: ... on this clock.
         exact: arm a timer of its own, rather than share one that may be up to 1/128 late.
+        movable: a call that is given, as its `scope`, what its end can be moved with.
     """
     inner: Any = awaitable if type(awaitable) is CoroutineType else _steps_of(awaitable)
     try:
         interruption = Interruption(inner.send(None), deadline - now(), exact)
     except StopIteration as stop:
         return stop.value
-    return (yield from _interrupted(inner, interruption))
+    if movable is None:
+        return (yield from _interrupted(inner, interruption))
+    movable.scope = interruption
+    try:
+        return (yield from _interrupted(inner, interruption))
+    finally:
+        movable.scope = None
 
 
 def _interrupted(inner: Any, interruption: Interruption) -> Generator[Any, Any, Any]:
@@ -119,10 +131,20 @@ class Interruption:
         # What they hold or lead to is the frame that holds this, once it has failed.
         self.waiting = self._others = None
 
+    def bring_forward(self, seconds: float) -> None:
+        """Let it come in so many seconds, if that is sooner."""
+        due = self._handle
+        if due is None or due.when() > self._task.get_loop().time() + seconds:
+            if due is not None:
+                due.cancel()
+            self._call_in(seconds)
+
     def cancel(self) -> None:
         """The deadline has come, or the code has gone on for a second since it heard of it."""
         self.due = True
         self.deliver()
+        if self._handle is not None:
+            self._handle.cancel()
         self._call_in(AGAIN)
 
     def deliver(self) -> None:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .clock import SYSTEM_CLOCK, Clock
-from .context import DEADLINE, Deadline
+from .context import COVER, DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
 from .interruption import EXPIRED, interruptible
+from .wheel import current_home
 
 if TYPE_CHECKING:
     from .call import Call
@@ -64,6 +65,9 @@ def begin_attempt(call: Call, now: float) -> float:
 def cut_off(call: Call, now: float) -> BaseException:
     """The error for an attempt that was cut: was it the dependency's fault, or was the caller merely impatient?"""
     ran, limit = now - call.attempt_started, call.attempt_reason
+    if call.attempt_started <= call.cut_at <= now + 0.001:
+        message = f"no answer within {ran:.3f} s, and the circuit has opened"
+        return call.cut(message, policy="breaker", reason="stall", outcome=Outcome.OUTAGE)
     outcome = Outcome.OUTAGE if limit == "attempt" else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
     return call.cut(f"no answer within {ran:.3f} s", policy="timeout", reason=limit, outcome=outcome)
 
@@ -81,6 +85,19 @@ def start(call: Call) -> Awaitable[Any]:
         call.ignore(error)
         raise error
     return awaitable  # type: ignore[no-any-return]
+
+
+def expendable(call: Call) -> bool:
+    """Whether something is served in place of the call, should it fail: by its pipeline, or by a feature around it.
+
+    Then its attempt may be ended from outside, and the call says where that has to be done.
+    """
+    if not call.owner.substitutes:
+        cover = COVER.get()
+        if cover is None or not cover.up:
+            return False
+    call.home = current_home()
+    return True
 
 
 def lift(deadline: Deadline, outer: Deadline | None) -> None:
@@ -124,9 +141,11 @@ class AsyncRuntime:
             if seconds == INFINITY:
                 value = await start(call)
             elif not call.paced and on_asyncio():
-                value = await interruptible(start(call), call.attempt_deadline, now, self.exact)
+                movable = call if expendable(call) else None
+                value = await interruptible(start(call), call.attempt_deadline, now, self.exact, movable)
             else:
-                value = await self._within_scope(seconds, start, call, paced=call.paced)
+                movable = call if expendable(call) or call.paced else None
+                value = await self._within_scope(seconds, start, call, movable=movable)
         finally:
             DEADLINE.reset(token)
             lift(deadline, outer)
@@ -141,17 +160,16 @@ class AsyncRuntime:
             return interruptible(fn(), deadline, self.now, self.exact)
         return self._within_scope(deadline - self.now(), fn)
 
-    async def _within_scope(self, seconds: float, fn: Callable[..., Awaitable[Any]], *args: Any, paced: bool = False) -> Any:
-        """Await `fn(*args)` in a cancel scope; EXPIRED if that had to end it. A `paced` call is given the scope to move."""
+    async def _within_scope(self, seconds: float, fn: Callable[..., Awaitable[Any]], *args: Any, movable: Call | None = None) -> Any:
+        """Await `fn(*args)` in a cancel scope; EXPIRED if that had to end it. A `movable` call is given the scope."""
         with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
-            if not paced:
+            if movable is None:
                 return await fn(*args)
-            (call,) = args
-            call.scope = scope
+            movable.scope = scope
             try:
-                return await fn(call)
+                return await fn(*args)
             finally:
-                call.scope = None
+                movable.scope = None
         return EXPIRED
 
     async def sleep(self, seconds: float) -> None:

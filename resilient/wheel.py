@@ -14,12 +14,15 @@ import math
 import sys
 import threading
 import weakref
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-__all__ = ["current_slot", "new_scope", "slot_in"]
+if TYPE_CHECKING:
+    from .call import Call
+
+__all__ = ["current_home", "current_slot", "end_in", "new_scope", "slot_in"]
 
 logger = logging.getLogger("resilient")
 
@@ -109,3 +112,44 @@ def new_scope() -> anyio.CancelScope:
     if kind is None:
         kind = _local.scope = type(anyio.CancelScope())
     return kind()
+
+
+# -- ends that are moved, from whichever thread -----------------------------------------------------------------------
+
+
+def current_home() -> Any:
+    """What a scope of the running task belongs to: an asyncio event loop, or the token of a trio run."""
+    loop = asyncio._get_running_loop()
+    if loop is not None and ("trio" not in sys.modules or asyncio.current_task(loop) is not None):
+        return loop
+    import trio
+
+    return trio.lowlevel.current_trio_token()
+
+
+def end_in(call: Call, seconds: float) -> None:
+    """Make the attempt that `call` is making end in `seconds` at the latest. One that has ended meanwhile is left alone."""
+    home, scope = call.home, call.scope
+    if scope is None or home is None:
+        return
+    try:
+        if isinstance(home, asyncio.AbstractEventLoop):
+            home.call_soon_threadsafe(_end_at, call, scope, seconds, home.time)
+        else:
+            import trio
+
+            home.run_sync_soon(_end_at, call, scope, seconds, trio.current_time)
+    except RuntimeError:  # of a closed loop, and trio's RunFinishedError: its tasks are gone, and this one with them
+        return
+
+
+def _end_at(call: Call, scope: Any, seconds: float, time: Callable[[], float]) -> None:
+    if call.scope is not scope:
+        return
+    call.cut_at = call.runtime.now() + max(seconds, 0.0)
+    if seconds <= 0:
+        scope.cancel()
+    elif isinstance(scope, anyio.CancelScope):
+        scope.deadline = min(scope.deadline, time() + seconds)
+    else:
+        scope.bring_forward(seconds)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from .scopes import COVER as COVER
 from .scopes import CRITICALITY as CRITICALITY
 from .scopes import DEADLINE as DEADLINE
 from .scopes import RECORD as RECORD
+from .scopes import Cover as Cover
 from .scopes import Criticality as Criticality
 from .scopes import Deadline as Deadline
+from .scopes import covered as covered
 from .scopes import criticality as criticality
 from .scopes import current_criticality as current_criticality
 from .scopes import current_deadline as current_deadline

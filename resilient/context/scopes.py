@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,29 @@ class Criticality(enum.IntEnum):
 DEADLINE: ContextVar[Deadline | None] = ContextVar("resilient_deadline", default=None)
 CRITICALITY: ContextVar[Criticality] = ContextVar("resilient_criticality", default=Criticality.CRITICAL)
 RECORD: ContextVar[DegradationRecord | None] = ContextVar("resilient_record", default=None)
+
+
+class Cover:
+    """Says that something is served in place of what is awaited here, should it fail, for as long as it is `up`."""
+
+    __slots__ = ("up",)
+
+    def __init__(self) -> None:
+        self.up = True
+
+
+COVER: ContextVar[Cover | None] = ContextVar("resilient_cover", default=None)
+
+
+async def covered(awaitable: Awaitable[Any]) -> Any:
+    """Await something that will be replaced if it fails."""
+    cover = Cover()
+    token = COVER.set(cover)
+    try:
+        return await awaitable
+    finally:
+        COVER.reset(token)
+        cover.up = False  # for tasks that were started inside and are still running, nobody answers any more
 
 
 def current_deadline() -> Deadline | None:

@@ -27,7 +27,7 @@ class HttpHarms(Harms):
     def begin(self, call: Call) -> float:
         # As `outgoing` does for an attempt that is sent.
         call.probe = call.read_limit = call.moved = None  # type: ignore[attr-defined]
-        call.queues = False  # type: ignore[attr-defined]
+        call.queues = False
         read = (call.request.extensions.get("timeout") or {}).get("read")
         patience = math.inf if read is None else call.runtime.now() + read
         return min(patience, call.attempt_deadline)

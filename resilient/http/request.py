@@ -21,6 +21,7 @@ from .gate import WAITED
 from .harm import HttpHarms
 from .options import apply_options
 from .response import answer_with, drain
+from .template import template_of
 from .wire import PIECE
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ class HttpCall(Call):
     """The request's stream of the attempt being made, where it has to be watched."""
     response: Any = None
     """The answer that is open now; whoever leaves it without handing it on has to close it."""
-    queues: bool = False
-    """Whether it waits for a connection of our own pool, which says nothing of the dependency."""
     read_limit: float | None = None
     """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
     inherited_limit: str = "caller"
@@ -180,6 +179,15 @@ class HttpCall(Call):
         """The wait for a connection of our own pool begins or is over."""
         self.queues = begins
         self.attempt_started = now
+
+    @property
+    def origin(self) -> str:  # type: ignore[override]  # of a plain call it is a constant
+        url = self.request.url
+        return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+    @property
+    def route(self) -> str:
+        return super().route or template_of(self.request.url.path)
 
     def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
         if self.queues:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..context import RECORD
 from ..core.bounds import exception_classes
@@ -40,6 +40,8 @@ class Fallback:
     """
 
     __slots__ = ("_on", "_substitute")
+    substitutes: ClassVar[bool] = True
+    """That a call which fails is answered all the same, so that it may be cut as soon as there is no hope."""
 
     def __init__(self, fallback: Any, *, on: type[Exception] | Iterable[type[Exception]] = ()) -> None:
         self._on = exception_classes("on", on)

@@ -31,7 +31,10 @@ DEFAULTS = Rules()
 # pybreaker's parameters, and those of ours that say the same or that they put out of force.
 RIVALS = {
     "fail_max": frozenset(
-        {"outage_failures", "outage_quiet", "failure_rate", "minimum_calls", "window", "buckets", "count_window", "slow_call", "slow_rate"}
+        {
+            *("outage_failures", "outage_quiet", "stall_calls", "stall_factor", "stall_after", "failure_rate", "minimum_calls"),
+            *("window", "buckets", "count_window", "slow_call", "slow_rate"),
+        }
     ),
     "reset_timeout": frozenset({"break_time", "max_break", "jitter"}),
     "success_threshold": frozenset({"trials"}),
@@ -134,7 +137,7 @@ class Kinship(pybreaker.CircuitBreaker):
     @property  # type: ignore[override]
     def state(self) -> pybreaker.CircuitBreakerState:
         """The state as pybreaker's listeners know it; to be set by its name."""
-        return pybreaker.CircuitBreakerState(self, self._core.state)
+        return pybreaker.CircuitBreakerState(self, self.current_state)
 
     @state.setter
     def state(self, state_str: str) -> None:

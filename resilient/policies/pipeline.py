@@ -90,6 +90,7 @@ class Pipeline:
         self._unusual = classify is not None
         self._entry = _compose(self.policies, self.runtime.attempt)
         self._sync_entry = _compose(self.policies, self.sync_runtime.attempt)
+        self.substitutes: bool = any(getattr(policy, "substitutes", False) for policy in self.policies)
         for policy in self.policies:
             join = getattr(policy, "join", None)
             if join is not None:
@@ -253,6 +254,13 @@ class Pipeline:
             except IndexError:  # another thread was quicker
                 return
             reclaim()
+
+    def look(self, call: Call) -> None:
+        """Let policies see a call that is about to queue, perhaps behind calls that hang: none comes to them meanwhile."""
+        for policy in self.policies:
+            look = getattr(policy, "look", None)
+            if look is not None:
+                look(call)
 
     # -- events ---------------------------------------------------------------------------------------------------
 

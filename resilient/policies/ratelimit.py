@@ -17,6 +17,7 @@ from ..core.quota import Quota
 from ..core.ratelimit import SLACK, Limiter
 from ..errors import RateLimited, SpendExceeded
 from .charge import CHARGES, Charge, amount, charge_of
+from .key import Key, check_key, finder
 from .listening import Listening
 from .turns import Turns
 
@@ -49,7 +50,7 @@ class RateLimit:
             `charge()` is then the handle to correct it by.
         settle: a function of what the call returned (the response, its body unread, for HTTP) that says what it really
             cost; None leaves the cost as it was.
-        key: a function of the call's arguments; each key that it returns has a limit of its own.
+        key: "route", "origin", "partition" or a function of the call's arguments; each key has a limit of its own.
         max_keys: how many keys are told apart; beyond, one at rest is forgotten, or else the one used least recently,
             which then begins anew. A hard limit forgets none that has spent: it refuses new keys.
         hard: True makes it a spend guard: in any stretch of `per` seconds no more than `rate` is spent; over it calls
@@ -83,7 +84,7 @@ class RateLimit:
         max_wait: float = 0.0,
         cost: float | Callable[..., float] | None = None,
         settle: Callable[[Any], float | None] | None = None,
-        key: Callable[..., Hashable] | None = None,
+        key: Key | None = None,
         max_keys: int = 1000,
         hard: bool = False,
         learn: Literal["all", "retry-after", "nothing"] = "all",
@@ -98,9 +99,10 @@ class RateLimit:
         one_of("learn", learn, ("all", "retry-after", "nothing"))
         positive("max_pushback", max_pushback)
         flag("enforce", enforce)
-        for name, function in (("settle", settle), ("key", key)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name}: expected a function, got {function!r}")
+        if settle is not None and not callable(settle):
+            raise TypeError(f"settle: expected a function, got {settle!r}")
+        if key is not None:
+            check_key(key)
         if cost is not None and not callable(cost):
             amount("cost", cost)
         if hard and max_wait:
@@ -112,7 +114,8 @@ class RateLimit:
         self.hard: bool = hard
         self.enforce: bool = enforce
         self.settle_errors: int = 0
-        self._cost, self._settle, self._key = cost, settle, key
+        self._cost, self._settle = cost, settle
+        self._key: Callable[[Call], Hashable] | None = None if key is None else finder(key)
         self._charged = cost is not None or settle is not None
         self._lock = threading.Lock()
         make: Callable[[], Bucket] = functools.partial(Quota, rate, per) if hard else functools.partial(Limiter, rate, per, self.burst)
@@ -181,16 +184,15 @@ class RateLimit:
         bucket: Bucket | None = self._bucket
         cost = 1.0
         try:
-            if callable(self._cost) or self._key is not None:
+            if callable(self._cost):
                 args, kwargs = call.arguments()
-                if callable(self._cost):
-                    cost = amount("cost", self._cost(*args, **kwargs))
-                if self._key is not None:
-                    key = self._key(*args, **kwargs)
-                    with self._lock:
-                        bucket = self._keyed.get(key, call.runtime.now())
-            if self._cost is not None and not callable(self._cost):
+                cost = amount("cost", self._cost(*args, **kwargs))
+            elif self._cost is not None:
                 cost = float(self._cost)
+            if self._key is not None:
+                key = self._key(call)
+                with self._lock:
+                    bucket = self._keyed.get(key, call.runtime.now())
         except Exception as error:
             call.ignore(error)  # a mistake of the program's, which says nothing of the dependency
             raise

@@ -656,7 +656,7 @@ def test_no_trial_is_kept_once_its_round_is_over() -> None:
     circuit = half_open()
     trial(circuit, 1.0)
     circuit.close(1.0)
-    assert circuit._trials == []
+    assert circuit.trials_out == 0
 
 
 def test_a_trial_whose_body_outlasts_its_lease_is_no_lost_one() -> None:

@@ -51,7 +51,7 @@ def failing() -> None:
         (int, lambda breaker: entering("resilient.core.breaker", "record_success")),
         (int, lambda breaker: acquired(breaker._lock)),
         (failing, lambda breaker: entering("resilient.core.breaker", "record")),
-        (failing, lambda breaker: entering("resilient.core.breaker", "_lengthen_row")),
+        (failing, lambda breaker: entering("resilient.core.health", "_lengthen_row")),
     ],
     ids=["record_success", "acquired", "record", "inside record"],
 )
@@ -117,7 +117,7 @@ def test_a_generator_that_is_collected_while_a_storage_is_told_of_the_state() ->
     breaker.half_open()
     drop(guarded(Pipeline(breaker)))  # a trial that went well: settled now, it would close the circuit
     pipeline = Pipeline(breaker)
-    collect(breaker.trip, entering("resilient.policies.kinship", "current_state"))
+    collect(breaker.trip, entering("resilient.policies.breaker", "current_state"))
     assert storage.state == breaker.current_state == "open"
     with pytest.raises(CircuitOpen):
         pipeline.call_sync(int)

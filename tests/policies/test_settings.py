@@ -8,6 +8,7 @@ import math
 import re
 from typing import Any
 
+import pybreaker
 import pytest
 
 from resilient import Bulkhead, CircuitBreaker, Dependency, Fallback, RateLimit, Retry, RetryBudget, Timeout, standard
@@ -67,6 +68,15 @@ def hard(**given: Any) -> RateLimit:
         (CircuitBreaker, "name", (5, b"db")),
         (CircuitBreaker, "throw_new_error_on_trip", (1, None, "no")),
         (CircuitBreaker, "disabled", (1, None)),
+        (CircuitBreaker, "key", ("path", "", 5, ["route"])),
+        (CircuitBreaker, "max_keys", (0, -1, 1.5, "1", None)),
+        (CircuitBreaker, "break_for", (5, "1")),
+        (CircuitBreaker, "initial_state", ("", "forced", None, 5)),
+        (CircuitBreaker, "stall_calls", (0, -1, 1.5, "1")),
+        *[(CircuitBreaker, name, (-1, "1", math.nan, math.inf, None)) for name in ("stall_factor", "stall_after")],
+        (lambda **given: CircuitBreaker(break_for=lambda number, reason: 1.0, **given), "reset_timeout", (5,)),
+        (lambda **given: CircuitBreaker(key="route", **given), "state_storage", (pybreaker.CircuitMemoryStorage("closed"),)),
+        (lambda **given: CircuitBreaker(stall_calls=5, **given), "fail_max", (5,)),
         (CircuitBreaker, "random", (5, None)),
         *[(CircuitBreaker, name, (0, -1, 1.5, "1", None)) for name in ("outage_failures", "minimum_calls", "buckets", "trials")],
         *[(CircuitBreaker, name, (0, -1, "1", math.nan, math.inf, None)) for name in ("window", "break_time", "lease")],
