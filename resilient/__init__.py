@@ -26,6 +26,7 @@ from .feature import Level as Level
 from .policies import Bulkhead as Bulkhead
 from .policies import CircuitBreaker as CircuitBreaker
 from .policies import Fallback as Fallback
+from .policies import Hedge as Hedge
 from .policies import Pipeline as Pipeline
 from .policies import Retry as Retry
 from .policies import RetryBudget as RetryBudget
@@ -45,6 +46,7 @@ __all__ = [
     "Dependency",
     "Fallback",
     "Feature",
+    "Hedge",
     "Level",
     "Outcome",
     "Overloaded",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
 from .errors import DeadlineExceeded, Rejected, ResilienceError, cause_of
@@ -30,6 +31,13 @@ INBOUND_RESERVE = 0.005  # seconds kept back so that a degraded answer still rea
 SUCCESS = Outcome.SUCCESS
 IGNORED = Outcome.IGNORED
 OWN_LIMITS = ("attempt", "total")
+# What a branch may have of its own, and its call does not take over from it.
+BRANCH_ONLY = frozenset({"__dict__", "args", "fn", "held", "kwargs", "owner", "repeatable", "request", "runtime", "scope", "started"})
+
+
+@functools.cache
+def _slots(kind: Any) -> tuple[str, ...]:
+    return tuple(name for base in kind.__mro__ for name in vars(base).get("__slots__", ()) if name != "__dict__")
 
 
 class Call:
@@ -82,6 +90,8 @@ class Call:
     error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
     trial: Trial | None = None
     """The permit of a half-open circuit that the call was let through with, where it was."""
+    lost: bool = False
+    """Whether it was a branch that another one has beaten, so that its end says nothing of the dependency."""
     _cut: BaseException | None = None
     _cut_outcome: Outcome = IGNORED
     _late: Outcome | None = None
@@ -182,6 +192,8 @@ class Call:
 
     def outcome_of(self, result: Any) -> Outcome:
         """What a returned value says of the dependency."""
+        if self.lost:
+            return IGNORED
         if self._late is not None:
             return self._late
         if self.degraded is not None:
@@ -190,6 +202,8 @@ class Call:
 
     def outcome_of_error(self, error: BaseException) -> Outcome:
         """What a raised error says of the dependency."""
+        if self.lost:
+            return IGNORED
         if error is self._cut:
             return self._cut_outcome
         return (self.verdict(None, error) if isinstance(error, Exception) else None) or outcome_of_error(error)
@@ -245,6 +259,38 @@ class Call:
     @property
     def late(self) -> bool:
         return self._late is not None
+
+    # -- branches -------------------------------------------------------------------------------------------------
+
+    def branch(self) -> Self:
+        """A call for the same thing that holds nothing yet: of several at a time, or of several targets."""
+        kind: Any = type(self)
+        twin: Self = object.__new__(kind)
+        for name in _slots(kind):
+            setattr(twin, name, getattr(self, name))
+        twin.__dict__.update(self.__dict__)
+        twin.held = []
+        twin.scope = twin.trial = twin._cut = None
+        return twin
+
+    def adopt(self, branch: Call) -> None:
+        """Go on as a branch whose end is this call's: what it holds, and what it knows of its answer."""
+        kind: Any = type(branch)
+        for name in _slots(kind):
+            if name not in BRANCH_ONLY:
+                setattr(self, name, getattr(branch, name))
+        self.__dict__.update({name: value for name, value in branch.__dict__.items() if name not in BRANCH_ONLY})
+        self.held += branch.held
+        branch.held = []
+
+    def hedgeable(self) -> bool:
+        """Whether the call may be made twice at a time. Of a function it is known: somebody put a Hedge around it."""
+        return True
+
+    async def abandon(self, result: Any) -> None:
+        """Let go of an answer, if there is one, that nobody will read because another one was quicker."""
+        if result is not None:
+            await self.discard(result)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a function that stands in for the dependency is called with."""

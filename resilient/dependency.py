@@ -17,6 +17,7 @@ from .policies.breaker import CircuitBreaker
 from .policies.bulkhead import Bulkhead
 from .policies.fallback import Fallback
 from .policies.foreign import ForeignBreaker
+from .policies.hedge import Hedge
 from .policies.pipeline import Pipeline
 from .policies.retry import Retry, RetryBudget
 from .policies.standard import standard
@@ -126,9 +127,9 @@ class Dependency(Pipeline):
 
     @property
     def budget(self) -> RetryBudget | None:
-        """The budget of its outermost retry."""
-        retry = self._first(Retry)
-        return None if retry is None else retry.budget
+        """The budget of its outermost retry, or else of its hedge."""
+        spender = self._first(Retry) or self._first(Hedge)
+        return None if spender is None else spender.budget
 
     @property
     def state(self) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "FallbackServed",
     "FeatureChanged",
     "FeatureDegraded",
+    "HedgeDecided",
     "Listener",
     "ResponseAbandoned",
     "RetryDecided",
@@ -59,6 +60,18 @@ class RetryDecided(Event):
     attempt: int
     delay: float = 0.0
     cause: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeDecided(Event):
+    """A second attempt beside a slow one has ended, or was not made.
+
+    `result`: won, lost (to the first attempt or another hedge), failed, rejected (by our own policies), cancelled (with
+    its caller); or, not made: budget, pushback, queue (calls wait for a slot already), threads (none is free), shadow.
+    """
+
+    result: str
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -17,7 +17,7 @@ from ..core.retry import parse_retry_after
 from ..errors import DeadlineExceeded, ResilienceError, cause_of
 from ..runtime import cut_off
 from .gate import WAITED
-from .response import answer_with, drain
+from .response import answer_with, close_stream, drain
 from .wire import PIECE
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ __all__ = ["HttpCall"]
 
 # RFC 9110 section 9.2.2, and QUERY of RFC 10008.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+# Those whose effect it is to answer, so that two at a time are one.
+HEDGEABLE = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 # Errors of the caller or of our own pool, by name: neither says anything of the dependency.
 NEUTRAL = ("PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "StreamError")
 # HTTP/2 error code of RFC 9113 section 7: the stream was refused before any processing.
@@ -50,6 +52,7 @@ class HttpCall(Call):
     moved: float | None = None
     """When the body last moved, while it is being sent."""
     _due: tuple[float, str] = (math.inf, "total")
+    _heir: HttpCall | None = None
 
     def __init__(
         self,
@@ -140,6 +143,10 @@ class HttpCall(Call):
 
     def time_for(self, operation: str) -> float:
         """Seconds that an operation on the connection which begins now may take."""
+        if self._heir is not None:
+            return self._heir.time_for(operation)
+        if self.lost:
+            return 0.0
         now = self.runtime.now()
         if operation == "pool" or self.queues:
             self.queueing(now, begins=operation == "pool")
@@ -165,6 +172,8 @@ class HttpCall(Call):
     # -- outcomes -------------------------------------------------------------------------------------------------
 
     def outcome_of(self, result: Any) -> Outcome:
+        if self.lost:
+            return Outcome.IGNORED
         if self._late is not None:
             return self._late
         if self.degraded is not None:
@@ -172,7 +181,7 @@ class HttpCall(Call):
         return self.verdict(result, None) or outcome_of_status(result.status_code)
 
     def outcome_of_error(self, error: BaseException) -> Outcome:
-        if error is self._cut or isinstance(error, ResilienceError) or not isinstance(error, Exception):
+        if self.lost or error is self._cut or isinstance(error, ResilienceError) or not isinstance(error, Exception):
             return super().outcome_of_error(error)
         verdict = self.verdict(None, error)
         if verdict is not None:
@@ -218,6 +227,35 @@ class HttpCall(Call):
 
     def cause_of(self, result: Any, error: BaseException | None) -> str:
         return cause_of(error) if error is not None else f"status_{result.status_code}"
+
+    # -- branches -------------------------------------------------------------------------------------------------
+
+    def branch(self) -> Self:
+        twin = super().branch()
+        twin.args = (twin,)
+        twin.response = twin.probe = twin.moved = twin.read_limit = None
+        twin.queues = False
+        return twin
+
+    def adopt(self, branch: Call) -> None:
+        super().adopt(branch)
+        # Its request's timeouts are looked up when an operation begins, those of the body's reads included.
+        branch._heir = self  # type: ignore[attr-defined]
+
+    def hedgeable(self) -> bool:
+        request = self.request
+        # A body that is read from somewhere cannot be read by two at a time, and an upgraded connection is no answer.
+        return request.method in HEDGEABLE and hasattr(request, "_content") and "upgrade" not in request.headers
+
+    async def abandon(self, result: Any) -> None:
+        response, self.response = self.response, None
+        if response is None:
+            return
+        if self.sync:
+            await close_stream(response.stream, sync=True)
+            return
+        with anyio.CancelScope(shield=True):
+            await close_stream(response.stream, sync=False)
 
     # -- answers --------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
 from .fallback import Fallback as Fallback
+from .hedge import Hedge as Hedge
 from .pipeline import Pipeline as Pipeline
 from .retry import Retry as Retry
 from .retry import RetryBudget as RetryBudget
 from .standard import standard as standard
 from .timeout import Timeout as Timeout
 
-__all__ = ["Bulkhead", "CircuitBreaker", "Fallback", "Pipeline", "Retry", "RetryBudget", "Timeout", "standard"]
+__all__ = ["Bulkhead", "CircuitBreaker", "Fallback", "Hedge", "Pipeline", "Retry", "RetryBudget", "Timeout", "standard"]

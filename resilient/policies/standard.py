@@ -11,6 +11,7 @@ from ..core.bounds import positive
 from .breaker import CircuitBreaker
 from .bulkhead import Bulkhead
 from .fallback import Fallback
+from .hedge import Hedge
 from .retry import Retry
 from .timeout import Timeout
 
@@ -21,15 +22,17 @@ def standard(
     *,
     timeout: float | Timeout | None = None,
     retry: Retry | None = None,
+    hedge: Hedge | None = None,
     bulkhead: Bulkhead | None = None,
     breaker: Any = None,
     fallback: Fallback | None = None,
 ) -> tuple[Any, ...]:
-    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, Bulkhead, CircuitBreaker.
+    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, Hedge (if given), Bulkhead, CircuitBreaker.
 
     Args:
         timeout: seconds in all, or a `Timeout`; 30 in all and 10 an attempt by default.
         retry: 3 attempts under a budget of 20 % by default.
+        hedge: a `Hedge`, which then shares the budget of the retry.
         bulkhead: 100 calls at a time, 1000 waiting, by default.
         breaker: a `CircuitBreaker`, or a plain `pybreaker.CircuitBreaker`.
         fallback: what to answer when all of that has failed.
@@ -48,6 +51,7 @@ def standard(
         timeout = Timeout(total=timeout)
     for name, given, kind in (
         ("retry", retry, Retry),
+        ("hedge", hedge, Hedge),
         ("bulkhead", bulkhead, Bulkhead),
         ("breaker", breaker, pybreaker.CircuitBreaker),
         ("fallback", fallback, Fallback),
@@ -58,6 +62,7 @@ def standard(
         fallback,
         timeout,
         Retry() if retry is None else retry,
+        hedge,
         Bulkhead() if bulkhead is None else bulkhead,
         CircuitBreaker() if breaker is None else breaker,
     )

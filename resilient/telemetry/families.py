@@ -17,6 +17,7 @@ from ..events import (
     FallbackServed,
     FeatureChanged,
     FeatureDegraded,
+    HedgeDecided,
     ResponseAbandoned,
     RetryDecided,
 )
@@ -76,6 +77,7 @@ REJECTIONS = Family(
     ("dependency", "policy", "reason"),
 )
 RETRIES = Family("resilient_retries_total", "counter", "Failed attempts, by what was decided about another.", ("dependency", "result"))
+HEDGES = Family("resilient_hedges_total", "counter", "Second attempts beside slow ones, by how they ended.", ("dependency", "result"))
 BREAKER_STATE = Family(
     "resilient_breaker_state",
     "gauge",
@@ -124,6 +126,7 @@ ALL = (
     REQUEST_DURATIONS,
     REJECTIONS,
     RETRIES,
+    HEDGES,
     BREAKER_STATE,
     TRANSITIONS,
     IN_USE,
@@ -153,6 +156,7 @@ def _rejection(event: CallRejected) -> Key:
 COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     CallRejected: (REJECTIONS, _rejection),
     RetryDecided: (RETRIES, lambda event: (event.dependency, event.result)),
+    HedgeDecided: (HEDGES, lambda event: (event.dependency, event.result)),
     CircuitChanged: (TRANSITIONS, lambda event: (event.dependency, event.old, event.new, event.reason)),
     FeatureDegraded: (DEGRADED, lambda event: (event.feature, event.level, event.cause)),
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
