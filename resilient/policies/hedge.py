@@ -153,6 +153,8 @@ class _Run:
     async def winner(self) -> Entrant:
         """Whose end is the call's."""
         heat, runtime = self.heat, self.call.runtime
+        while heat.due <= (now := runtime.now()):
+            self._send(now)  # with no delay nobody waits for the first one even to begin
         while True:
             entrant = await self.race.next(heat.due)
             if entrant is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
+from .hedge import Hedge
 from .timeout import Timeout
 
 __all__ = ["ConfigurationWarning", "warn_of_mistakes", "warn_of_pool"]
@@ -27,6 +28,14 @@ def warn_of_mistakes(policies: tuple[Any, ...], name: str) -> None:
         if isinstance(policy, CircuitBreaker):
             for mistake in _of_breaker(policy, attempt):
                 _warn(name, mistake)
+        if isinstance(policy, Hedge) and policy.delay is not None:
+            last = policy.max_hedges * policy.delay
+            if any(isinstance(other, Timeout) and last > other.total for other in policies):
+                _warn(
+                    name,
+                    f"max_hedges={policy.max_hedges} of the Hedge, {policy.delay} s apart, are more than fit into the total "
+                    "of the Timeout: the last ones are never sent",
+                )
 
 
 def warn_of_pool(policies: Iterable[Any], connections: int, name: str) -> None:
