@@ -30,6 +30,9 @@ class _AsyncStream(Call):
             raise _no_stream(value)
         return _replay_async(value), UNSTARTED
 
+    async def discard(self, result: Any) -> None:
+        await result[0].aclose()
+
 
 class _Stream(Call):
     """The same of a plain generator function."""
@@ -38,6 +41,9 @@ class _Stream(Call):
         if not isinstance(value, Iterable):
             raise _no_stream(value)
         return _replay(value), UNSTARTED
+
+    async def discard(self, result: Any) -> None:
+        result[0].close()
 
 
 def _no_stream(value: Any) -> TypeError:
