@@ -215,7 +215,7 @@ class Race:
 
     def passes_on(self, error: BaseException, *, lost: bool) -> bool:
         """Whether an error that is no `Exception` goes on to whatever runs the entrant."""
-        return isinstance(error, GeneratorExit)
+        return False
 
 
 class _Alarm:
@@ -272,8 +272,6 @@ class AsyncioRace(Race):
 
     def _leave(self, entrant: Entrant) -> None:
         task = entrant.task
-        for other in [other for other in _LOSERS if other.get_loop().is_closed()]:
-            _LOSERS.discard(other)  # its loop was closed without seeing it out
         if not task.done():
             _LOSERS.add(task)
             task.add_done_callback(_LOSERS.discard)
@@ -286,7 +284,7 @@ class AsyncioRace(Race):
                 await asyncio.wait(tasks)
 
     def passes_on(self, error: BaseException, *, lost: bool) -> bool:
-        return isinstance(error, asyncio.CancelledError | GeneratorExit) or (lost and isinstance(error, KeyboardInterrupt | SystemExit))
+        return isinstance(error, asyncio.CancelledError) or (lost and isinstance(error, KeyboardInterrupt | SystemExit))
 
 
 class TrioRace(Race):
@@ -309,7 +307,7 @@ class TrioRace(Race):
                 await self._runtime.wait(waiter, math.inf)
 
     def passes_on(self, error: BaseException, *, lost: bool) -> bool:
-        return isinstance(error, anyio.get_cancelled_exc_class() | GeneratorExit)
+        return isinstance(error, anyio.get_cancelled_exc_class())
 
 
 class _Uninterrupted(nullcontext[None]):
@@ -339,6 +337,3 @@ class ThreadRace(Race):
 
     def _to_end(self, job: Callable[[], Any]) -> None:
         self._drive(job())
-
-    def passes_on(self, error: BaseException, *, lost: bool) -> bool:
-        return False

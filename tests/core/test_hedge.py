@@ -101,9 +101,7 @@ def test_stopped() -> None:
     after_failure=st.booleans(),
     failures=st.dictionaries(st.floats(0, 30), st.one_of(st.none(), st.floats(0, 30), st.just(math.inf)), max_size=6),
 )
-def test_never_more_never_earlier_never_too_late(
-    delay: float, hedges: int, latest: float, after_failure: bool, failures: Failures
-) -> None:
+def test_never_more_never_earlier_never_too_late(delay: float, hedges: int, latest: float, after_failure: bool, failures: Failures) -> None:
     heat = Heat(0.0, delay, hedges, latest=latest, after_failure=after_failure)
     begun = [0.0]
     closed = 0.0  # nothing may start before: the dependency has asked for it
