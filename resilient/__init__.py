@@ -25,11 +25,13 @@ from .feature import Feature as Feature
 from .feature import Level as Level
 from .policies import Bulkhead as Bulkhead
 from .policies import CircuitBreaker as CircuitBreaker
+from .policies import Failover as Failover
 from .policies import Fallback as Fallback
 from .policies import Hedge as Hedge
 from .policies import Pipeline as Pipeline
 from .policies import Retry as Retry
 from .policies import RetryBudget as RetryBudget
+from .policies import Target as Target
 from .policies import Timeout as Timeout
 from .policies import standard as standard
 from .resilience import Resilience as Resilience
@@ -44,6 +46,7 @@ __all__ = [
     "Deadline",
     "DeadlineExceeded",
     "Dependency",
+    "Failover",
     "Fallback",
     "Feature",
     "Hedge",
@@ -58,6 +61,7 @@ __all__ = [
     "Retry",
     "RetryBudget",
     "SpendExceeded",
+    "Target",
     "Timeout",
     "current_criticality",
     "current_deadline",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .context import Deadline
     from .core.breaker import Trial
     from .policies.pipeline import Pipeline
+    from .policies.target import Target
     from .policies.timeout import Timeout
     from .protocols import Runtime
 
@@ -85,6 +86,8 @@ class Call:
     queue_timeout: float | None = None
     """Seconds that the caller is ready to queue for a slot, where it said so."""
     classify: Classifier | None = None
+    response: Any = None
+    """Of HTTP: the answer that is open now; whoever leaves it without handing it on has to close it."""
     degraded: str | None = None
     """Why the answer is not the dependency's own, once a fallback was served."""
     error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
@@ -173,6 +176,10 @@ class Call:
     def ignore(self, error: BaseException) -> None:
         """Say that `error` is the caller's mistake and tells nothing of the dependency."""
         self._cut, self._cut_outcome = error, IGNORED
+
+    def judge_error(self, error: BaseException, outcome: Outcome) -> None:
+        """Say what an error that a policy has made says of the dependency."""
+        self._cut, self._cut_outcome = error, outcome
 
     def forget(self) -> None:
         """Let go of the error: it holds the frames that hold this call, and would keep them all until a collection."""
@@ -282,6 +289,30 @@ class Call:
         self.__dict__.update({name: value for name, value in branch.__dict__.items() if name not in BRANCH_ONLY})
         self.held += branch.held
         branch.held = []
+
+    def aim(self, target: Target, owner: Pipeline) -> None:
+        """Make this branch a call of one of the targets of `owner`.
+
+        Raises:
+            TypeError: it is another kind of call than the target is for.
+        """
+        if target.rewrites_requests:
+            raise TypeError(f"target {target.name!r} rewrites HTTP requests, and this is a call of {self.fn!r}")
+        if target.function is not None:
+            self._call_instead(target.function)
+        if target.arguments:
+            self.kwargs = {**self.kwargs, **target.arguments}
+
+    def _call_instead(self, function: Callable[..., Any]) -> None:
+        self.fn = function
+
+    def movable(self, *, repeat: bool) -> bool:
+        """Whether the call may be made again elsewhere after it may have been acted upon; `repeat` for "yes, if at all"."""
+        return True
+
+    def served_by(self, target: Target, result: Any) -> Any:
+        """The answer of `target`, which says so if it can."""
+        return result
 
     def hedgeable(self) -> bool:
         """Whether the call may be made twice at a time. Of a function it is known: somebody put a Hedge around it."""

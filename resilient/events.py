@@ -10,6 +10,7 @@ __all__ = [
     "CircuitChanged",
     "DeadlinePassed",
     "Event",
+    "FailedOver",
     "FallbackServed",
     "FeatureChanged",
     "FeatureDegraded",
@@ -84,6 +85,15 @@ class DeadlinePassed(Event):
     side: str
     limit: str
     enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedOver(Event):
+    """A target of a failover was left because of `cause`, and the call went `to` the next one; empty: there was none."""
+
+    target: str
+    to: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,12 @@ class Entrant:
         self._scope.cancel()
 
 
+def _leaves_something(entrant: Entrant) -> bool:
+    """Whether one that has ended still holds or has anything. Of one that failed it was settled when that was seen."""
+    call = entrant.call
+    return bool(call.held) or entrant.value is not None or call.response is not None
+
+
 class Race:
     """Who is out, and who has come in. One for each logical call, whose task or thread it belongs to."""
 
@@ -160,8 +166,7 @@ class Race:
         with self._lock:
             losers = [entrant for entrant in self._entrants if entrant is not winner]
             running = [entrant for entrant in losers if not entrant.ended]
-            # One that has failed was settled by whoever looked at its error.
-            unread = [entrant for entrant in losers if entrant.ended and (entrant.call.held or entrant.value is not None)]
+            unread = [entrant for entrant in losers if entrant.ended and _leaves_something(entrant)]
             for entrant in losers:
                 entrant.lost = True
                 entrant.error = None  # its traceback leads to the frame that leads here

@@ -18,10 +18,12 @@ from ..errors import DeadlineExceeded, ResilienceError, cause_of
 from ..runtime import cut_off
 from .gate import WAITED
 from .response import answer_with, close_stream, drain
+from .rewrite import rewritten
 from .wire import PIECE
 
 if TYPE_CHECKING:
     from ..policies.pipeline import Pipeline
+    from ..policies.target import Target
     from ..protocols import Runtime
     from .library import Library
 
@@ -42,8 +44,8 @@ class HttpCall(Call):
 
     probe: Any = None
     """The request's stream of the attempt being made, where it has to be watched."""
-    response: Any = None
-    """The answer that is open now; whoever leaves it without handing it on has to close it."""
+    untrusted: bool = False
+    """Whether it went to a target that may not see or set what belongs to the dependency's own origin."""
     queues: bool = False
     """Whether it waits for a connection of our own pool, which says nothing of the dependency."""
     read_limit: float | None = None
@@ -241,6 +243,22 @@ class HttpCall(Call):
         super().adopt(branch)
         # Its request's timeouts are looked up when an operation begins, those of the body's reads included.
         branch._heir = self  # type: ignore[attr-defined]
+
+    def aim(self, target: Target, owner: Pipeline) -> None:
+        if target.function is not None or target.arguments:
+            raise TypeError(f"target {target.name!r} is for calls of functions, and this is a request")
+        origin = getattr(owner, "origin", None)
+        self.request, trusted = rewritten(self.library, self.request, target, "" if origin is None else origin.path)
+        self.untrusted = not trusted
+
+    def movable(self, *, repeat: bool) -> bool:
+        return self.replayable and (self.repeatable or repeat)
+
+    def served_by(self, target: Target, result: Any) -> Any:
+        result.extensions["target"] = target.name
+        if self.untrusted and "set-cookie" in result.headers:
+            del result.headers["set-cookie"]
+        return result
 
     def hedgeable(self) -> bool:
         request = self.request

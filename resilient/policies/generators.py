@@ -33,6 +33,9 @@ class _AsyncStream(Call):
     async def discard(self, result: Any) -> None:
         await result[0].aclose()
 
+    def _call_instead(self, function: Callable[..., Any]) -> None:
+        self.fn = functools.partial(self.fn.func, function)  # type: ignore[attr-defined]
+
 
 class _Stream(Call):
     """The same of a plain generator function."""
@@ -44,6 +47,9 @@ class _Stream(Call):
 
     async def discard(self, result: Any) -> None:
         result[0].close()
+
+    def _call_instead(self, function: Callable[..., Any]) -> None:
+        self.fn = functools.partial(self.fn.func, function)  # type: ignore[attr-defined]
 
 
 def _no_stream(value: Any) -> TypeError:
@@ -66,7 +72,7 @@ def _replay(value: Iterable[Any]) -> Iterator[Any]:
 def guard_async_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` under `pipeline`: retries and fallbacks end with the first item, permits are held to the last one."""
 
-    async def begin(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    async def begin(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         generator = fn(*args, **kwargs)
         return generator, await _async_step(generator)
 
@@ -74,11 +80,11 @@ def guard_async_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callabl
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         body = None
         if pipeline.enabled:
-            call = _AsyncStream(pipeline, pipeline.runtime, begin, args, kwargs)
+            call = _AsyncStream(pipeline, pipeline.runtime, functools.partial(begin, fn), args, kwargs)
             generator, item = await pipeline.open(call)
             body = Body(call, call.outcome_of(item))
         else:
-            generator, item = await begin(*args, **kwargs)
+            generator, item = await begin(fn, *args, **kwargs)
         try:
             if body is not None and item is UNSTARTED:
                 item = await body.next(functools.partial(_async_step, generator))
@@ -110,17 +116,17 @@ def guard_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[...,
     def guarded(*args: Any, **kwargs: Any) -> Any:
         returned: list[Any] = []
 
-        def begin(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        def begin(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
             generator = fn(*args, **kwargs)
             return generator, _step(generator, returned)
 
         body = None
         if pipeline.enabled:
-            call = _Stream(pipeline, pipeline.sync_runtime, begin, args, kwargs)
+            call = _Stream(pipeline, pipeline.sync_runtime, functools.partial(begin, fn), args, kwargs)
             generator, item = drive(pipeline.open(call))
             body = Body(call, call.outcome_of(item))
         else:
-            generator, item = begin(*args, **kwargs)
+            generator, item = begin(fn, *args, **kwargs)
         try:
             if body is not None and item is UNSTARTED:
                 item = drive(body.next(functools.partial(_step, generator, returned)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
+from .failover import Failover
 from .hedge import Hedge
 from .timeout import Timeout
 
@@ -28,6 +29,10 @@ def warn_of_mistakes(policies: tuple[Any, ...], name: str) -> None:
         if isinstance(policy, CircuitBreaker):
             for mistake in _of_breaker(policy, attempt):
                 _warn(name, mistake)
+        if isinstance(policy, Failover):
+            inside = policies[policies.index(policy) :]
+            if any(isinstance(other, CircuitBreaker) for other in inside):
+                _warn(name, "the CircuitBreaker inside the Failover takes all targets for one: what one of them does opens it for all")
         if isinstance(policy, Hedge) and policy.delay is not None:
             last = policy.max_hedges * policy.delay
             if any(isinstance(other, Timeout) and last > other.total for other in policies):

@@ -25,7 +25,7 @@ from .generators import guard_async_generator, guard_generator
 from .mistakes import warn_of_mistakes
 from .switch import switched_on
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "compose"]
 
 logger = logging.getLogger("resilient")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,8 +76,8 @@ class Pipeline:
         self._now = clock.now
         self._events = self.outbox.pending
         self._unusual = classify is not None
-        self._entry = _compose(self.policies, self.runtime.attempt)
-        self._sync_entry = _compose(self.policies, self.sync_runtime.attempt)
+        self._entry = compose(self.policies, self.runtime.attempt)
+        self._sync_entry = compose(self.policies, self.sync_runtime.attempt)
         for policy in self.policies:
             join = getattr(policy, "join", None)
             if join is not None:
@@ -268,7 +268,8 @@ def _flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
             raise TypeError(f"policies: expected objects with run(call, inner), got {policy!r}")
 
 
-def _compose(policies: tuple[Policy, ...], attempt: Inner) -> Inner:
+def compose(policies: tuple[Policy, ...], attempt: Inner) -> Inner:
+    """One function of a call: the policies, outermost first, around `attempt`."""
     inner = attempt
     for policy in reversed(policies):
         link = getattr(policy, "link", None)

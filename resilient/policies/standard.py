@@ -10,6 +10,7 @@ import pybreaker
 from ..core.bounds import positive
 from .breaker import CircuitBreaker
 from .bulkhead import Bulkhead
+from .failover import Failover
 from .fallback import Fallback
 from .hedge import Hedge
 from .retry import Retry
@@ -25,9 +26,11 @@ def standard(
     hedge: Hedge | None = None,
     bulkhead: Bulkhead | None = None,
     breaker: Any = None,
+    failover: Failover | None = None,
     fallback: Fallback | None = None,
 ) -> tuple[Any, ...]:
-    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, Hedge (if given), Bulkhead, CircuitBreaker.
+    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, Hedge and Failover (if given), Bulkhead,
+    CircuitBreaker.
 
     Args:
         timeout: seconds in all, or a `Timeout`; 30 in all and 10 an attempt by default.
@@ -35,6 +38,8 @@ def standard(
         hedge: a `Hedge`, which then shares the budget of the retry.
         bulkhead: 100 calls at a time, 1000 waiting, by default.
         breaker: a `CircuitBreaker`, or a plain `pybreaker.CircuitBreaker`.
+        failover: a `Failover`, each of whose targets has a breaker of its own; there is none for all of them then, unless
+            one is given.
         fallback: what to answer when all of that has failed.
 
     Returns:
@@ -54,6 +59,7 @@ def standard(
         ("hedge", hedge, Hedge),
         ("bulkhead", bulkhead, Bulkhead),
         ("breaker", breaker, pybreaker.CircuitBreaker),
+        ("failover", failover, Failover),
         ("fallback", fallback, Fallback),
     ):
         if given is not None and not isinstance(given, kind):
@@ -63,7 +69,8 @@ def standard(
         timeout,
         Retry() if retry is None else retry,
         hedge,
+        failover,
         Bulkhead() if bulkhead is None else bulkhead,
-        CircuitBreaker() if breaker is None else breaker,
+        CircuitBreaker() if breaker is None and failover is None else breaker,
     )
     return tuple(policy for policy in chosen if policy is not None)

@@ -14,6 +14,7 @@ from ..events import (
     CircuitChanged,
     DeadlinePassed,
     Event,
+    FailedOver,
     FallbackServed,
     FeatureChanged,
     FeatureDegraded,
@@ -78,6 +79,12 @@ REJECTIONS = Family(
 )
 RETRIES = Family("resilient_retries_total", "counter", "Failed attempts, by what was decided about another.", ("dependency", "result"))
 HEDGES = Family("resilient_hedges_total", "counter", "Second attempts beside slow ones, by how they ended.", ("dependency", "result"))
+FAILOVERS = Family(
+    "resilient_failovers_total",
+    "counter",
+    "Targets of a failover that a call left for the next one, or for none.",
+    ("dependency", "target", "cause"),
+)
 BREAKER_STATE = Family(
     "resilient_breaker_state",
     "gauge",
@@ -127,6 +134,7 @@ ALL = (
     REJECTIONS,
     RETRIES,
     HEDGES,
+    FAILOVERS,
     BREAKER_STATE,
     TRANSITIONS,
     IN_USE,
@@ -157,6 +165,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     CallRejected: (REJECTIONS, _rejection),
     RetryDecided: (RETRIES, lambda event: (event.dependency, event.result)),
     HedgeDecided: (HEDGES, lambda event: (event.dependency, event.result)),
+    FailedOver: (FAILOVERS, lambda event: (event.dependency, event.target, event.cause)),
     CircuitChanged: (TRANSITIONS, lambda event: (event.dependency, event.old, event.new, event.reason)),
     FeatureDegraded: (DEGRADED, lambda event: (event.feature, event.level, event.cause)),
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
