@@ -12,6 +12,8 @@ from ..core.failover import share_of, worst
 from ..core.outcome import Outcome
 from ..errors import AllTargetsFailed, Rejected
 from ..events import FailedOver
+from .breaker import CircuitBreaker
+from .mistakes import warn
 from .pipeline import compose
 from .target import Target, TargetPipeline
 
@@ -60,6 +62,8 @@ class Failover:
     def join(self, owner: Pipeline) -> None:
         """Name what is known of the targets after `owner`, and tell its listeners. The first owner is the one."""
         self._of(owner)
+        if any(isinstance(policy, CircuitBreaker) for policy in owner.policies[owner.policies.index(self) :]):
+            warn(owner.name, "the CircuitBreaker inside the Failover takes all targets for one: what one of them does opens it for all")
 
     @property
     def pipelines(self) -> tuple[TargetPipeline, ...]:
