@@ -61,6 +61,7 @@ CASES = (
     Case("breaker_open", "breaker, open: a rejection raised and caught", 1.8, single=True),
     Case("bulkhead", "bulkhead, 100 slots, one in use", 0.6, single=True),
     Case("retry", "retry with a budget, first attempt succeeds", single=True),
+    Case("hedge", "hedge with a budget, first attempt quick: a task, and nothing sent beside it", single=True),
     Case("deadline", "deadline of 30 s over a plain async function", single=True),
     Case("stack", "fallback + retry with budget + windowed breaker + bulkhead + metrics", 3.0),
     Case("stack_deadline", "the same with a deadline", 5.0),

@@ -10,7 +10,7 @@ import httpx
 from overhead.bare import app, getter, noop, refused, request, wire
 from overhead.entry import Entry
 from overhead.memory import Specimen
-from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Pipeline, Resilience, Retry, RetryBudget, Timeout
+from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Hedge, Pipeline, Resilience, Retry, RetryBudget, Timeout
 from resilient.asgi import ResilienceMiddleware
 from resilient.httpx import AsyncResilientTransport
 
@@ -36,6 +36,7 @@ def entries() -> Iterator[Entry]:
     yield Entry("breaker_open", Pipeline(CircuitBreaker(reset_timeout=3600.0)).call, (refused,), rejects=CircuitOpen)
     yield _piped("bulkhead", Bulkhead())
     yield _piped("retry", Retry(budget=RetryBudget()))
+    yield _piped("hedge", Hedge(delay=30.0))
     yield _piped("deadline", Timeout(total=30.0))
     yield _stack("stack")
     yield _stack("stack_deadline", Timeout(total=30.0))

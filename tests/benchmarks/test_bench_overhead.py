@@ -19,6 +19,7 @@ CASES = {
     "bulkhead",
     "retry",
     "deadline",
+    "hedge",
     "stack",
     "stack_deadline",
     "transport_httpx2",
