@@ -218,7 +218,9 @@ FAILS = ConnectionError
             Hedge(delay=1, max_hedges=3, after_failure=True), [KeyError, FAILS, OSError, "good"], 4, "good", id="hedge-03 the last is good"
         ),
         pytest.param(Hedge(delay=1, max_hedges=3, after_failure=True), [Falsy], 1, Falsy, id="hedge-03 not handled"),
-        pytest.param(Hedge(delay=0, max_hedges=2), [takes(5, "bad 1"), "bad 2", "bad 3"], 3, "bad 1", id="hedge-03 slow, delay 0"),
+        pytest.param(
+            Hedge(delay=0.001, max_hedges=2), [takes(5, "bad 1"), "bad 2", "bad 3"], 3, "bad 1", id="hedge-03 slow, next to no delay"
+        ),
         pytest.param(Hedge(delay=1, max_hedges=2), [takes(5, "bad 1"), "bad 2", "bad 3"], 3, "bad 1", id="hedge-03 slow, delay 1"),
         pytest.param(Hedge(delay=1), ["instant"], 1, "instant", id="hedge-07 not when quick"),
         pytest.param(Hedge(delay=0.01, max_hedges=2), [takes(0.1, True), takes(0.1, False)], 3, True, id="hedge-07 when slow"),
