@@ -17,7 +17,8 @@ import pytest
 import trio
 
 from resilient import Bulkhead, CircuitBreaker, Hedge, Pipeline, Timeout, current_deadline
-from resilient.race import _LOSERS
+from resilient.clock import SystemClock
+from resilient.race import _LOSERS, ThreadRace
 from resilient.testing import FakeClock
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
@@ -168,6 +169,63 @@ async def test_a_trial_that_lost_gives_its_place_back(anyio_backend: Any, clock:
 
 
 @pytest.mark.anyio
+async def test_a_loser_that_cannot_be_closed(anyio_backend: Any, clock: FakeClock) -> None:
+    pipeline, bulkhead = hedged(clock)
+    turn = iter(range(2))
+
+    @pipeline
+    async def items() -> AsyncIterator[str]:
+        mine = next(turn)
+        try:
+            if mine == 0:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.3)
+            yield f"item {mine}"
+        finally:
+            if mine == 0:
+                raise ValueError("in its clean-up")
+
+    assert [item async for item in items()] == ["item 1"]
+    await anyio.sleep(1)
+    assert bulkhead.in_use == 0
+
+
+class Suspension:
+    """An await that nobody ever resumes."""
+
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+def test_a_loser_whose_loop_is_gone_gives_back_what_it_holds() -> None:
+    """Its coroutine is closed where nothing can be awaited any more."""
+    pipeline = Pipeline(bulkhead := Bulkhead())
+    waiting: list[Any] = []
+
+    class Later:
+        """Threads that never get to it."""
+
+        def start(self, job: Any) -> bool:
+            return True
+
+    async def inner(call: Any) -> None:
+        await bulkhead.run(call, suspended)
+
+    async def suspended(call: Any) -> None:
+        await Suspension()
+
+    race = ThreadRace(pipeline.sync_runtime, Later(), waiting.append)  # type: ignore[arg-type]
+    entrant = race.enter(pipeline.begin(int, (), {}, sync=True), inner)
+    assert entrant is not None
+    coroutine = entrant.run(inner)
+    coroutine.send(None)
+    assert bulkhead.in_use == 1
+    race.close()
+    coroutine.close()
+    assert bulkhead.in_use == 0
+
+
+@pytest.mark.anyio
 async def test_a_generators_loser_is_closed(anyio_backend: Any, clock: FakeClock) -> None:
     pipeline, bulkhead = hedged(clock)
     closed = []
@@ -283,6 +341,28 @@ async def test_an_attempt_that_somebody_else_cancels_is_a_cancelled_call(anyio_b
         attempt.cancel()  # before it has even begun
     await asyncio.wait([call])
     assert call.cancelled() and bulkhead.in_use == 0
+
+
+class Interrupted(SystemClock):
+    """Somebody presses Ctrl-C while a synchronous caller waits."""
+
+    @staticmethod
+    def wait(event: threading.Event, seconds: float | None) -> bool:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_thread_leaves_at_once() -> None:
+    pipeline, bulkhead = hedged(Interrupted())
+    let_go = threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.call_sync(let_go.wait, 10)
+    assert bulkhead.in_use == 1, "the attempt still runs"
+    let_go.set()
+    for _ in range(5000):
+        if not bulkhead.in_use:
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("the attempt holds its slot for ever")
 
 
 # -- the end of everything --------------------------------------------------------------------------------------------

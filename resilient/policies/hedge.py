@@ -125,7 +125,7 @@ class Hedge:
             del error
 
     def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> float | None:
-        """The moment before which another try is useless, as whoever was settled when the first attempt failed said."""
+        """The moment before which another try is useless, as was said when the attempts that failed were settled."""
         until: float = token
         return until
 
@@ -195,8 +195,8 @@ class _Run:
             outcome = branch.outcome_of_error(error)
             result = "rejected" if isinstance(error, Rejected) else result
             until = branch.settle(0, outcome, error)
-            if entrant is self.first:
-                self.until = until
+            if until is not None:
+                self.until = until if self.until is None else max(self.until, until)
         self.hedges = [(hedge, result if hedge is entrant else known) for hedge, known in self.hedges]
         self._note_failure(branch, entrant, outcome, now)
         return False

@@ -218,9 +218,7 @@ FAILS = ConnectionError
             Hedge(delay=1, max_hedges=3, after_failure=True), [KeyError, FAILS, OSError, "good"], 4, "good", id="hedge-03 the last is good"
         ),
         pytest.param(Hedge(delay=1, max_hedges=3, after_failure=True), [Falsy], 1, Falsy, id="hedge-03 not handled"),
-        pytest.param(
-            Hedge(delay=0.001, max_hedges=2), [takes(5, "bad 1"), "bad 2", "bad 3"], 3, "bad 1", id="hedge-03 slow, next to no delay"
-        ),
+        pytest.param(Hedge(delay=0.001, max_hedges=2), [takes(5, "bad 1"), "bad 2", "bad 3"], 3, "bad 1", id="hedge-03 slow, no delay"),
         pytest.param(Hedge(delay=1, max_hedges=2), [takes(5, "bad 1"), "bad 2", "bad 3"], 3, "bad 1", id="hedge-03 slow, delay 1"),
         pytest.param(Hedge(delay=1), ["instant"], 1, "instant", id="hedge-07 not when quick"),
         pytest.param(Hedge(delay=0.01, max_hedges=2), [takes(0.1, True), takes(0.1, False)], 3, True, id="hedge-07 when slow"),
@@ -395,6 +393,7 @@ def test_the_retry_learns_that_the_circuit_has_opened(world: World) -> None:
     (ended,) = world.together(pipeline, (0, takes(0.2, ConnectionError), takes(0.2, ConnectionError)))
     assert isinstance(ended.error, ConnectionError)
     assert circuit.current_state == "open"
+    assert ended.at == pytest.approx(0.3), "it pauses for nothing"
 
 
 # -- only looking -----------------------------------------------------------------------------------------------------
@@ -497,6 +496,20 @@ def test_without_a_thread_to_spare_a_call_is_made_on_its_own(world: World, monke
     script = Script(takes(0.5))
     assert world.call(pipeline, script) == "ok"
     assert len(script.asked) == 1
+
+
+@only_in_threads
+def test_without_a_thread_to_spare_the_caller_sees_a_loser_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = world.pipeline(Hedge(delay=0.1), bulkhead := Bulkhead(), classify=classify)
+    free: list[bool] = [True, True, False]
+    real = type(world.clock).start
+
+    def start(clock: Any, job: Any) -> bool:
+        return free.pop(0) and real(clock, job)
+
+    monkeypatch.setattr(type(world.clock), "start", start)
+    assert world.call(pipeline, takes(0.2, "bad"), takes(0.5, "good")) == "good"
+    assert (free, bulkhead.in_use) == ([], 0)
 
 
 def test_a_clock_of_one_thread_hedges_nothing() -> None:
