@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from .context import Criticality, current_criticality
 from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .context import Deadline
     from .core.breaker import Trial
     from .policies.pipeline import Pipeline
+    from .policies.target import Target
     from .policies.timeout import Timeout
     from .protocols import Runtime
 
@@ -34,6 +36,13 @@ SUCCESS = Outcome.SUCCESS
 IGNORED = Outcome.IGNORED
 HANDLES = "resilient.handles"  # the extension of a response that keeps the handles which policies have for it, by policy
 OWN_LIMITS = ("attempt", "total")
+# What a branch may have of its own, and its call does not take over from it.
+BRANCH_ONLY = frozenset({"__dict__", "args", "fn", "held", "kwargs", "owner", "repeatable", "request", "runtime", "scope", "started"})
+
+
+@functools.cache
+def _slots(kind: Any) -> tuple[str, ...]:
+    return tuple(name for base in kind.__mro__ for name in vars(base).get("__slots__", ()) if name != "__dict__")
 
 
 class Call:
@@ -94,6 +103,8 @@ class Call:
     queue_timeout: float | None = None
     """Seconds that the caller is ready to queue for a slot, where it said so."""
     classify: Classifier | None = None
+    response: Any = None
+    """Of HTTP: the answer that is open now; whoever leaves it without handing it on has to close it."""
     degraded: str | None = None
     """Why the answer is not the dependency's own, once a fallback was served."""
     error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
@@ -109,6 +120,8 @@ class Call:
     _criticality: Criticality | None = None
     trial: Trial | None = None
     """The permit of a half-open circuit that the call was let through with, where it was."""
+    lost: bool = False
+    """Whether it was a branch that another one has beaten, so that its end says nothing of the dependency."""
     _cut: BaseException | None = None
     _cut_outcome: Outcome = IGNORED
     _late: Outcome | None = None
@@ -212,6 +225,10 @@ class Call:
         """Say that `error` is the caller's mistake and tells nothing of the dependency."""
         self._cut, self._cut_outcome = error, IGNORED
 
+    def judge_error(self, error: BaseException, outcome: Outcome) -> None:
+        """Say what an error that a policy has made says of the dependency."""
+        self._cut, self._cut_outcome = error, outcome
+
     def forget(self) -> None:
         """Let go of the error: it holds the frames that hold this call, and would keep them all until a collection."""
         self._cut = None
@@ -230,6 +247,8 @@ class Call:
 
     def outcome_of(self, result: Any) -> Outcome:
         """What a returned value says of the dependency."""
+        if self.lost:
+            return IGNORED
         if self._late is not None:
             return self._late
         if self.degraded is not None:
@@ -238,6 +257,8 @@ class Call:
 
     def outcome_of_error(self, error: BaseException) -> Outcome:
         """What a raised error says of the dependency."""
+        if self.lost:
+            return IGNORED
         if error is self._cut:
             return self._cut_outcome
         return (self.verdict(None, error) if isinstance(error, Exception) else None) or outcome_of_error(error)
@@ -312,6 +333,62 @@ class Call:
     @property
     def late(self) -> bool:
         return self._late is not None
+
+    # -- branches -------------------------------------------------------------------------------------------------
+
+    def branch(self) -> Self:
+        """A call for the same thing that holds nothing yet: of several at a time, or of several targets."""
+        kind: Any = type(self)
+        twin: Self = object.__new__(kind)
+        for name in _slots(kind):
+            setattr(twin, name, getattr(self, name))
+        twin.__dict__.update(self.__dict__)
+        twin.held = []
+        twin.scope = twin.trial = twin._cut = None
+        return twin
+
+    def adopt(self, branch: Call) -> None:
+        """Go on as a branch whose end is this call's: what it holds, and what it knows of its answer."""
+        kind: Any = type(branch)
+        for name in _slots(kind):
+            if name not in BRANCH_ONLY:
+                setattr(self, name, getattr(branch, name))
+        self.__dict__.update({name: value for name, value in branch.__dict__.items() if name not in BRANCH_ONLY})
+        self.held += branch.held
+        branch.held = []
+
+    def aim(self, target: Target, owner: Pipeline) -> None:
+        """Make this branch a call of one of the targets of `owner`.
+
+        Raises:
+            TypeError: it is another kind of call than the target is for.
+        """
+        if target.rewrites_requests:
+            raise TypeError(f"target {target.name!r} rewrites HTTP requests, and this is a call of {self.fn!r}")
+        if target.function is not None:
+            self._call_instead(target.function)
+        if target.arguments:
+            self.kwargs = {**self.kwargs, **target.arguments}
+
+    def _call_instead(self, function: Callable[..., Any]) -> None:
+        self.fn = function
+
+    def movable(self, *, repeat: bool) -> bool:
+        """Whether the call may be made again elsewhere after it may have been acted upon; `repeat` for "yes, if at all"."""
+        return True
+
+    def served_by(self, target: Target, result: Any) -> Any:
+        """The answer of `target`, which says so if it can."""
+        return result
+
+    def hedgeable(self) -> bool:
+        """Whether the call may be made twice at a time. Of a function it is known: somebody put a Hedge around it."""
+        return True
+
+    async def abandon(self, result: Any) -> None:
+        """Let go of an answer, if there is one, that nobody will read because another one was quicker."""
+        if result is not None:
+            await self.discard(result)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a function that stands in for the dependency is called with."""

@@ -22,6 +22,8 @@ from .clock import SYSTEM_CLOCK, Clock
 from .context import COVER, DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
 from .interruption import EXPIRED, interruptible
+from .race import AsyncioRace, Race, ThreadRace, TrioRace
+from .threads import Threads
 from .wheel import current_home
 
 if TYPE_CHECKING:
@@ -181,6 +183,10 @@ class AsyncRuntime:
             return _AsyncioWaiter(loop)
         return _TrioWaiter()
 
+    def race(self) -> Race:
+        loop = asyncio._get_running_loop()
+        return AsyncioRace(self) if loop is not None and asyncio.current_task(loop) is not None else TrioRace(self)
+
     async def wait(self, waiter: Any, deadline: float) -> bool:
         event = waiter.event
         with anyio.CancelScope() as scope:
@@ -239,11 +245,13 @@ class _TrioWaiter:
 class SyncRuntime:
     """Blocks the calling thread, never suspends, and never interrupts running code."""
 
-    __slots__ = ("_warned", "clock", "now")
+    __slots__ = ("_warned", "clock", "now", "threads")
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.now: Callable[[], float] = clock.now
+        # A clock that only the calling thread advances says that no other thread can live by it.
+        self.threads: Threads | None = clock.threads if hasattr(clock, "threads") else Threads()
         self._warned = False
 
     def may_wait(self) -> bool:
@@ -289,6 +297,9 @@ class SyncRuntime:
 
     def waiter(self) -> Waiter:
         return _ThreadWaiter()
+
+    def race(self) -> Race | None:
+        return None if self.threads is None or _on_event_loop() else ThreadRace(self, self.threads, drive)
 
     async def wait(self, waiter: Any, deadline: float) -> bool:
         return self.clock.wait(waiter.event, None if deadline == INFINITY else max(deadline - self.now(), 0.0))

@@ -62,6 +62,7 @@ CASES = (
     Case("bulkhead", "bulkhead, 100 slots, one in use", 0.6, single=True),
     Case("ratelimit", "rate limit of a million a second, never reached", single=True),
     Case("retry", "retry with a budget, first attempt succeeds", single=True),
+    Case("hedge", "hedge with a budget, first attempt quick: a task, and nothing sent beside it", single=True),
     Case("deadline", "deadline of 30 s over a plain async function", single=True),
     Case("deadline_wait", "the same over a function that suspends once", single=True),
     Case("stack", "fallback + retry with budget + windowed breaker + bulkhead + metrics", 3.0),

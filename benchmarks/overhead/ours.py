@@ -16,6 +16,7 @@ from resilient import (
     CircuitOpen,
     Dependency,
     Fallback,
+    Hedge,
     Pipeline,
     RateLimit,
     Resilience,
@@ -49,6 +50,7 @@ def entries() -> Iterator[Entry]:
     yield _piped("bulkhead", Bulkhead())
     yield _piped("ratelimit", RateLimit(1e6))
     yield _piped("retry", Retry(budget=RetryBudget()))
+    yield _piped("hedge", Hedge(delay=30.0))
     yield _piped("deadline", Timeout(total=30.0))
     yield Entry("deadline_wait", Pipeline(Timeout(total=30.0)).call, (pause,))
     yield _stack("stack")

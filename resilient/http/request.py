@@ -6,7 +6,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
 
@@ -20,12 +20,14 @@ from ..runtime import cut_off
 from .gate import WAITED
 from .harm import HttpHarms
 from .options import apply_options
-from .response import answer_with, drain
+from .response import answer_with, close_stream, drain
+from .rewrite import rewritten
 from .template import template_of
 from .wire import PIECE
 
 if TYPE_CHECKING:
     from ..policies.pipeline import Pipeline
+    from ..policies.target import Target
     from ..protocols import Runtime
     from .library import Library
 
@@ -33,6 +35,8 @@ __all__ = ["HttpCall"]
 
 # RFC 9110 section 9.2.2, and QUERY of RFC 10008.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+# Those whose effect it is to answer, so that two at a time are one.
+HEDGEABLE = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 # Errors of the caller or of our own pool, by name: neither says anything of the dependency.
 NEUTRAL = ("PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "StreamError")
 NOTHING: dict[str, Any] = {}
@@ -47,8 +51,8 @@ class HttpCall(Call):
     headed = True
     probe: Any = None
     """The request's stream of the attempt being made, where it has to be watched."""
-    response: Any = None
-    """The answer that is open now; whoever leaves it without handing it on has to close it."""
+    untrusted: bool = False
+    """Whether it went to a target that may not see or set what belongs to the dependency's own origin."""
     read_limit: float | None = None
     """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
     inherited_limit: str = "caller"
@@ -59,6 +63,7 @@ class HttpCall(Call):
     moved: float | None = None
     """When the body last moved, while it is being sent."""
     _due: tuple[float, str] = (math.inf, "total")
+    _heir: HttpCall | None = None
 
     def __init__(
         self,
@@ -168,6 +173,10 @@ class HttpCall(Call):
 
     def time_for(self, operation: str) -> float:
         """Seconds that an operation on the connection which begins now may take."""
+        if self._heir is not None:
+            return self._heir.time_for(operation)
+        if self.lost:
+            return 0.0
         now = self.runtime.now()
         if operation == "pool" or self.queues:
             self.queueing(now, begins=operation == "pool")
@@ -202,6 +211,8 @@ class HttpCall(Call):
     # -- outcomes -------------------------------------------------------------------------------------------------
 
     def outcome_of(self, result: Any) -> Outcome:
+        if self.lost:
+            return Outcome.IGNORED
         if self._late is not None:
             return self._late
         if self.degraded is not None:
@@ -211,7 +222,7 @@ class HttpCall(Call):
         return self.verdict(result, None) or outcome_of_status(result.status_code)
 
     def outcome_of_error(self, error: BaseException) -> Outcome:
-        if error is self._cut or isinstance(error, ResilienceError) or not isinstance(error, Exception):
+        if self.lost or error is self._cut or isinstance(error, ResilienceError) or not isinstance(error, Exception):
             return super().outcome_of_error(error)
         verdict = self.verdict(None, error)
         if verdict is not None:
@@ -262,6 +273,51 @@ class HttpCall(Call):
 
     def cause_of(self, result: Any, error: BaseException | None) -> str:
         return cause_of(error) if error is not None else f"status_{result.status_code}"
+
+    # -- branches -------------------------------------------------------------------------------------------------
+
+    def branch(self) -> Self:
+        twin = super().branch()
+        twin.args = (twin,)
+        twin.response = twin.probe = twin.moved = twin.read_limit = None
+        twin.queues = False
+        return twin
+
+    def adopt(self, branch: Call) -> None:
+        super().adopt(branch)
+        # Its request's timeouts are looked up when an operation begins, those of the body's reads included.
+        branch._heir = self  # type: ignore[attr-defined]
+
+    def aim(self, target: Target, owner: Pipeline) -> None:
+        if target.function is not None or target.arguments:
+            raise TypeError(f"target {target.name!r} is for calls of functions, and this is a request")
+        origin = getattr(owner, "origin", None)
+        self.request, trusted = rewritten(self.library, self.request, target, "" if origin is None else origin.path)
+        self.untrusted = not trusted
+
+    def movable(self, *, repeat: bool) -> bool:
+        return self.replayable and (self.repeatable or repeat)
+
+    def served_by(self, target: Target, result: Any) -> Any:
+        result.extensions["target"] = target.name
+        if self.untrusted and "set-cookie" in result.headers:
+            del result.headers["set-cookie"]
+        return result
+
+    def hedgeable(self) -> bool:
+        request = self.request
+        # A body that is read from somewhere cannot be read by two at a time, and an upgraded connection is no answer.
+        return request.method in HEDGEABLE and hasattr(request, "_content") and "upgrade" not in request.headers
+
+    async def abandon(self, result: Any) -> None:
+        response, self.response = self.response, None
+        if response is None:
+            return
+        if self.sync:
+            await close_stream(response.stream, sync=True)
+            return
+        with anyio.CancelScope(shield=True):
+            await close_stream(response.stream, sync=False)
 
     # -- answers --------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ CASES = {
     "retry",
     "deadline",
     "deadline_wait",
+    "hedge",
     "stack",
     "stack_deadline",
     "stack_deadline_wait",
