@@ -67,7 +67,7 @@ def play(meter: Meter, history: History, moves: list[tuple[Fraction, str, Fracti
         elif what == "back" and tickets:
             one = tickets[index % len(tickets)]
             back = min(amount, one.cost)
-            meter.give_back(one.ticket, float(back), float(now))
+            meter.give_back(one.ticket, float(back))
             one.cost -= back
     return now
 
@@ -124,7 +124,7 @@ def test_what_the_rate_would_have_let_go_by_now_is_not_given_back() -> None:
     for _ in range(10):
         assert meter.earliest(1, 5.0) == 5.0
         meter.take(1, 5.0)
-    meter.give_back(early, 1, 5.0)
+    meter.give_back(early, 1)
     assert meter.earliest(1, 5.0) == 6.0
 
 
@@ -132,7 +132,7 @@ def test_settled_at_once_it_is_as_if_it_had_never_been() -> None:
     meter = Meter(1.0, 1.0, 10)
     tickets = [meter.take(2, 0.0) for _ in range(5)]
     for ticket in (tickets[2], tickets[0], tickets[4], tickets[1], tickets[3]):
-        meter.give_back(ticket, 2, 0.0)
+        meter.give_back(ticket, 2)
     assert meter.earliest(10, 0.0) == 0.0
 
 
@@ -148,7 +148,7 @@ def test_after_a_reset_old_tickets_have_nothing_to_give_back() -> None:
     meter.reset()
     assert meter.earliest(2, 0.0) == 0.0
     meter.take(2, 0.0)
-    meter.give_back(old, 2, 0.0)
+    meter.give_back(old, 2)
     assert meter.earliest(1, 0.0) == 1.0
 
 
