@@ -44,7 +44,7 @@ class Meter:
         burst: units that may go at once after a pause.
     """
 
-    __slots__ = ("_empty", "_largest", "_marks", "burst", "interval", "tat", "tickets", "tolerance")
+    __slots__ = ("_empty", "_marks", "burst", "interval", "tat", "tickets", "tolerance")
 
     def __init__(self, rate: float, per: float, burst: float) -> None:
         positive("rate", rate)
@@ -56,10 +56,9 @@ class Meter:
         self.tat = -math.inf
         self.tickets = 0
         # What the level was just before a ticket, oldest first and rising: the lowest since any earlier ticket is the
-        # first entry after it. Only levels below what a ticket could give back are of interest.
+        # first entry after it.
         self._marks: list[tuple[int, float]] = []
         self._empty = 0  # the first ticket that may have something to give back
-        self._largest = 0.0
 
     def earliest(self, cost: float, start: float) -> float:
         """When `cost` may go, from `start` on."""
@@ -76,10 +75,7 @@ class Meter:
                 self._marks.clear()
         else:
             self.tat += work
-            if level < self._largest:
-                self._mark(ticket, level)
-        if work > self._largest:  # noqa: PLR1730  # max() costs a call
-            self._largest = work
+            self._mark(ticket, level)
         return ticket
 
     def _mark(self, ticket: int, level: float) -> None:
