@@ -266,9 +266,8 @@ class HttpCall(Call):
         return result.status_code == 409 and keyed and self.attempts > 1
 
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:
-        if result is None or result.status_code not in (429, 503):
-            return None
-        value = result.headers.get("retry-after")
+        # Asked for answers that might be repeated, and of any status: there are more than 429 and 503 that say when.
+        value = None if result is None else result.headers.get("retry-after")
         return None if value is None else parse_retry_after(value, time.time(), result.headers.get("date"))
 
     def cause_of(self, result: Any, error: BaseException | None) -> str:
