@@ -80,7 +80,7 @@ class Hedge:
 
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
         if self._deposits and call.attempts == 1:
-            self.budget.deposit()
+            self.budget.of(call).deposit()
         if call.once or not call.hedgeable():
             return inner(call)
         delay = delay_of(call.owner.stats.lately_p95(call.runtime.now())) if self.delay is None else self.delay
@@ -168,7 +168,7 @@ class _Run:
         call, policy = self.call, self.policy
         if any(getattr(one, "queued", 0) for one in call.owner.policies):
             refusal = "queue"  # it would stand in line behind those who wait already, and make the line longer
-        elif not policy.budget.withdraw(now):
+        elif not policy.budget.of(call).withdraw(now):
             refusal = "budget"
         else:
             hedge = self.race.enter(call.branch(), self.inner)
