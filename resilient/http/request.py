@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Callable
@@ -11,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import anyio
 
 from ..call import HANDLES, Call
-from ..context import Deadline
-from ..core.bounds import positive
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
 from ..core.retry import parse_retry_after
-from ..errors import DeadlineExceeded, ResilienceError, cause_of
-from ..runtime import cut_off
-from .gate import WAITED
+from ..errors import ResilienceError, cause_of
 from .harm import HttpHarms
 from .options import apply_options
+from .pacing import PacedCall
+from .repeating import is_replayable, refused_by_http2
 from .response import answer_with, close_stream, drain
 from .rewrite import rewritten
 from .template import template_of
@@ -40,30 +37,19 @@ HEDGEABLE = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 # Errors of the caller or of our own pool, by name: neither says anything of the dependency.
 NEUTRAL = ("PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "StreamError")
 NOTHING: dict[str, Any] = {}
-# HTTP/2 error code of RFC 9113 section 7: the stream was refused before any processing.
-REFUSED_STREAM = 7
 
 
-class HttpCall(Call):
+class HttpCall(PacedCall):
     """A call that sends `request` and returns a response whose body is still to come."""
 
     harms = HttpHarms()
     headed = True
-    probe: Any = None
-    """The request's stream of the attempt being made, where it has to be watched."""
     untrusted: bool = False
     """Whether it went to a target that may not see or set what belongs to the dependency's own origin."""
-    read_limit: float | None = None
-    """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
-    inherited_limit: str = "caller"
     key: str | None = None
     """An Idempotency-Key that the attempts are given, the same for all of them and for the next hop."""
     numbered: bool = False
     """Whether attempts tell their number."""
-    moved: float | None = None
-    """When the body last moved, while it is being sent."""
-    _due: tuple[float, str] = (math.inf, "total")
-    _heir: HttpCall | None = None
 
     def __init__(
         self,
@@ -112,82 +98,7 @@ class HttpCall(Call):
             self.key = made if key == "bare" or made.startswith('"') else f'"{made}"'
             self.repeatable = True
 
-    # -- time -----------------------------------------------------------------------------------------------------
-
-    def _ask(self, limit: Any) -> None:
-        """Keep to the limit that the request itself asks for: seconds in all, or a moment."""
-        if isinstance(limit, Deadline):
-            self.inherit(limit)
-        elif limit is not None:
-            positive("extensions['deadline']", limit)
-            self.lower(self.runtime.now() + limit, "total")
-
-    def inherit(self, deadline: Deadline) -> None:
-        earlier = self.inherited
-        super().inherit(deadline)
-        if earlier <= self.inherited:
-            self.inherited = earlier
-        else:
-            self.inherited_limit = "inbound" if deadline.inbound else "caller"
-
-    def sending(self) -> None:
-        """A piece of a long body is about to be sent: the total stands still, and the piece may take `idle` seconds.
-
-        A deadline from outside does not stand still.
-        """
-        now = self.runtime.now()
-        if self.moved is None:
-            self._due = self.attempt_deadline, self.attempt_reason
-        elif now >= self.attempt_deadline:
-            raise cut_off(self, now)  # nothing interrupts a synchronous call
-        else:
-            self._stand_still(now - self.moved)
-        self.moved = self.attempt_started = now
-        self._end_at(*min((now + self._idle, "idle"), (self.inherited, self.inherited_limit)), now)
-
-    def sent(self) -> None:
-        """The body is out: the total goes on from where it stood."""
-        now = self.runtime.now()
-        if self.moved is not None:
-            self._stand_still(now - self.moved)
-            self.moved = None
-            self._end_at(*self._due, now)
-
-    def _stand_still(self, seconds: float) -> None:
-        self.deadline, self.limit = self._later(self.deadline, self.limit, seconds)
-        self._due = self._later(*self._due, seconds)
-
-    def _later(self, deadline: float, limit: str, seconds: float) -> tuple[float, str]:
-        if deadline + seconds <= self.inherited:
-            return deadline + seconds, limit
-        return self.inherited, self.inherited_limit
-
-    def _end_at(self, deadline: float, reason: str, now: float) -> None:
-        self.attempt_deadline, self.attempt_reason = deadline, reason
-        if self.scope is not None:
-            self.scope.deadline = anyio.current_time() + deadline - now
-
-    @property
-    def _idle(self) -> float:
-        return math.inf if self.timeout is None else self.timeout.chunk_limit(first=False, silent=False)
-
-    def time_for(self, operation: str) -> float:
-        """Seconds that an operation on the connection which begins now may take."""
-        if self._heir is not None:
-            return self._heir.time_for(operation)
-        if self.lost:
-            return 0.0
-        now = self.runtime.now()
-        if operation == "pool" or self.queues:
-            self.queueing(now, begins=operation == "pool")
-        if operation == "write" and self.paced:
-            return min(self._idle, self.inherited - now)
-        return self.attempt_deadline - now if self.read_limit is None else self.read_limit
-
-    def queueing(self, now: float, *, begins: bool) -> None:
-        """The wait for a connection of our own pool begins or is over."""
-        self.queues = begins
-        self.attempt_started = now
+    # -- where it goes --------------------------------------------------------------------------------------------
 
     @property
     def origin(self) -> str:  # type: ignore[override]  # of a plain call it is a constant
@@ -197,13 +108,6 @@ class HttpCall(Call):
     @property
     def route(self) -> str:
         return super().route or template_of(self.request.url.path)
-
-    def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
-        if self.queues:
-            message, policy, outcome = WAITED, "pool", Outcome.IGNORED
-        elif self.probe is not None and self.probe.starved:
-            outcome = Outcome.IGNORED  # the caller's own generator was making the next piece of the body
-        return super().cut(message, policy=policy, reason=reason, outcome=outcome)
 
     def is_timeout(self, error: BaseException) -> bool:
         return isinstance(error, self.library.module.TimeoutException)
@@ -343,37 +247,3 @@ class HttpCall(Call):
 
     def replacement(self, value: Any) -> Any:
         return answer_with(self.library, value, self)
-
-
-def is_replayable(request: Any) -> bool:
-    """Whether the body can be sent twice: not a generator or an open file, which are gone once they were read."""
-    # Bytes, JSON and forms are buffered by both libraries; only a streamed body has no content yet.
-    if hasattr(request, "_content"):
-        return True
-    stream = request.stream
-    fields = getattr(stream, "fields", None)
-    if fields is not None:  # multipart: each part is bytes, or a file that is rewound if it can be
-        files = [field.file for field in fields if hasattr(field, "file")]
-        return all(isinstance(file, str | bytes) or (hasattr(file, "seekable") and file.seekable()) for file in files)
-    if type(stream).__module__.partition(".")[0] not in ("httpx", "httpx2"):
-        return False  # a stream of somebody's own is not known to begin anew
-    source = getattr(stream, "_stream", stream)
-    return not any(hasattr(source, name) for name in ("__anext__", "__next__", "read", "aread"))
-
-
-def refused_by_http2(error: BaseException) -> bool:
-    """HTTP/2 says that the request was not processed: REFUSED_STREAM, or a GOAWAY that covers no stream at all.
-
-    Both arrive as a protocol error whose cause carries the h2 event. Read with care: neither library documents it.
-    """
-    cause: BaseException | None = error
-    for _ in range(4):
-        if cause is None:
-            return False
-        event = cause.args[0] if cause.args else None
-        if getattr(event, "last_stream_id", None) == 0:
-            return True
-        if getattr(event, "error_code", None) == REFUSED_STREAM:
-            return True
-        cause = cause.__cause__
-    return False
