@@ -112,7 +112,7 @@ class Interruption:
         loop = asyncio.get_running_loop()
         task: Any = asyncio.current_task(loop)
         self._task: asyncio.Task[Any] = task
-        self._asked: int = task.cancelling()
+        self._asked: int = _native_requests(task)
         self._outer = _scope_of(task)
         if exact:
             self._call_in(seconds)
@@ -178,7 +178,7 @@ class Interruption:
 
     def caused(self, error: BaseException) -> bool:
         """Whether a cancellation that the code let pass is ours, and nobody else has asked for one."""
-        return self.delivered and error is not self._others and self._task.cancelling() <= self._asked
+        return self.delivered and error is not self._others and _native_requests(self._task) <= self._asked
 
 
 def _scope_of(task: asyncio.Task[Any]) -> Any:
@@ -186,6 +186,20 @@ def _scope_of(task: asyncio.Task[Any]) -> Any:
     backend = sys.modules.get("anyio._backends._asyncio")
     state = getattr(backend, "_task_states", {}).get(task)
     return None if state is None else state.cancel_scope
+
+
+def _native_requests(task: asyncio.Task[Any]) -> int:
+    """How many cancellations of a task were asked for and not taken back, those of anyio scopes left out.
+
+    A scope that has cancelled the task does so again for as long as the task is inside: it need not be told by us, and
+    would not know a cancellation of ours as its own.
+    """
+    requests = task.cancelling()
+    scope = _scope_of(task) if requests else None
+    while scope is not None:
+        requests -= getattr(scope, "_pending_uncancellations", 0) or 0
+        scope = scope._parent_scope
+    return requests
 
 
 def _steps_of(awaitable: Awaitable[Any]) -> Any:

@@ -191,6 +191,29 @@ async def test_the_outer_one_reaches_code_that_cleans_up_after_the_inner_one() -
     assert await within(0.03, inner()) is EXPIRED
 
 
+async def test_an_outer_scope_that_is_cancelled_while_the_code_cleans_up_hears_of_it() -> None:
+    """A task group that waits for its children keeps our cancellation, and not that of the scope further out."""
+
+    async def slow_to_leave() -> None:
+        try:
+            await forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.05)
+
+    async def work() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(slow_to_leave)
+            await forever()
+
+    with anyio.move_on_after(0.03) as scope:
+        assert await within(0.01, work()) is EXPIRED
+        await anyio.sleep(10)
+    assert scope.cancelled_caught
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
 async def test_a_shield_holds_and_the_deadline_comes_right_after_it() -> None:
     events: list[str] = []
 
