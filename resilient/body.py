@@ -35,6 +35,7 @@ class Body:
     def __init__(self, call: Call, outcome: Outcome, *, silent: bool = False, interim: bool = False) -> None:
         timeout = call.timeout
         self.call = call
+        call.answered = call.runtime.now()
         self._outcome = outcome
         self._silent = silent
         self._first = True

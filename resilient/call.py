@@ -63,6 +63,8 @@ class Call:
     attempt_limit: float = INFINITY
     """Seconds for the attempt being made now."""
     attempt_started: float = 0.0
+    answered: float = 0.0
+    """When the answer began, where it goes on after that: at a response's head, at a generator's first item."""
     attempt_deadline: float = INFINITY
     attempt_reason: str = "total"
     """Of the attempt being made now: when it began, when it must end, and whose limit that is."""

@@ -1,0 +1,122 @@
+"""How large a part of the requests a dependency refuses, and so how many are not worth sending.
+
+Rules of this file: no clock, no chance, no lock; `now` and the random number are arguments. O(1) a request, memory does
+not grow with traffic, and time that goes back stands still.
+
+Client-side throttling of "Site Reliability Engineering" (Beyer and others, O'Reilly 2016, chapter 21): with `requests`
+asked for and `accepts` of them accepted in the last two minutes, a request is rejected without being sent with the
+probability
+
+    p = max(0, (requests - k * accepts) / (requests + 1))
+
+so that a dependency is sent `k` times what it accepts: enough to notice that it accepts more again, and little enough to
+let it recover. Requests that are rejected here are requests as well. All is counted in the moment of sending; a request
+that is under way stands as accepted until its end says otherwise, or a burst into a fresh window would reject itself.
+"""
+
+from __future__ import annotations
+
+from .bounds import fraction, positive, whole
+
+__all__ = ["Throttle", "rejection"]
+
+BUCKETS = 60
+
+
+def rejection(requests: int, accepts: int, k: float = 2.0) -> float:
+    """The probability that a request is not worth sending."""
+    return max(0.0, (requests - k * accepts) / (requests + 1))
+
+
+class Throttle:
+    """Requests and accepts of the last seconds.
+
+    Args:
+        k: requests sent for each that is accepted.
+        window: seconds that are looked back on, in steps of a sixtieth.
+        min_requests: requests in the window below which none is rejected.
+        max_rejection: the most that are rejected: what is left finds out that the dependency is back.
+
+    Attributes:
+        requests, accepts: in the window.
+    """
+
+    __slots__ = ("_accepts", "_number", "_requests", "_width", "accepts", "k", "max_rejection", "min_requests", "requests", "window")
+
+    def __init__(self, k: float = 2.0, window: float = 120.0, min_requests: int = 10, max_rejection: float = 0.99) -> None:
+        positive("k", k)
+        if k < 1:
+            raise ValueError(f"k must be at least 1 (less rejects what would be accepted), not {k!r}")
+        positive("window", window)
+        whole("min_requests", min_requests)
+        fraction("max_rejection", max_rejection)
+        self.k = k
+        self.window = window
+        self.min_requests = min_requests
+        self.max_rejection = max_rejection
+        self._width = window / BUCKETS
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._requests = [0] * BUCKETS
+        self._accepts = [0] * BUCKETS
+        self._number: int | None = None
+        self.requests = self.accepts = 0
+
+    def _turn(self, now: float) -> int:
+        """Drop what is too old; the number of the present bucket."""
+        number = int(now // self._width)
+        last = self._number
+        if last is None:
+            self._number = number
+        elif number > last:
+            for old in range(max(last + 1, number - BUCKETS + 1), number + 1):
+                at = old % BUCKETS
+                self.requests -= self._requests[at]
+                self.accepts -= self._accepts[at]
+                self._requests[at] = self._accepts[at] = 0
+            self._number = number
+        else:
+            number = last
+        return number
+
+    def admit(self, now: float, random: float) -> int | None:
+        """Count a request. Returns when it was sent, for `refused` or `unsent`, or None if it is rejected.
+
+        Args:
+            random: a number in [0, 1).
+        """
+        number = self._turn(now)
+        # As if it had not come: whether it will be accepted is not known yet.
+        rejected = random < self.probability(now)
+        self._requests[number % BUCKETS] += 1
+        self.requests += 1
+        if rejected:
+            return None
+        self._accepts[number % BUCKETS] += 1
+        self.accepts += 1
+        return number
+
+    def probability(self, now: float) -> float:
+        """That a request which comes now is rejected."""
+        self._turn(now)
+        if self.requests < self.min_requests:
+            return 0.0
+        return min(self.max_rejection, rejection(self.requests, self.accepts, self.k))
+
+    def refused(self, sent: int) -> None:
+        """A request was not accepted after all."""
+        if self._known(sent):
+            self._accepts[sent % BUCKETS] -= 1
+            self.accepts -= 1
+
+    def unsent(self, sent: int) -> None:
+        """A request says nothing of the dependency: as if it had never been."""
+        if self._known(sent):
+            self._requests[sent % BUCKETS] -= 1
+            self.requests -= 1
+            self.refused(sent)
+
+    def _known(self, sent: int) -> bool:
+        return self._number is not None and sent > self._number - BUCKETS and self._accepts[sent % BUCKETS] > 0

@@ -1,0 +1,179 @@
+"""AdaptiveConcurrency: a bulkhead that finds out by itself how many calls its dependency bears."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from ..core.bounds import one_of, whole
+from ..core.limiter import AIMD, DROPPED, FAILED, Samples, seen
+from ..core.outcome import Outcome
+from ..core.steering import SteadyGradient
+from .bulkhead import Bulkhead, Watched
+
+if TYPE_CHECKING:
+    from ..call import Call
+    from ..protocols import Inner
+
+__all__ = ["AdaptiveConcurrency"]
+
+SUCCESS = Outcome.SUCCESS
+OUTAGE = Outcome.OUTAGE
+LAWS = ("gradient2", "aimd")
+
+
+class AdaptiveConcurrency(Bulkhead):
+    """Limit the calls that are under way at the same time to what the dependency bears, as its latency shows.
+
+    The limit grows while calls take no longer than usual and shrinks when they do, or when they are not answered at all
+    (Netflix's concurrency-limits: Gradient2, or AIMD). It stays as it is while fewer than a half of it are under way.
+    What counts is the time to a response's head, or to a generator's first item: how fast a body is read is the
+    reader's affair. Waits for a slot or for a connection of our own pool do not count, nor do calls that say nothing of
+    the dependency, nor how quick a failure was. Otherwise it is a `Bulkhead`, with its queue.
+
+    Args:
+        initial: the limit to begin with.
+        min_concurrent, max_concurrent: the limits never to leave.
+        law: "gradient2" compares latencies; "aimd" takes one more after each good window and a tenth less after a bad
+            one, for dependencies whose latency says nothing.
+        tolerance: gradient2: how many times as long as usual is no sign of load.
+        timeout: aimd: seconds; a window that takes longer is a bad one.
+        queue: how many may wait.
+        max_wait: seconds that one may wait; by default the request's own pool timeout, else 5. Never past the deadline.
+        standing_after: seconds without an empty queue that make it a standing one.
+        standing_wait: seconds that one may wait in a standing queue.
+        enforce: False lets every call through, and reports those that would have been rejected. The limit moves all
+            the same.
+
+    Raises:
+        BulkheadFull: from the call; its policy is "adaptive". The reason is full, waited or standing.
+        DeadlineExceeded: the call's deadline came while it waited.
+    """
+
+    __slots__ = ("_acquire", "_law", "_release", "_samples", "needed")
+
+    policy = "adaptive"
+
+    def __init__(
+        self,
+        *,
+        initial: int = 20,
+        min_concurrent: int = 1,
+        max_concurrent: int = 1000,
+        law: str = "gradient2",
+        tolerance: float = 1.5,
+        timeout: float = 5.0,
+        queue: int = 1000,
+        max_wait: float | None = None,
+        standing_after: float = 1.0,
+        standing_wait: float = 0.05,
+        enforce: bool = True,
+    ) -> None:
+        whole("min_concurrent", min_concurrent)
+        whole("max_concurrent", max_concurrent, least=min_concurrent)
+        whole("initial", initial, least=min_concurrent)
+        if initial > max_concurrent:
+            raise ValueError(f"initial must be at most max_concurrent, {max_concurrent}, not {initial}")
+        one_of("law", law, LAWS)
+        super().__init__(
+            max_concurrent=initial,
+            queue=queue,
+            max_wait=max_wait,
+            standing_after=standing_after,
+            standing_wait=standing_wait,
+            enforce=enforce,
+        )
+        # Both are made, so that a setting is checked whichever law it is for.
+        gradient2 = SteadyGradient(initial=initial, least=min_concurrent, most=max_concurrent, tolerance=tolerance)
+        aimd = AIMD(initial=initial, least=min_concurrent, most=max_concurrent, timeout=timeout)
+        self._law: SteadyGradient | AIMD = gradient2 if law == "gradient2" else aimd
+        self._samples = Samples()
+        self.needed: float = 0.0
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+
+    @property
+    def largest(self) -> int:
+        """The limit that it never goes beyond."""
+        return self._law.most
+
+    def link(self, inner: Inner) -> Inner:
+        """`run` for one place in one pipeline, with `Slots.try_acquire` written out."""
+        slots, acquire, release = self._slots, self._acquire, self._release
+
+        def step(call: Call) -> Awaitable[Any]:
+            acquire()
+            try:
+                free = slots.in_use < slots.limit and not slots.queued
+                if free:
+                    slots.in_use += 1
+            finally:
+                release()
+            if free:
+                # An attempt with a deadline knows itself when it began.
+                call.held.append((self, call if call.timed else (call, call.runtime.now())))
+                return inner(call)
+            return self._run_queued(call, inner)
+
+        return step
+
+    def _token(self, call: Call) -> Any:
+        return call if call.timed else (call, call.runtime.now())
+
+    def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> None:
+        if outcome is SUCCESS and type(token) is not Watched:
+            # Most calls end here: a sample taken, the slot given back, one round of the lock.
+            if type(token) is tuple:
+                call, began = token
+                began = call.attempt_started or began
+            else:
+                call, began = token, token.attempt_started
+            slots, samples = self._slots, self._samples
+            self._acquire()
+            try:
+                samples.durations.append((call.answered or now) - began)
+                in_use = slots.in_use
+                if in_use > samples.peak:
+                    samples.peak = in_use
+                alone = now < samples.due and not slots.queued and in_use > 0
+                if alone:
+                    slots.in_use = in_use - 1
+            finally:
+                self._release()
+            if alone:
+                return
+        elif outcome.counted:
+            self._take(token, outcome, now)
+        self._steer(now)
+        super().settle(token if type(token) is Watched else None, outcome, now, error)
+
+    def _take(self, token: Any, outcome: Outcome, now: float) -> None:
+        """A sample of a call that is not told at a glance."""
+        call = token[0] if type(token) is tuple else token.call if type(token) is Watched else token
+        began = call.attempt_started or (token[1] if type(token) is tuple else call.started)
+        duration = DROPPED if outcome is OUTAGE else FAILED if outcome.failed else (call.answered or now) - began
+        with self._lock:
+            self._samples.add(duration, self._slots.in_use + (0 if self.enforce else self._slots.queued))
+
+    def _steer(self, now: float) -> None:
+        """Move the limit, if a window is over."""
+        samples, law, slots = self._samples, self._law, self._slots
+        with self._lock:
+            if not samples.over(now):
+                return
+            over = samples.turn(now)
+        window = seen(*over)
+        with self._lock:
+            if window.rtt is not None:
+                samples.lengthen(window.mean)
+                self.needed = window.rtt
+            limit = law.decide(window)
+            granted = [] if limit == slots.limit else slots.resize(limit)
+        self._queue.wake(granted, now)
+
+    def reset(self) -> None:
+        """Begin anew with the limit. Slots in use belong to calls that are under way and give them back themselves."""
+        with self._lock:
+            self._law.clear()
+            self._samples.clear()
+            granted = self._slots.resize(self._law.limit)
+        self._queue.wake(granted, 0.0)
