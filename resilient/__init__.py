@@ -23,6 +23,8 @@ from .errors import ResilienceError as ResilienceError
 from .errors import SpendExceeded as SpendExceeded
 from .feature import Feature as Feature
 from .feature import Level as Level
+from .policies import AdaptiveConcurrency as AdaptiveConcurrency
+from .policies import AdaptiveThrottle as AdaptiveThrottle
 from .policies import Bulkhead as Bulkhead
 from .policies import CircuitBreaker as CircuitBreaker
 from .policies import Fallback as Fallback
@@ -34,6 +36,8 @@ from .policies import standard as standard
 from .resilience import Resilience as Resilience
 
 __all__ = [
+    "AdaptiveConcurrency",
+    "AdaptiveThrottle",
     "AllTargetsFailed",
     "Bulkhead",
     "BulkheadFull",

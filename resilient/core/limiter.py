@@ -23,7 +23,8 @@ DROPPED = math.inf
 FAILED = 0.0
 """What stands for a call whose answer was a failure: how quick it was says nothing of the load."""
 
-KEPT = 256  # samples of one window, the latest ones; a mean of more is no better
+ENOUGH = 128  # samples of one window; the mean of more is hardly better
+KEPT = 256  # of those that were begun while there were not enough, the latest ones
 SHORTEST = 0.1  # seconds; a window takes some tens of microseconds to be judged
 BAD_SHARE = 0.1  # of a window's calls that may be dropped before AIMD takes the window for a bad one
 
@@ -56,12 +57,14 @@ class Samples:
         seconds: after which it ends with fewer.
 
     Attributes:
-        durations: of the present window: `DROPPED`, `FAILED` or seconds. Whoever appends also raises `peak`.
+        durations: of the present window: `DROPPED`, `FAILED` or seconds.
         peak: the most calls that were in flight.
         due: until then the window is not over, whatever it holds.
+        wanted: whether calls that begin now are to be measured. It is decided when they begin, and not by how long they
+            took, or the quick ones would be measured more often than the slow ones.
     """
 
-    __slots__ = ("_latest", "due", "durations", "least", "peak", "seconds")
+    __slots__ = ("_latest", "due", "durations", "least", "peak", "seconds", "wanted")
 
     def __init__(self, least: int = 10, seconds: float = 1.0) -> None:
         whole("least", least)
@@ -74,14 +77,15 @@ class Samples:
         """Forget everything."""
         self.durations: deque[float] = deque(maxlen=KEPT)
         self.peak = 0
+        self.wanted = True
         self.due = -math.inf
         self._latest = math.inf
 
     def add(self, duration: float, inflight: int) -> None:
         """Take a sample."""
         self.durations.append(duration)
-        if inflight > self.peak:
-            self.peak = inflight
+        self.wanted = len(self.durations) < ENOUGH
+        self.peak = max(self.peak, inflight)
 
     def over(self, now: float) -> bool:
         """Whether the window is over."""
@@ -92,7 +96,7 @@ class Samples:
     def turn(self, now: float) -> tuple[deque[float], int]:
         """Begin a window. Returns the durations and the peak of the one that is over, for `seen`."""
         durations, peak = self.durations, self.peak
-        self.durations, self.peak = deque(maxlen=KEPT), 0
+        self.durations, self.peak, self.wanted = deque(maxlen=KEPT), 0, True
         self.due = now + SHORTEST
         self._latest = now + self.seconds
         return durations, peak

@@ -81,19 +81,28 @@ class Throttle:
             number = last
         return number
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether fewer are accepted than `k` makes up for: a request might be rejected."""
+        return self.requests > self.k * self.accepts
+
     def admit(self, now: float, random: float) -> int | None:
         """Count a request. Returns when it was sent, for `refused` or `unsent`, or None if it is rejected.
 
         Args:
+            now: the present moment.
             random: a number in [0, 1).
         """
         number = self._turn(now)
-        # As if it had not come: whether it will be accepted is not known yet.
-        rejected = random < self.probability(now)
+        # Before it is counted: whether it will be accepted is not known yet.
+        rejected = self.doubtful and random < self.probability(now)
         self._requests[number % BUCKETS] += 1
         self.requests += 1
-        if rejected:
-            return None
+        return None if rejected else self.accept(now)
+
+    def accept(self, now: float) -> int:
+        """Send a request that was counted: it stands as accepted. Returns when it was sent."""
+        number = self._turn(now)
         self._accepts[number % BUCKETS] += 1
         self.accepts += 1
         return number

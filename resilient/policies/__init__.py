@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .adaptive import AdaptiveConcurrency as AdaptiveConcurrency
 from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
 from .fallback import Fallback as Fallback
@@ -9,6 +10,18 @@ from .pipeline import Pipeline as Pipeline
 from .retry import Retry as Retry
 from .retry import RetryBudget as RetryBudget
 from .standard import standard as standard
+from .throttle import AdaptiveThrottle as AdaptiveThrottle
 from .timeout import Timeout as Timeout
 
-__all__ = ["Bulkhead", "CircuitBreaker", "Fallback", "Pipeline", "Retry", "RetryBudget", "Timeout", "standard"]
+__all__ = [
+    "AdaptiveConcurrency",
+    "AdaptiveThrottle",
+    "Bulkhead",
+    "CircuitBreaker",
+    "Fallback",
+    "Pipeline",
+    "Retry",
+    "RetryBudget",
+    "Timeout",
+    "standard",
+]

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from ..call import Call
     from ..protocols import Inner
 
-__all__ = ["AdaptiveConcurrency"]
+__all__ = ["MOST", "AdaptiveConcurrency"]
 
-SUCCESS = Outcome.SUCCESS
 OUTAGE = Outcome.OUTAGE
+INITIAL = 20
+MOST = 1000
 LAWS = ("gradient2", "aimd")
 
 
@@ -32,7 +33,7 @@ class AdaptiveConcurrency(Bulkhead):
     the dependency, nor how quick a failure was. Otherwise it is a `Bulkhead`, with its queue.
 
     Args:
-        initial: the limit to begin with.
+        initial: the limit to begin with; by default 20, or what is nearest to it of the limits allowed.
         min_concurrent, max_concurrent: the limits never to leave.
         law: "gradient2" compares latencies; "aimd" takes one more after each good window and a tenth less after a bad
             one, for dependencies whose latency says nothing.
@@ -57,9 +58,9 @@ class AdaptiveConcurrency(Bulkhead):
     def __init__(
         self,
         *,
-        initial: int = 20,
+        initial: int | None = None,
         min_concurrent: int = 1,
-        max_concurrent: int = 1000,
+        max_concurrent: int = MOST,
         law: str = "gradient2",
         tolerance: float = 1.5,
         timeout: float = 5.0,
@@ -71,6 +72,8 @@ class AdaptiveConcurrency(Bulkhead):
     ) -> None:
         whole("min_concurrent", min_concurrent)
         whole("max_concurrent", max_concurrent, least=min_concurrent)
+        if initial is None:
+            initial = min(max(INITIAL, min_concurrent), max_concurrent)
         whole("initial", initial, least=min_concurrent)
         if initial > max_concurrent:
             raise ValueError(f"initial must be at most max_concurrent, {max_concurrent}, not {initial}")
@@ -98,7 +101,8 @@ class AdaptiveConcurrency(Bulkhead):
 
     def link(self, inner: Inner) -> Inner:
         """`run` for one place in one pipeline, with `Slots.try_acquire` written out."""
-        slots, acquire, release = self._slots, self._acquire, self._release
+        slots, samples, acquire, release = self._slots, self._samples, self._acquire, self._release
+        unmeasured = (self, None)
 
         def step(call: Call) -> Awaitable[Any]:
             acquire()
@@ -109,50 +113,41 @@ class AdaptiveConcurrency(Bulkhead):
             finally:
                 release()
             if free:
-                # An attempt with a deadline knows itself when it began.
-                call.held.append((self, call if call.timed else (call, call.runtime.now())))
+                call.held.append((self, self._token(call)) if samples.wanted else unmeasured)
                 return inner(call)
             return self._run_queued(call, inner)
 
         return step
 
     def _token(self, call: Call) -> Any:
-        return call if call.timed else (call, call.runtime.now())
+        return call, call.runtime.now()
 
     def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> None:
-        if outcome is SUCCESS and type(token) is not Watched:
-            # Most calls end here: a sample taken, the slot given back, one round of the lock.
-            if type(token) is tuple:
-                call, began = token
-                began = call.attempt_started or began
-            else:
-                call, began = token, token.attempt_started
-            slots, samples = self._slots, self._samples
+        slots, samples = self._slots, self._samples
+        if token is None:
+            # Where calls are many, nearly all end here: one round of the lock and the slot is given back.
             self._acquire()
             try:
-                samples.durations.append((call.answered or now) - began)
-                in_use = slots.in_use
-                if in_use > samples.peak:
-                    samples.peak = in_use
-                alone = now < samples.due and not slots.queued and in_use > 0
+                alone = now < samples.due and not slots.queued and slots.in_use > 0
                 if alone:
-                    slots.in_use = in_use - 1
+                    slots.in_use -= 1
             finally:
                 self._release()
             if alone:
                 return
         elif outcome.counted:
-            self._take(token, outcome, now)
+            watched = type(token) is Watched
+            call, began = (token.call, token.call.started) if watched else token
+            duration = FAILED
+            if outcome is OUTAGE:
+                duration = DROPPED
+            elif not outcome.failed:
+                # An attempt with a deadline knows itself when it began, be it after a wait for a connection.
+                duration = (call.answered or now) - (call.attempt_started or began)
+            with self._lock:
+                samples.add(duration, slots.in_use + (0 if self.enforce else slots.queued))
         self._steer(now)
         super().settle(token if type(token) is Watched else None, outcome, now, error)
-
-    def _take(self, token: Any, outcome: Outcome, now: float) -> None:
-        """A sample of a call that is not told at a glance."""
-        call = token[0] if type(token) is tuple else token.call if type(token) is Watched else token
-        began = call.attempt_started or (token[1] if type(token) is tuple else call.started)
-        duration = DROPPED if outcome is OUTAGE else FAILED if outcome.failed else (call.answered or now) - began
-        with self._lock:
-            self._samples.add(duration, self._slots.in_use + (0 if self.enforce else self._slots.queued))
 
     def _steer(self, now: float) -> None:
         """Move the limit, if a window is over."""

@@ -207,6 +207,11 @@ class Bulkhead:
     def limit(self) -> int:
         return self._slots.limit
 
+    @property
+    def largest(self) -> int:
+        """The limit that it never goes beyond."""
+        return self._slots.limit
+
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
         return self.link(inner)(call)
 

@@ -8,13 +8,16 @@ from typing import Any
 import pybreaker
 
 from ..core.bounds import positive
+from .adaptive import AdaptiveConcurrency
 from .breaker import CircuitBreaker
-from .bulkhead import Bulkhead
+from .bulkhead import DEFAULT_LIMIT, Bulkhead
 from .fallback import Fallback
 from .retry import Retry
 from .timeout import Timeout
 
 __all__ = ["standard"]
+
+LEAST = 4  # calls at a time that a dependency is asked for, however it fares
 
 
 def standard(
@@ -25,12 +28,14 @@ def standard(
     breaker: Any = None,
     fallback: Fallback | None = None,
 ) -> tuple[Any, ...]:
-    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, Bulkhead, CircuitBreaker.
+    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, AdaptiveConcurrency,
+    CircuitBreaker.
 
     Args:
         timeout: seconds in all, or a `Timeout`; 30 in all and 10 an attempt by default.
         retry: 3 attempts under a budget of 20 % by default.
-        bulkhead: 100 calls at a time, 1000 waiting, by default.
+        bulkhead: a `Bulkhead`, adaptive or not; by default 100 calls at a time, down to 4 where the dependency is
+            overloaded, and 1000 waiting.
         breaker: a `CircuitBreaker`, or a plain `pybreaker.CircuitBreaker`.
         fallback: what to answer when all of that has failed.
 
@@ -58,7 +63,12 @@ def standard(
         fallback,
         timeout,
         Retry() if retry is None else retry,
-        Bulkhead() if bulkhead is None else bulkhead,
+        _bulkhead() if bulkhead is None else bulkhead,
         CircuitBreaker() if breaker is None else breaker,
     )
     return tuple(policy for policy in chosen if policy is not None)
+
+
+def _bulkhead() -> Bulkhead:
+    """A bulkhead that begins with all of its slots, so that a burst into a fresh client fares as with a fixed one."""
+    return AdaptiveConcurrency(initial=DEFAULT_LIMIT, min_concurrent=LEAST, max_concurrent=DEFAULT_LIMIT)

@@ -18,8 +18,8 @@ def kinds(*policies: object) -> list[str]:
 
 
 def test_the_order() -> None:
-    assert kinds(*standard()) == ["Timeout", "Retry", "Bulkhead", "CircuitBreaker"]
-    assert kinds(*standard(fallback=Fallback([]))) == ["Fallback", "Timeout", "Retry", "Bulkhead", "CircuitBreaker"]
+    assert kinds(*standard()) == ["Timeout", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
+    assert kinds(*standard(fallback=Fallback([]))) == ["Fallback", "Timeout", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
 
 
 def test_what_is_given_takes_its_place() -> None:
