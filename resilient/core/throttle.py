@@ -3,15 +3,17 @@
 Rules of this file: no clock, no chance, no lock; `now` and the random number are arguments. O(1) a request, memory does
 not grow with traffic, and time that goes back stands still.
 
-Client-side throttling of "Site Reliability Engineering" (Beyer and others, O'Reilly 2016, chapter 21): with `requests`
-asked for and `accepts` of them accepted in the last two minutes, a request is rejected without being sent with the
-probability
+Client-side throttling of "Site Reliability Engineering" (Beyer and others, O'Reilly 2016, chapter 21): of `requests` in
+the last two minutes `accepts` were accepted; a request is rejected without being sent with the probability
 
     p = max(0, (requests - k * accepts) / (requests + 1))
 
-so that a dependency is sent `k` times what it accepts: enough to notice that it accepts more again, and little enough to
-let it recover. Requests that are rejected here are requests as well. All is counted in the moment of sending; a request
-that is under way stands as accepted until its end says otherwise, or a burst into a fresh window would reject itself.
+so that a dependency is sent up to `k` times what it accepts without any being rejected, and ever less beyond that.
+
+A request counts in the moment of sending. One that is under way stands as accepted until its end says otherwise, or a
+burst into a fresh window would reject itself. One that was rejected here was never sent and does not count: the book
+counts those too, and then, all but a hundredth being rejected, a dependency that is well again is sent twice as much
+every two minutes, and has all of its traffic back after a quarter of an hour. Counted like this, it takes seconds.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ class Throttle:
     """Requests and accepts of the last seconds.
 
     Args:
-        k: requests sent for each that is accepted.
+        k: requests for each that is accepted, up to which none is rejected.
         window: seconds that are looked back on, in steps of a sixtieth.
         min_requests: requests in the window below which none is rejected.
         max_rejection: the most that are rejected: what is left finds out that the dependency is back.
 
     Attributes:
-        requests, accepts: in the window.
+        requests, accepts: in the window, as of the last look.
     """
 
     __slots__ = ("_accepts", "_number", "_requests", "_width", "accepts", "k", "max_rejection", "min_requests", "requests", "window")
@@ -87,23 +89,20 @@ class Throttle:
         return self.requests > self.k * self.accepts
 
     def admit(self, now: float, random: float) -> int | None:
-        """Count a request. Returns when it was sent, for `refused` or `unsent`, or None if it is rejected.
+        """Count a request that is sent. Returns when it was, for `refused` or `unsent`, or None if it is rejected.
 
         Args:
             now: the present moment.
             random: a number in [0, 1).
         """
-        number = self._turn(now)
-        # Before it is counted: whether it will be accepted is not known yet.
-        rejected = self.doubtful and random < self.probability(now)
-        self._requests[number % BUCKETS] += 1
-        self.requests += 1
-        return None if rejected else self.accept(now)
+        return None if self.doubtful and random < self.probability(now) else self.send(now)
 
-    def accept(self, now: float) -> int:
-        """Send a request that was counted: it stands as accepted. Returns when it was sent."""
+    def send(self, now: float) -> int:
+        """Count a request that is sent, whatever speaks against it."""
         number = self._turn(now)
+        self._requests[number % BUCKETS] += 1
         self._accepts[number % BUCKETS] += 1
+        self.requests += 1
         self.accepts += 1
         return number
 

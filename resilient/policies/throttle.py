@@ -27,15 +27,14 @@ class AdaptiveThrottle:
 
     The client-side throttling of "Site Reliability Engineering" (chapter 21): with the requests and accepts of the last
     `window` seconds, a request is rejected with probability max(0, (requests - k * accepts) / (requests + 1)). Where a
-    circuit is open or closed, this lets through what the dependency can do.
+    circuit is either open or closed, this lets through a part.
 
     A success is an accept; a failure is none, and neither is an answer 429. What says nothing of the dependency is no
     request at all. A request counts when it is sent, as accepted until its end says otherwise, so that neither a burst
-    nor a slow dependency is taken for a refusal. One that is rejected here is a request, too.
+    nor a slow dependency is taken for a refusal.
 
     Args:
-        k: requests sent for each that is accepted; less protects the dependency more, more finds out sooner that it
-            accepts more again.
+        k: requests for each that is accepted, up to which none is rejected; less protects the dependency more.
         window: seconds that are looked back on.
         min_requests: requests in the window below which none is rejected.
         max_rejection: the most that are rejected; the others find out that the dependency is back.
@@ -70,7 +69,7 @@ class AdaptiveThrottle:
 
     @property
     def requests(self) -> int:
-        """Requests in the window, as of the last one."""
+        """Requests sent in the window, as of the last look."""
         return self._core.requests
 
     @property
@@ -88,7 +87,7 @@ class AdaptiveThrottle:
             sent = core.admit(now, drawn)
             rejected = sent is None
             if rejected and not self.enforce:
-                sent = core.accept(now)
+                sent = core.send(now)
         finally:
             self._release()
         if sent is None:
