@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from overhead import ours, tables
-from overhead.bare import app, getter, noop, request, wire
+from overhead.bare import app, getter, noop, pause, request, wire
 from overhead.entry import CASES, YARDSTICK, Case, Entry
 from overhead.figures import BARE, BY_HAND, OURS, Result, above, result_of
 from overhead.memory import bytes_each
@@ -110,7 +110,7 @@ def _bare(case: str) -> Entry | None:
         except ModuleNotFoundError:
             return None
         return Entry(case, getter(module, wire(module)))
-    return Entry(case, noop)
+    return Entry(case, pause if case.endswith("_wait") else noop)
 
 
 def _empty(group: Iterable[Lane]) -> list[float] | None:

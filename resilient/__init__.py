@@ -10,11 +10,15 @@ from .context import Criticality as Criticality
 from .context import Deadline as Deadline
 from .context import current_criticality as current_criticality
 from .context import current_deadline as current_deadline
+from .core.backoff import Constant as Constant
+from .core.backoff import Exponential as Exponential
+from .core.backoff import Linear as Linear
 from .core.outcome import Outcome as Outcome
 from .dependency import Dependency as Dependency
 from .errors import AllTargetsFailed as AllTargetsFailed
 from .errors import BulkheadFull as BulkheadFull
 from .errors import CircuitOpen as CircuitOpen
+from .errors import ConfigurationWarning as ConfigurationWarning
 from .errors import DeadlineExceeded as DeadlineExceeded
 from .errors import Overloaded as Overloaded
 from .errors import RateLimited as RateLimited
@@ -23,12 +27,15 @@ from .errors import ResilienceError as ResilienceError
 from .errors import SpendExceeded as SpendExceeded
 from .feature import Feature as Feature
 from .feature import Level as Level
+from .http.options import RequestOptions as RequestOptions
 from .policies import AdaptiveConcurrency as AdaptiveConcurrency
 from .policies import AdaptiveThrottle as AdaptiveThrottle
 from .policies import Bulkhead as Bulkhead
+from .policies import Chaos as Chaos
 from .policies import CircuitBreaker as CircuitBreaker
 from .policies import Fallback as Fallback
 from .policies import Pipeline as Pipeline
+from .policies import RateLimit as RateLimit
 from .policies import Retry as Retry
 from .policies import RetryBudget as RetryBudget
 from .policies import Timeout as Timeout
@@ -41,20 +48,27 @@ __all__ = [
     "AllTargetsFailed",
     "Bulkhead",
     "BulkheadFull",
+    "Chaos",
     "CircuitBreaker",
     "CircuitOpen",
+    "ConfigurationWarning",
+    "Constant",
     "Criticality",
     "Deadline",
     "DeadlineExceeded",
     "Dependency",
+    "Exponential",
     "Fallback",
     "Feature",
     "Level",
+    "Linear",
     "Outcome",
     "Overloaded",
     "Pipeline",
+    "RateLimit",
     "RateLimited",
     "Rejected",
+    "RequestOptions",
     "Resilience",
     "ResilienceError",
     "Retry",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .core.outcome import Outcome, outcome_of_cut
+from .interruption import EXPIRED
 
 if TYPE_CHECKING:
     from .call import Call
@@ -30,30 +31,30 @@ class Body:
         interim: whether more of the same call is to follow (a redirect, a challenge), so that its deadline holds here.
     """
 
-    __slots__ = ("_away", "_first", "_limit", "_outcome", "_reason", "_returned", "_silent", "_total", "call", "settled")
+    __slots__ = ("_away", "_first", "_idle", "_limit", "_now", "_outcome", "_reason", "_returned", "_total", "call", "settled")
 
     def __init__(self, call: Call, outcome: Outcome, *, silent: bool = False, interim: bool = False) -> None:
         timeout = call.timeout
         self.call = call
-        call.answered = call.runtime.now()
         self._outcome = outcome
-        self._silent = silent
-        self._first = True
+        self._now = call.runtime.now
+        # Seconds for a chunk that is not the first, which `first_byte` may give others.
+        self._idle = INFINITY if timeout is None else timeout.chunk_limit(first=False, silent=silent)
+        self._first = timeout is not None and timeout.first_byte is not None
         bounded = interim or (timeout is not None and timeout.body == "total" and not silent)
         self._total = call.deadline if bounded else INFINITY
         # Seconds that the reader was busy with what it had, and when it was given that: not the dependency's time.
         self._away = 0.0
-        self._returned = call.runtime.now() if bounded else 0.0
+        self._returned = self._now() if bounded else 0.0
         self.settled = False
+        call.answered = self._now()
         if call.trial is not None and not outcome.failed:
             call.trial.answered = True
 
     @property
     def read_limit(self) -> float:
         """Seconds that a single read may take from here on."""
-        timeout = self.call.timeout
-        idle = INFINITY if timeout is None else timeout.chunk_limit(first=False, silent=self._silent)
-        return idle if self._total == INFINITY else min(idle, self._total - self.call.runtime.now())
+        return self._idle if self._total == INFINITY else min(self._idle, self._total - self._now())
 
     async def next(self, fetch: Callable[[], Any]) -> Any:
         """The next chunk, or END.
@@ -66,11 +67,11 @@ class Body:
         """
         limit = self.begin()
         try:
-            in_time, chunk = await self.call.runtime.bounded(limit, fetch)
+            chunk = await self.call.runtime.bounded(limit, fetch)
         except BaseException as error:
             self.broken(error)
             raise
-        if not in_time:
+        if chunk is EXPIRED:
             raise self.late()
         if chunk is END:
             self.end()
@@ -84,16 +85,14 @@ class Body:
         Raises:
             DeadlineExceeded: the time is over already.
         """
-        timeout, total = self.call.timeout, self._total
-        idle = INFINITY if timeout is None else timeout.chunk_limit(first=self._first, silent=self._silent)
-        if idle == total == INFINITY:
-            self._limit = INFINITY
-            return INFINITY
-        now = self.call.runtime.now()
-        self._limit = now + idle
-        self._reason = "idle"
-        if self._first and timeout is not None and timeout.first_byte is not None:
+        total = self._total
+        now = self._now()
+        if self._first:
+            self._limit = now + (self.call.timeout.first_byte or INFINITY)  # type: ignore[union-attr]  # it is why this is the first
             self._reason = "first_byte"
+        else:
+            self._limit = now + self._idle
+            self._reason = "idle"
         if total != INFINITY:
             self._away += now - self._returned
             if total <= self._limit:
@@ -107,11 +106,11 @@ class Body:
         """The chunk that was asked for is there."""
         self._first = False
         if self._total != INFINITY:
-            self._returned = self.call.runtime.now()
+            self._returned = self._now()
 
     def late(self) -> DeadlineExceeded:
         """The error for a chunk that did not come in time."""
-        return self._cut(self.call.runtime.now())
+        return self._cut(self._now())
 
     def broken(self, error: BaseException) -> None:
         """An error came in place of the next chunk.
@@ -120,7 +119,7 @@ class Body:
             DeadlineExceeded: it was the client library's timer, told not to run longer than ours, and only quicker.
         """
         call = self.call
-        if call.is_timeout(error) and call.runtime.now() >= self._limit - 0.001:
+        if call.is_timeout(error) and self._now() >= self._limit - 0.001:
             raise self.late() from error
         self.fail(error)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from .context import Criticality, current_criticality
 from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
+from .core.pushback import Told, parse_told
 from .errors import DeadlineExceeded, Rejected, ResilienceError, cause_of
 from .events import CallRejected, DeadlinePassed
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from .policies.timeout import Timeout
     from .protocols import Runtime
 
-__all__ = ["Call"]
+__all__ = ["HANDLES", "Call"]
 
 logger = logging.getLogger("resilient")
 E = TypeVar("E", bound=ResilienceError)
@@ -29,6 +32,7 @@ INFINITY = math.inf
 INBOUND_RESERVE = 0.005  # seconds kept back so that a degraded answer still reaches the client in time
 SUCCESS = Outcome.SUCCESS
 IGNORED = Outcome.IGNORED
+HANDLES = "resilient.handles"  # the extension of a response that keeps the handles which policies have for it, by policy
 OWN_LIMITS = ("attempt", "total")
 
 
@@ -49,6 +53,10 @@ class Call:
     """Whether it is safe to make the call again after it may have been acted upon."""
     timed: bool
     """Whether the call, or an attempt of it, has a deadline."""
+    headed: bool = False
+    """Whether its answers have a status and header fields."""
+    streamed: bool = False
+    """Whether its answer is a generator and the first item, for those inside alone."""
 
     deadline: float = INFINITY
     """Absolute time by which the caller wants an answer; policies only ever lower it."""
@@ -63,8 +71,6 @@ class Call:
     attempt_limit: float = INFINITY
     """Seconds for the attempt being made now."""
     attempt_started: float = 0.0
-    answered: float = 0.0
-    """When the answer began, where it goes on after that: at a response's head, at a generator's first item."""
     attempt_deadline: float = INFINITY
     attempt_reason: str = "total"
     """Of the attempt being made now: when it began, when it must end, and whose limit that is."""
@@ -73,7 +79,16 @@ class Call:
     paced: bool = False
     """Whether a long request body is being sent, for which the total stands still while bytes flow."""
     scope: Any = None
-    """The cancel scope around the attempt, where there is one."""
+    home: Any = None
+    """The cancel scope around the attempt, where somebody may want to move its end, and the event loop it belongs to."""
+    cut_at: float = INFINITY
+    """When the attempt ends because its circuit has opened."""
+    answered: float = 0.0
+    """When its answer began, so that what it still waits for is a body: a response's head, a generator's first item."""
+    origin: str = ""
+    """The origin that it goes to; empty for a plain function."""
+    queues: bool = False
+    """Whether it waits for a connection of our own pool, which says nothing of the dependency."""
     min_useful: float = 0.0
     attempts: int = 1
     queue_timeout: float | None = None
@@ -82,6 +97,16 @@ class Call:
     degraded: str | None = None
     """Why the answer is not the dependency's own, once a fallback was served."""
     error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
+    request: Any = None
+    """The HTTP request, where the call sends one."""
+    once: bool = False
+    """Whether the caller asked that it be made once at most: neither repeated nor hedged."""
+    partition: str | None = None
+    """Whose call it is (a tenant, a region), for policies that keep several states apart."""
+    harms: Any = None
+    """How a `Chaos` harms this kind of call."""
+    _route: str | None = None
+    _criticality: Criticality | None = None
     trial: Trial | None = None
     """The permit of a half-open circuit that the call was let through with, where it was."""
     _cut: BaseException | None = None
@@ -111,6 +136,12 @@ class Call:
             self.deadline = deadline
             self.limit = limit
 
+    @property
+    def waiting_since(self) -> float:
+        """When the attempt that is being made began, as far as is known; infinite if it has not."""
+        started = self.attempt_started or self.started
+        return INFINITY if started == -INFINITY else started
+
     def inherit(self, deadline: Deadline) -> None:
         """Keep to a deadline from outside: of the inbound request (less a reserve for the reply) or of an outer call."""
         at = deadline.at
@@ -124,6 +155,21 @@ class Call:
         """Let `classify` look at every result and error."""
         self.classify = classify
         self.plain = False
+
+    # -- what the caller says of it --------------------------------------------------------------------------------
+
+    @property
+    def route(self) -> str | None:
+        """The template of the path that it goes to: as the caller said, else that of the dependency's route, else None."""
+        return self.owner.template if self._route is None else self._route
+
+    @property
+    def criticality(self) -> Criticality:
+        """How much it matters: as the caller said, else as the work it is part of."""
+        return current_criticality() if self._criticality is None else self._criticality
+
+    def mark(self, *, key: Literal["auto", "bare"] | None, number: bool) -> None:
+        """Make attempts known to the dependency for what they are: by a key that they share, by their number."""
 
     # -- errors ---------------------------------------------------------------------------------------------------
 
@@ -221,9 +267,28 @@ class Call:
         """Whether another attempt is safe and may help. A plain function's effects are unknown, so: no."""
         return False
 
+    def busy(self, result: Any) -> bool:
+        """Whether the answer says that an earlier attempt, which was given up, is still being worked on."""
+        return False
+
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:
         """Seconds that the dependency asked to be left alone, or None."""
         return None
+
+    def told(self, result: Any, error: BaseException | None, *, fields: bool) -> Told | None:
+        """What an answer says about the dependency's own limits: a result with header fields, or an error's response."""
+        answer = getattr(error, "response", None) if error is not None else result if self.headed else None
+        status, field = getattr(answer, "status_code", None), getattr(getattr(answer, "headers", None), "get", None)
+        if not isinstance(status, int) or field is None:
+            return None
+        return parse_told(status, field, time.time(), fields=fields)
+
+    def turned_away(self, error: BaseException | None) -> bool:
+        """Whether `error` is the refusal that this call itself met."""
+        return error is not None and error is self._cut and isinstance(error, Rejected)
+
+    def attach(self, result: Any, policy: Any, handle: Any) -> None:
+        """Let whoever reads the answer find the handle that a policy has for it, where the answer can carry one."""
 
     def cause_of(self, result: Any, error: BaseException | None) -> str:
         """A word for logs, metrics and degradation records."""

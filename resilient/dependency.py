@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 import re
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import pybreaker
 
 from .call import Classifier
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, positive
+from .core.origin import Origin
+from .core.route import Route
 from .outbox import Outbox
 from .policies.breaker import CircuitBreaker
 from .policies.bulkhead import Bulkhead
 from .policies.fallback import Fallback
 from .policies.foreign import ForeignBreaker
-from .policies.pipeline import Pipeline
+from .policies.order import replaced
+from .policies.pipeline import Pipeline, flatten
 from .policies.retry import Retry, RetryBudget
 from .policies.standard import standard
 from .policies.timeout import Timeout
@@ -25,42 +30,8 @@ from .policies.timeout import Timeout
 __all__ = ["Dependency", "Origin"]
 
 T = TypeVar("T")
-PORTS = {"http": 80, "https": 443}
+LONGEST_NAME = 100
 _ABSENT: Any = object()
-
-
-class Origin:
-    """Where requests to a dependency go: scheme, host and port, and perhaps the beginning of a path."""
-
-    __slots__ = ("host", "path", "port", "scheme")
-
-    def __init__(self, url: str) -> None:
-        if not isinstance(url, str):
-            raise TypeError(f"origin: expected a URL such as https://api.example.com, got {url!r}")
-        parts = urlsplit(url)
-        if parts.scheme not in PORTS or not parts.hostname or parts.query or parts.fragment or parts.username:
-            raise ValueError(f"origin: expected a URL such as https://api.example.com or https://api.example.com/v1, got {url!r}")
-        self.scheme = parts.scheme
-        self.host = parts.hostname
-        try:
-            self.port = parts.port or PORTS[parts.scheme]
-        except ValueError as error:
-            raise ValueError(f"origin: {error}, got {url!r}") from None
-        self.path = unquote(parts.path).rstrip("/")  # as requests show theirs
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        return self.scheme, self.host, self.port
-
-    def covers(self, path: str) -> bool:
-        """Whether a request's path lies at or below this origin's."""
-        own = self.path
-        return not own or path == own or path.startswith(own + "/")
-
-    def __str__(self) -> str:
-        port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}{port}{self.path}"
 
 
 class Dependency(Pipeline):
@@ -76,10 +47,15 @@ class Dependency(Pipeline):
         fallback: what to answer instead, as for `Fallback`.
         classify: `classify(result, error)` returns an `Outcome`, or None to leave it to the default.
         clock: what time is read from.
+        chaos: whether a `Chaos` among the policies may act; by default the environment decides: `RESILIENT_CHAOS=1`.
 
     Raises:
         TypeError, ValueError: naming the parameter that is wrong.
     """
+
+    rule: Route | None = None
+    """Which requests it is for, where it is the route of another dependency."""
+    _adopt: Callable[[Dependency], None] | None = None
 
     def __init__(
         self,
@@ -93,23 +69,116 @@ class Dependency(Pipeline):
         classify: Classifier | None = None,
         clock: Clock = SYSTEM_CLOCK,
         outbox: Outbox | None = None,
+        chaos: bool | None = None,
+        variant_of: Dependency | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name: expected a word such as 'catalog', got {name!r}")
-        if not re.fullmatch(r"[^\s\x00-\x1f\x7f]{1,100}", name):
-            raise ValueError(f"name: expected 1 to 100 characters without white space, got {name!r}")
+        if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", name) or len(name) > LONGEST_NAME:
+            raise ValueError(f"name: expected 1 to {LONGEST_NAME} characters without white space, got {name!r}")
         flag("required", required)
         if cache is not None:
             raise TypeError(f"cache: this release caches nothing; leave it None, got {cache!r}")
         chosen = _with_timeout(policies, timeout)
         if fallback is not _ABSENT:
             chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)
-        super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox)
+        self.variant_of: Pipeline | None = variant_of
+        super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
         self.required = required
+        self.routes: tuple[Dependency, ...] = ()
+        self._routing = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Dependency {self.name} {self.state}>"
+
+    # -- other policies for some of its calls ----------------------------------------------------------------------
+
+    def variant(
+        self, name: str, *policies: Any, timeout: float | None = None, fallback: Any = _ABSENT, classify: Classifier | None = None
+    ) -> Dependency:
+        """A dependency with some policies of its own, which shares the others with this one: the very same breaker, slots, budget.
+
+        Each policy given takes the place of the one of its kind. A `Retry` without a budget of its own shares this one's.
+        Calls are counted under the variant's own name; what is shared is told under this one's.
+
+        Args:
+            name: for errors, metrics, logs and degradation records.
+            policies: what differs.
+            timeout: seconds that a call may take in all; what else the `Timeout` says stays.
+            fallback: what to answer instead, as for `Fallback`.
+            classify: in place of this one's.
+
+        Raises:
+            TypeError, ValueError: naming the parameter that is wrong.
+        """
+        given = list(flatten(policies))
+        if timeout is not None:
+            given.append(self._retimed(given, timeout))
+        if fallback is not _ABSENT:
+            given.append(fallback if isinstance(fallback, Fallback) else Fallback(fallback))
+        for policy in given:
+            if isinstance(policy, Retry) and policy.own_budget and self.budget is not None:
+                policy.budget = self.budget
+        made = Dependency(
+            name,
+            *replaced(self.policies, given),
+            required=self.required,
+            classify=self.classify if classify is None else classify,
+            clock=self.clock,
+            outbox=self.outbox,
+            chaos=self.chaos,
+            variant_of=self,
+        )
+        made.enabled = self.enabled
+        if self._adopt is not None:
+            self._adopt(made)
+        return made
+
+    def route(self, pattern: str, *policies: Any, name: str | None = None, **settings: Any) -> Dependency:
+        """Other policies for some of the HTTP requests to this dependency: `orders.route("POST /orders/{id}", timeout=60)`.
+
+        Of several routes that match a request the narrowest is its own. What they share is told by `variant`.
+
+        Args:
+            pattern: methods, an origin (only where the dependency has none) and the template of a path below the
+                dependency's origin; any part may be left out. `{id}` stands for a segment, `{name:path}` for the rest.
+            policies: what differs.
+            name: as for any dependency; by default made of this one's and the pattern.
+            settings: as for `variant`.
+
+        Raises:
+            TypeError, ValueError: naming the parameter that is wrong; also where another route is for the same requests.
+        """
+        if self.rule is not None:
+            raise ValueError(f"pattern: {self.name} is a route itself, and has no routes; give them to its dependency")
+        rule = Route(pattern, below="" if self.origin is None else self.origin.path, name="pattern")
+        if rule.origin is not None and self.origin is not None:
+            raise ValueError(f"pattern: {self.name} has an origin; leave it out of {pattern!r}")
+        with self._routing:
+            twin = next((one for one in self.routes if one.rule is not None and one.rule.twin(rule)), None)
+            if twin is not None:
+                raise ValueError(f"pattern: {pattern!r} is for requests that belong to {twin.name!r} already")
+            made = self.variant(f"{self.name}:{pattern.replace(' ', '')}" if name is None else name, *policies, **settings)
+            made.rule, made.template = rule, rule.template
+            self.routes = tuple(sorted((*self.routes, made), key=lambda one: one.rule.order if one.rule else ()))
+        return made
+
+    def routed(self, method: str, url: Any) -> Dependency:
+        """The dependency for a request: the narrowest route that is for it, or this one."""
+        path = url.path
+        for route in self.routes:
+            if route.rule is not None and route.rule.matches(method, url, path):
+                return route
+        return self
+
+    def _retimed(self, given: list[Any], timeout: float) -> Timeout:
+        if any(isinstance(policy, Timeout) for policy in given):
+            raise TypeError("timeout: the policies given hold a Timeout already")
+        asked, ours = Timeout(total=_checked(timeout)), self._first(Timeout)
+        return asked if ours is None else replace(ours, total=asked.total, attempt=asked.attempt, min_useful=asked.min_useful)
+
+    # -- what it has -----------------------------------------------------------------------------------------------
 
     def _first(self, kind: type[T]) -> T | None:
         return next((policy for policy in self.policies if isinstance(policy, kind)), None)
@@ -148,8 +217,10 @@ def _with_timeout(policies: tuple[Any, ...], timeout: float | None) -> tuple[Any
 
 
 def _total(timeout: float | None) -> Timeout | None:
-    if timeout is None:
-        return None
+    return None if timeout is None else Timeout(total=_checked(timeout))
+
+
+def _checked(timeout: float) -> float:
     if timeout != math.inf:  # which stands for: no limit
         positive("timeout", timeout)
-    return Timeout(total=timeout)
+    return timeout

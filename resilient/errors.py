@@ -1,4 +1,4 @@
-"""Every error that `resilient` raises itself. The caller's own exceptions pass through unwrapped.
+"""Every error that `resilient` raises itself, and its one warning. The caller's own exceptions pass through unwrapped.
 
     ResilienceError
     ├── Rejected                a policy said no; nothing was sent
@@ -24,6 +24,7 @@ __all__ = [
     "AllTargetsFailed",
     "BulkheadFull",
     "CircuitOpen",
+    "ConfigurationWarning",
     "DeadlineExceeded",
     "Overloaded",
     "RateLimited",
@@ -130,7 +131,9 @@ class Overloaded(Rejected):
 
 
 class DeadlineExceeded(ResilienceError, TimeoutError):
-    """The time that was allowed is over. `reason` says whose: attempt, total, inbound, idle, first_byte."""
+    """The time that was allowed is over. `reason` says whose: attempt, total, inbound, idle, first_byte; or stall:
+    the circuit opened while the call was hanging, and something else was ready to answer for it.
+    """
 
     cause = "deadline"
     error_token = "http_response_timeout"
@@ -145,6 +148,13 @@ class AllTargetsFailed(ResilienceError):
     def __init__(self, message: str = "", *, causes: tuple[BaseException, ...] = (), **details: Any) -> None:
         super().__init__(message, **details)
         self.causes = causes
+
+
+class ConfigurationWarning(UserWarning):
+    """The policies of a pipeline do not fit each other: they work, but not as whoever wrote them will think.
+
+    Given where they are put together. To have it raised instead: `warnings.simplefilter("error", ConfigurationWarning)`.
+    """
 
 
 def cause_of(error: BaseException) -> str:

@@ -11,6 +11,7 @@ __all__ = [
     "DeadlinePassed",
     "Event",
     "FallbackServed",
+    "FaultInjected",
     "FeatureChanged",
     "FeatureDegraded",
     "Listener",
@@ -34,12 +35,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitChanged(Event):
-    """A circuit breaker went from one state to another ("closed", "open", "half-open")."""
+    """A circuit breaker went from one state to another ("closed", "open", "half-open").
+
+    `key` says whose circuit it was, of a breaker that has one for each key. It is no label: keys are many.
+    """
 
     old: str
     new: str
     reason: str
     retry_after: float | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,7 @@ class RetryDecided(Event):
 class DeadlinePassed(Event):
     """A time limit was reached, or would have been (`enforced=False`: shadow mode let the call go on).
 
-    `side`: outbound or inbound; `limit`: attempt, total, inbound, caller, idle, first_byte, late.
+    `side`: outbound or inbound; `limit`: attempt, total, inbound, caller, idle, first_byte, late, stall.
     """
 
     side: str
@@ -79,6 +84,14 @@ class FallbackServed(Event):
 
     level: str
     cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultInjected(Event):
+    """A `Chaos` harmed a call, or would have (`enforced=False`). `kind`: fault, status, result, truncated, hang, latency."""
+
+    kind: str
+    enforced: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from .clock import Clock
-from .context import RECORD
-from .core.bounds import flag, not_negative
+from .context import RECORD, covered
+from .core.bounds import exception_classes, flag, not_negative
 from .core.degradation import Hysteresis, Level, LevelChange
 from .core.outcome import Outcome, outcome_of_status
 from .errors import ResilienceError, cause_of
@@ -64,7 +64,7 @@ class Feature:
             and makes the level `reduced` rather than `static`; a class is called without arguments. What it raises
             reaches the caller, with the failure as its context. Without a fallback the failure itself is raised, and
             the level is `off`. None is a fallback.
-        on: further exception classes that count as failures of a dependency.
+        on: an exception class, or several, that count as failures of a dependency too.
         critical: whether the service as a whole is degraded when this feature is.
         dwell: seconds that a level is kept at least.
         recover_after: seconds without a degraded use after which the level rises again.
@@ -91,7 +91,7 @@ class Feature:
         self.critical = critical
         self.errors: int = 0
         self._resilience = resilience
-        self._on = _exceptions(on)
+        self._on = exception_classes("on", on)
         self._fallback = None if fallback is MISSING else Substitute(fallback)
         not_negative("dwell", dwell)
         not_negative("recover_after", recover_after)
@@ -145,7 +145,7 @@ class Feature:
 
     async def _guard(self, awaitable: Awaitable[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
-            value = await awaitable
+            value = await (awaitable if self._fallback is None else covered(awaitable))
         except Exception as error:
             blamed = self._blame(error)
             if blamed is None:
@@ -280,10 +280,3 @@ def _names(needs: Any) -> tuple[str, ...]:
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"needs: expected dependencies, got {needs!r}")
     return cast("tuple[str, ...]", names)
-
-
-def _exceptions(on: Any) -> tuple[type[Exception], ...]:
-    kinds = tuple(on) if isinstance(on, Iterable) else (on,)
-    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        raise TypeError(f"on: expected exception classes, got {on!r}")
-    return kinds

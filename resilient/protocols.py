@@ -80,8 +80,8 @@ class Runtime(Protocol):
         """Run the call's function once, under the earlier of its deadline and its attempt timeout."""
         ...
 
-    async def bounded(self, deadline: float, fn: Callable[[], Any]) -> tuple[bool, Any]:
-        """Run `fn` until `deadline`. Returns (True, its result), or (False, None) if it was cut off."""
+    def bounded(self, deadline: float, fn: Callable[[], Any]) -> Awaitable[Any]:
+        """Run `fn` until `deadline`. Returns its result, or `EXPIRED` if it was cut off."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from hashlib import blake2b
 from typing import Any
 
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
-from .dependency import PORTS, Dependency
+from .core.origin import PORTS
+from .dependency import LONGEST_NAME, Dependency
 from .events import Listener
 from .feature import MISSING, Feature
 from .outbox import Outbox
-from .policies.switch import switched_on
+from .policies.switch import chaos_allowed, switched_on
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
 __all__ = ["Resilience"]
+
+logger = logging.getLogger("resilient")
+OWN = ("clock", "outbox", "variant_of")
+SETTINGS = tuple(name for name, one in inspect.signature(Dependency).parameters.items() if one.kind is one.KEYWORD_ONLY and name not in OWN)
+"""What `Resilience.dependency` hands on to `Dependency`."""
 
 
 class Resilience:
@@ -26,6 +35,7 @@ class Resilience:
 
     Args:
         enabled: False passes every call through untouched. By default the environment decides: `RESILIENT_ENABLED=0`.
+        chaos: whether a `Chaos` may act. By default the environment decides, and says no: `RESILIENT_CHAOS=1`.
         clock: what time is read from.
         listeners: objects with `on_event(event)`.
         max_origins: how many origins that no dependency claims get policies of their own; beyond, the one that was
@@ -40,6 +50,7 @@ class Resilience:
         self,
         *,
         enabled: bool | None = None,
+        chaos: bool | None = None,
         clock: Clock = SYSTEM_CLOCK,
         listeners: Iterable[Listener] = (),
         max_origins: int = 100,
@@ -51,6 +62,7 @@ class Resilience:
         if not isinstance(listeners, Iterable):
             raise TypeError(f"listeners: expected them in a list, got {listeners!r}")
         self._enabled = switched_on(enabled)
+        self._chaos = chaos_allowed(chaos)
         self.clock = clock
         self.outbox: Outbox = Outbox()
         self._lock = threading.Lock()
@@ -70,12 +82,19 @@ class Resilience:
     # -- dependencies ---------------------------------------------------------------------------------------------
 
     def dependency(self, name: str, *policies: Any, **settings: Any) -> Dependency:
-        """Declare a dependency; arguments as for `Dependency`.
+        """Declare a dependency; arguments as for `Dependency`, but for `clock` and `outbox`, which are those of this object.
 
         Raises:
+            TypeError: a setting is unknown, or of the wrong kind; the message names it.
             ValueError: there is one of that name, or of that origin, already.
         """
-        made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **settings)
+        for given in settings:
+            if given in OWN:
+                raise TypeError(f"{given}: a dependency that is declared here has that of its Resilience")
+            if given not in SETTINGS:
+                raise TypeError(f"{given}: a dependency has no such setting; it has {', '.join(SETTINGS)}")
+        made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **{"chaos": self._chaos, **settings})
+        made._adopt = self._adopt
         with self._lock:
             if name in self._declared:
                 raise ValueError(f"name: there is a dependency {name!r} already")
@@ -89,8 +108,20 @@ class Resilience:
                 self._routes[made.origin.key] = tuple(longest_first)
             made.enabled = self._enabled
             self._declared[name] = made
+            # An origin that has this name without anybody having asked for it gives way; its next request makes another.
+            for key in [key for key, one in self._undeclared.items() if one.name == name]:
+                del self._undeclared[key]
         self.metrics.watch(made)
         return made
+
+    def _adopt(self, variant: Dependency) -> None:
+        """Take in what one of the dependencies was varied to."""
+        with self._lock:
+            if variant.name in self._declared:
+                raise ValueError(f"name: there is a dependency {variant.name!r} already")
+            variant._adopt = self._adopt
+            self._declared[variant.name] = variant
+        self.metrics.watch(variant)
 
     @property
     def dependencies(self) -> dict[str, Dependency]:
@@ -109,7 +140,9 @@ class Resilience:
             if known is not None:
                 self._undeclared.move_to_end(key)
                 return known
-            made = self._undeclared[key] = Dependency(_host_and_port(key), clock=self.clock, outbox=self.outbox)
+            taken = self._declared.keys() | {one.name for one in self._undeclared.values()}
+            name = _name_of(key, taken)
+            made = self._undeclared[key] = Dependency(name, clock=self.clock, outbox=self.outbox, chaos=self._chaos)
             made.enabled = self._enabled
             if len(self._undeclared) > self._max_origins:
                 self._undeclared.popitem(last=False)
@@ -160,6 +193,20 @@ class Resilience:
             for dependency in (*self._declared.values(), *self._undeclared.values()):
                 dependency.enabled = value
 
+    @property
+    def chaos(self) -> bool:
+        """Whether a `Chaos` may act. Setting it takes effect with the next call."""
+        return self._chaos
+
+    @chaos.setter
+    def chaos(self, value: bool) -> None:
+        flag("chaos", value)
+        with self._lock:
+            self._chaos = value
+            for dependency in (*self._declared.values(), *self._undeclared.values()):
+                dependency.chaos = value
+        logger.warning("chaos is %s from now on", "allowed" if value else "not allowed")
+
     def add_listener(self, listener: Listener) -> None:
         """Hand every later event to `listener.on_event`."""
         self.outbox.add(listener)
@@ -188,7 +235,14 @@ class Resilience:
         install(self, app, dashboard=dashboard, metrics=metrics, health=health, prefix=prefix, **options)
 
 
-def _host_and_port(key: tuple[str, str, int]) -> str:
+def _name_of(key: tuple[str, str, int], taken: Set[str]) -> str:
+    """The origin itself; where that is too long or taken, its beginning and a digest, the same in every process."""
     scheme, host, port = key
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}:{port}"[:100]
+    origin = name = f"{scheme}://{shown}:{port}"
+    tries = 0
+    while len(name) > LONGEST_NAME or name in taken:
+        digest = blake2b(f"{origin} {tries}".encode(), digest_size=8).hexdigest()
+        name = f"{origin[: LONGEST_NAME - 1 - len(digest)]}~{digest}"
+        tries += 1
+    return name

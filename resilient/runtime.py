@@ -9,28 +9,29 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Token
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from .clock import SYSTEM_CLOCK, Clock
-from .context import DEADLINE, Deadline
+from .context import COVER, DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
-from .wheel import current_slot, new_scope
+from .interruption import EXPIRED, interruptible
+from .wheel import current_home
 
 if TYPE_CHECKING:
     from .call import Call
     from .protocols import Waiter
 
-__all__ = ["AsyncRuntime", "SyncRuntime", "drive"]
+__all__ = ["EXPIRED", "AsyncRuntime", "SyncRuntime", "drive"]
 
 INFINITY = math.inf
-EXPIRED: Any = object()
+_running_loop = asyncio._get_running_loop
 UNFINISHED = frozenset({AsyncGeneratorType, CoroutineType, GeneratorType})
 
 
@@ -64,6 +65,9 @@ def begin_attempt(call: Call, now: float) -> float:
 def cut_off(call: Call, now: float) -> BaseException:
     """The error for an attempt that was cut: was it the dependency's fault, or was the caller merely impatient?"""
     ran, limit = now - call.attempt_started, call.attempt_reason
+    if call.attempt_started <= call.cut_at <= now + 0.001:
+        message = f"no answer within {ran:.3f} s, and the circuit has opened"
+        return call.cut(message, policy="breaker", reason="stall", outcome=Outcome.OUTAGE)
     outcome = Outcome.OUTAGE if limit == "attempt" else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
     return call.cut(f"no answer within {ran:.3f} s", policy="timeout", reason=limit, outcome=outcome)
 
@@ -83,20 +87,28 @@ def start(call: Call) -> Awaitable[Any]:
     return awaitable  # type: ignore[no-any-return]
 
 
-def lift(deadline: Deadline, token: Token[Deadline | None]) -> None:
-    """End an attempt's deadline with the attempt: tasks that were started inside have it in contexts of their own."""
-    outer = token.old_value
-    deadline.at = outer.at if isinstance(outer, Deadline) else INFINITY
+def expendable(call: Call) -> bool:
+    """Whether something is served in place of the call, should it fail: by its pipeline, or by a feature around it.
 
-
-def ours_alone(scope: anyio.CancelScope) -> bool:
-    """Whether a cancellation that `scope` let pass on asyncio is its own after all.
-
-    An `asyncio.timeout` inside that expires in the same moment takes the place of the scope's cancellation, whose mark
-    is lost; asyncio still knows that nobody else has asked.
+    Then its attempt may be ended from outside, and the call says where that has to be done.
     """
-    task = asyncio.current_task()
-    return scope.cancel_called and task is not None and not task.cancelling()
+    if not call.owner.substitutes:
+        cover = COVER.get()
+        if cover is None or not cover.up:
+            return False
+    call.home = current_home()
+    return True
+
+
+def lift(deadline: Deadline, outer: Deadline | None) -> None:
+    """End an attempt's deadline with the attempt: tasks that were started inside have it in contexts of their own."""
+    deadline.at = INFINITY if outer is None else outer.at
+
+
+def on_asyncio() -> bool:
+    """Whether the running code is a native asyncio task. Trio can run as a guest of an asyncio loop."""
+    loop = _running_loop()
+    return loop is not None and ("trio" not in sys.modules or asyncio.current_task(loop) is not None)
 
 
 class AsyncRuntime:
@@ -121,44 +133,43 @@ class AsyncRuntime:
         return self._attempt(call) if call.timed else start(call)
 
     async def _attempt(self, call: Call) -> Any:
-        seconds = begin_attempt(call, self.now())
+        now = self.now
+        seconds = begin_attempt(call, now())
+        outer = DEADLINE.get()
         token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
         try:
-            value = await self._within(seconds, call if call.paced else None, start, call)
+            if seconds == INFINITY:
+                value = await start(call)
+            elif not call.paced and on_asyncio():
+                movable = call if expendable(call) else None
+                value = await interruptible(start(call), call.attempt_deadline, now, self.exact, movable)
+            else:
+                movable = call if expendable(call) or call.paced else None
+                value = await self._within_scope(seconds, start, call, movable=movable)
         finally:
             DEADLINE.reset(token)
-            lift(deadline, token)
+            lift(deadline, outer)
         if value is EXPIRED:
-            raise cut_off(call, self.now())
+            raise cut_off(call, now())
         return value
 
-    async def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> tuple[bool, Any]:
+    def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
         if deadline == INFINITY:
-            return True, await fn()
-        value = await self._within(deadline - self.now(), None, fn)
-        return (False, None) if value is EXPIRED else (True, value)
+            return fn()
+        if on_asyncio():
+            return interruptible(fn(), deadline, self.now, self.exact)
+        return self._within_scope(deadline - self.now(), fn)
 
-    async def _within(self, seconds: float, paced: Call | None, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Await `fn(*args)` in a cancel scope; EXPIRED if that had to end it. A `paced` call is given the scope to move."""
-        slot = None if self.exact or paced is not None else current_slot(seconds)
-        if slot is None:
-            scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
-        else:
-            scope = new_scope()
-            slot.add(scope)
-        if paced is not None:
-            paced.scope = scope
-        try:
-            with scope:
+    async def _within_scope(self, seconds: float, fn: Callable[..., Awaitable[Any]], *args: Any, movable: Call | None = None) -> Any:
+        """Await `fn(*args)` in a cancel scope; EXPIRED if that had to end it. A `movable` call is given the scope."""
+        with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
+            if movable is None:
                 return await fn(*args)
-        except asyncio.CancelledError:
-            if not ours_alone(scope):
-                raise
-        finally:
-            if slot is not None:
-                slot.discard(scope)
-            if paced is not None:
-                paced.scope = None
+            movable.scope = scope
+            try:
+                return await fn(*args)
+            finally:
+                movable.scope = None
         return EXPIRED
 
     async def sleep(self, seconds: float) -> None:
@@ -252,12 +263,13 @@ class SyncRuntime:
         if not call.timed:
             return self._value(call)
         begin_attempt(call, self.now())
+        outer = DEADLINE.get()
         token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
         try:
             value = self._value(call)
         finally:
             DEADLINE.reset(token)
-            lift(deadline, token)
+            lift(deadline, outer)
         if self.now() >= call.attempt_deadline:
             call.came_late()
         return value
@@ -269,10 +281,8 @@ class SyncRuntime:
             _refuse_unfinished(call, value)
         return value
 
-    async def bounded(self, deadline: float, fn: Callable[[], Any]) -> tuple[bool, Any]:
-        if self.now() >= deadline:
-            return False, None
-        return True, fn()
+    async def bounded(self, deadline: float, fn: Callable[[], Any]) -> Any:
+        return EXPIRED if self.now() >= deadline else fn()
 
     async def sleep(self, seconds: float) -> None:
         self.clock.sleep(seconds)

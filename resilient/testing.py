@@ -170,6 +170,9 @@ class FaultyTransport:
         self._answers = list(answers)
         if not self._answers:
             raise ValueError("answers: expected at least one")
+        for answer in self._answers:
+            if isinstance(answer, bool) or not (isinstance(answer, int | BaseException | Hang) or callable(answer)):
+                raise TypeError(f"answers: expected statuses, exceptions, functions of the request or HANG, got {answer!r}")
         self._delay = delay
         self._given = 0
         self.requests: list[Any] = []

@@ -1,11 +1,8 @@
-"""Cancel scopes that expire, at the cost of a scope without a timer of its own.
+"""Timers for what is nearly always done in time.
 
-A scope with a deadline arms and disarms an event-loop timer per call. Here scopes whose deadlines fall into the same
-slot share one timer (Varghese & Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987). A slot is at most 1/128 of
-the time that was asked for, or 1 ms, so a scope may be cancelled that much late, never early.
-
-The task itself is never cancelled: `task.cancel()` from a timer is cheaper still, but mixed with anyio scopes and task
-groups in the code that runs inside it delivers spurious cancellations.
+`call_later` arms and disarms an event-loop timer per call. Here all whose deadlines fall into the same slot share one
+timer (Varghese & Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987). A slot is at most 1/128 of the time that
+was asked for, or 1 ms, so what it holds may be cancelled that much late, never early.
 """
 
 from __future__ import annotations
@@ -17,21 +14,25 @@ import math
 import sys
 import threading
 import weakref
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-__all__ = ["current_slot", "new_scope"]
+if TYPE_CHECKING:
+    from .call import Call
+
+__all__ = ["current_home", "current_slot", "end_in", "new_scope", "slot_in"]
 
 logger = logging.getLogger("resilient")
 
+SOONEST = 0.001
 FINEST = -10  # as a power of two: about 1 ms
 FRACTION = 8  # a slot is at most 2**(1 - FRACTION) of the time that was asked for
 
 
 class Cancellable(Protocol):
-    """What a slot holds: an anyio scope, or anything else with its `cancel`."""
+    """What a slot holds: an anyio scope, an interruption, or anything else with their `cancel`."""
 
     def cancel(self) -> object: ...
 
@@ -97,7 +98,12 @@ def current_slot(seconds: float) -> set[Any] | None:
     # Trio can run as a guest of an asyncio loop; what runs there is no task of that loop.
     if loop is None or seconds == math.inf or ("trio" in sys.modules and asyncio.current_task(loop) is None):
         return None
-    return _wheel(loop).slot(loop, seconds)
+    return slot_in(loop, seconds)
+
+
+def slot_in(loop: asyncio.AbstractEventLoop, seconds: float) -> set[Any]:
+    """The slot of the loop that runs on this thread for what is due in so many seconds, which are not infinite."""
+    return _wheel(loop).slot(loop, max(seconds, SOONEST))
 
 
 def new_scope() -> anyio.CancelScope:
@@ -106,3 +112,44 @@ def new_scope() -> anyio.CancelScope:
     if kind is None:
         kind = _local.scope = type(anyio.CancelScope())
     return kind()
+
+
+# -- ends that are moved, from whichever thread -----------------------------------------------------------------------
+
+
+def current_home() -> Any:
+    """What a scope of the running task belongs to: an asyncio event loop, or the token of a trio run."""
+    loop = asyncio._get_running_loop()
+    if loop is not None and ("trio" not in sys.modules or asyncio.current_task(loop) is not None):
+        return loop
+    import trio
+
+    return trio.lowlevel.current_trio_token()
+
+
+def end_in(call: Call, seconds: float) -> None:
+    """Make the attempt that `call` is making end in `seconds` at the latest. One that has ended meanwhile is left alone."""
+    home, scope = call.home, call.scope
+    if scope is None or home is None:
+        return
+    try:
+        if isinstance(home, asyncio.AbstractEventLoop):
+            home.call_soon_threadsafe(_end_at, call, scope, seconds, home.time)
+        else:
+            import trio
+
+            home.run_sync_soon(_end_at, call, scope, seconds, trio.current_time)
+    except RuntimeError:  # of a closed loop, and trio's RunFinishedError: its tasks are gone, and this one with them
+        return
+
+
+def _end_at(call: Call, scope: Any, seconds: float, time: Callable[[], float]) -> None:
+    if call.scope is not scope:
+        return
+    call.cut_at = call.runtime.now() + max(seconds, 0.0)
+    if seconds <= 0:
+        scope.cancel()
+    elif isinstance(scope, anyio.CancelScope):
+        scope.deadline = min(scope.deadline, time() + seconds)
+    else:
+        scope.bring_forward(seconds)

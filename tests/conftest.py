@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -55,5 +57,23 @@ class Both:
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests see neither the machine's proxies nor its switches."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "RESILIENT_ENABLED"):
+    for name in (
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "RESILIENT_ENABLED",
+        "RESILIENT_CHAOS",
+    ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def by_hand_alone() -> Iterator[None]:
+    """The garbage collector runs where the test says, and nowhere else."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

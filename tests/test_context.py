@@ -38,6 +38,27 @@ def test_seconds_are_a_number(seconds: Any) -> None:
         Deadline.after(seconds)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("at", value) for value in ("2", None, True, math.nan, [], 2j)),
+        *(("clock", value) for value in (None, 5, "now", math)),
+        *(("inbound", value) for value in (None, 1, "yes")),
+    ],
+)
+def test_what_a_deadline_is_not_made_of_is_named(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        Deadline(**{"at": 2.0, name: value})
+    if name == "clock":
+        with pytest.raises(TypeError, match="^clock"):
+            Deadline.after(2, value)
+
+
+@pytest.mark.parametrize("at", [0, -1.5, 10**9, math.inf, -math.inf])
+def test_any_moment_will_do(at: float) -> None:
+    assert Deadline(at).at == at
+
+
 def test_a_scope_is_entered_and_left(clock: FakeClock) -> None:
     assert current_deadline() is None
     with deadline_scope(Deadline.after(2, clock)) as outer:

@@ -38,7 +38,7 @@ def test_the_tree() -> None:
     assert issubclass(Rejected, ResilienceError) and issubclass(AllTargetsFailed, ResilienceError)
     assert issubclass(CircuitOpen, pybreaker.CircuitBreakerError)
     assert issubclass(DeadlineExceeded, TimeoutError) and not issubclass(DeadlineExceeded, Rejected)
-    assert set(errors.__all__) == {kind.__name__ for kind in KINDS} | {"cause_of"}
+    assert set(errors.__all__) == {kind.__name__ for kind in KINDS} | {"ConfigurationWarning", "cause_of"}
 
 
 @pytest.mark.parametrize("module", [httpx, httpx2])

@@ -19,6 +19,7 @@ LIST = Path(__file__).with_name("public_names.txt")
 MODULES = (
     "resilient",
     "resilient.asgi",
+    "resilient.context",
     "resilient.errors",
     "resilient.events",
     "resilient.httpx",
@@ -30,7 +31,7 @@ MODULES = (
 FIXED = {
     "resilient": """
         Resilience Dependency Feature Level Criticality Pipeline standard Timeout Retry RetryBudget CircuitBreaker Bulkhead Fallback
-        Deadline current_deadline current_criticality ResilienceError Rejected CircuitOpen BulkheadFull RateLimited SpendExceeded
+        Chaos Deadline current_deadline current_criticality ResilienceError Rejected CircuitOpen BulkheadFull RateLimited SpendExceeded
         Overloaded DeadlineExceeded AllTargetsFailed
     """,
     "resilient.httpx": "AsyncResilientTransport ResilientTransport CircuitOpen",

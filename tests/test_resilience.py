@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+import resilient.resilience
 from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Level, Resilience, Timeout
 from resilient.events import CircuitChanged, FallbackServed
 from resilient.testing import FakeClock, RecordingListener
@@ -111,6 +112,51 @@ def test_pitfall_10_origins_that_nobody_declared_are_bounded_and_know_their_port
     resilience.route(url("http://b.example"))
     assert resilience.route(url("http://a.example:8001")) is first
     assert "http://a.example:8002" not in resilience.dependencies and len(resilience.dependencies) == 3
+
+
+LONG = "a" * 60 + "." + "b" * 60
+
+
+def test_origins_with_long_names_are_told_apart() -> None:
+    hosts = [f"{LONG}.{tail}.example" for tail in ("one", "two", "three")]
+    made = [Resilience(), Resilience()]
+    for resilience in made:
+        for host in hosts if resilience is made[0] else reversed(hosts):
+            for scheme in ("http", "https"):
+                resilience.route(url(f"{scheme}://{host}:8001")).call_sync(int)
+    names = set(made[0].dependencies)
+    assert len(names) == 6 and {len(name) for name in names} == {100}
+    assert names == set(made[1].dependencies), "the same in every process, whatever comes first"
+    page = made[0].metrics.render()[0].decode()
+    assert all(f'resilient_calls_total{{dependency="{name}",outcome="success"}} 1.0' in page for name in names)
+
+
+def test_an_origin_without_a_declaration_leaves_a_name_that_was_declared() -> None:
+    resilience = Resilience()
+    declared = resilience.dependency("http://api.example:80", origin="http://api.example/v1")
+    made = resilience.route(url("http://api.example/other"))
+    assert made is not declared and made.name.startswith("http://api.example:80~")
+    assert resilience.route(url("http://api.example/other")) is made
+    assert resilience.dependencies == {declared.name: declared, made.name: made}
+
+
+def test_a_declaration_takes_the_name_that_an_origin_has_had() -> None:
+    resilience = Resilience()
+    before = resilience.route(url("http://api.example"))
+    other = resilience.route(url("http://other.example"))
+    declared = resilience.dependency(before.name, origin="http://api.example/v1")
+    made = resilience.route(url("http://api.example/other"))
+    assert made.name != declared.name
+    assert resilience.dependencies == {one.name: one for one in (declared, made, other)}
+    assert resilience.route(url("http://other.example")) is other
+
+
+def test_names_are_unique_even_where_a_digest_is_taken() -> None:
+    resilience = Resilience()
+    first = resilience.route(url(f"http://{LONG}.example"))
+    resilience.dependency(first.name)
+    second = resilience.route(url(f"http://{LONG}.example"))
+    assert first.name != second.name and len(second.name) == 100 and len(resilience.dependencies) == 2
 
 
 def test_pitfall_10_what_is_forgotten_is_gone() -> None:
@@ -298,3 +344,20 @@ def test_an_origin_with_percent_signs_is_compared_as_requests_show_theirs() -> N
     resilience = Resilience()
     made = resilience.dependency("x", origin="http://e/a%20b")
     assert resilience.route(httpx.URL("http://e/a%20b/c")) is made
+
+
+@pytest.mark.parametrize("name", ["clock", "outbox", "tiemout", "policies", "name_"])
+def test_a_setting_that_a_dependency_does_not_have_is_named(name: str) -> None:
+    resilience = Resilience()
+    with pytest.raises(TypeError, match=rf"^{name}: a dependency "):
+        resilience.dependency("shop", **{name: FakeClock()})
+    assert resilience.dependencies == {}
+
+
+def test_every_setting_of_a_dependency_can_be_given() -> None:
+    given = {"origin", "required", "timeout", "cache", "fallback", "classify"}
+    assert given <= set(resilient.resilience.SETTINGS)
+    made = Resilience().dependency(
+        "shop", origin="http://shop", required=True, timeout=2.0, cache=None, fallback=[], classify=lambda result, error: None
+    )
+    assert made.required and made.origin is not None

@@ -222,3 +222,10 @@ def test_a_fixture_resets_between_tests(pytester: pytest.Pytester) -> None:
 def test_what_cannot_be_reset_is_refused() -> None:
     with pytest.raises(TypeError, match="^targets"):
         resetting(object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("answer", ["200", None, True, httpx.Response(200)])
+def test_a_script_that_cannot_be_played_is_refused(answer: Any) -> None:
+    """A response serves one request, and a script may need it again."""
+    with pytest.raises(TypeError, match="answers: expected statuses"):
+        FaultyTransport([answer])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,11 @@ HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(B
 
 async def noop() -> None:
     """The function that succeeds at once."""
+
+
+async def pause() -> None:
+    """The function that lets the event loop turn once, as one does that waits for a socket."""
+    await asyncio.sleep(0)
 
 
 async def refused() -> None:

@@ -7,10 +7,22 @@ from typing import Any
 
 import httpx
 
-from overhead.bare import app, getter, noop, refused, request, wire
+from overhead.bare import app, getter, noop, pause, refused, request, wire
 from overhead.entry import Entry
 from overhead.memory import Specimen
-from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Fallback, Pipeline, Resilience, Retry, RetryBudget, Timeout
+from resilient import (
+    Bulkhead,
+    CircuitBreaker,
+    CircuitOpen,
+    Dependency,
+    Fallback,
+    Pipeline,
+    RateLimit,
+    Resilience,
+    Retry,
+    RetryBudget,
+    Timeout,
+)
 from resilient.asgi import ResilienceMiddleware
 from resilient.httpx import AsyncResilientTransport
 
@@ -35,17 +47,20 @@ def entries() -> Iterator[Entry]:
     yield _piped("breaker", breaker())
     yield Entry("breaker_open", Pipeline(CircuitBreaker(reset_timeout=3600.0)).call, (refused,), rejects=CircuitOpen)
     yield _piped("bulkhead", Bulkhead())
+    yield _piped("ratelimit", RateLimit(1e6))
     yield _piped("retry", Retry(budget=RetryBudget()))
     yield _piped("deadline", Timeout(total=30.0))
+    yield Entry("deadline_wait", Pipeline(Timeout(total=30.0)).call, (pause,))
     yield _stack("stack")
     yield _stack("stack_deadline", Timeout(total=30.0))
+    yield _stack("stack_deadline_wait", Timeout(total=30.0), fn=pause)
     yield from _transports()
     yield Entry("middleware", request(ResilienceMiddleware(app, Resilience())))
 
 
-def _stack(case: str, *timeout: Timeout) -> Entry:
+def _stack(case: str, *timeout: Timeout, fn: Any = noop) -> Entry:
     policies = (Fallback(None), *timeout, Retry(budget=RetryBudget()), Bulkhead(), breaker())
-    return Entry(case, Dependency("bench", *policies).call, (noop,))
+    return Entry(case, Dependency("bench", *policies).call, (fn,))
 
 
 def _transports() -> Iterator[Entry]:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from ..core.bounds import not_negative, positive
+from ..core.bounds import flag, not_negative, positive
 from .exchange import Inbound
 from .protocols import ASGIApp, Scope, Surroundings
+from .responses import FIELD_NAME
 
 __all__ = ["DEADLINE_HEADERS", "DeadlineMiddleware", "InboundDeadlines", "Trusted"]
 
@@ -18,6 +19,7 @@ Trusted = Callable[[Scope], bool] | Collection[str]
 
 DEADLINE_HEADERS = ("x-request-timeout-ms", "grpc-timeout", "x-envoy-expected-rq-timeout-ms")
 
+_NETWORKS = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
 _MILLISECONDS = re.compile(rb"[0-9]{1,10}")
 _GRPC = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _GRPC_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -57,9 +59,8 @@ class InboundDeadlines:
         not_negative("min_useful", min_useful)
         if timeout is not None and timeout < min_useful:
             raise ValueError(f"timeout: {timeout!r} s is less than min_useful, {min_useful!r} s; no request would be served")
-        for name, value in (("body", body), ("hard", hard)):
-            if not isinstance(value, bool):
-                raise TypeError(f"{name}: expected True or False, got {value!r}")
+        flag("body", body)
+        flag("hard", hard)
         self._timeout = math.inf if timeout is None else float(timeout)
         self._trusts = _trust(trusted)
         self._headers = _header_names(headers)
@@ -96,9 +97,13 @@ def _grpc_timeout(value: bytes) -> float | None:
 
 
 def _header_names(names: Any) -> frozenset[bytes]:
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    listed = None if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    if listed is None or not all(isinstance(name, str) for name in listed):
         raise TypeError(f"deadline_headers: expected a list of header names, got {names!r}")
-    return frozenset(name.lower().encode("latin-1") for name in names)
+    wrong = next((name for name in listed if not FIELD_NAME.fullmatch(name)), None)
+    if wrong is not None:
+        raise ValueError(f"deadline_headers: expected names of header fields, got {wrong!r}")
+    return frozenset(name.lower().encode("ascii") for name in listed)
 
 
 def _trust(trusted: Any) -> Callable[[Scope], bool] | None:
@@ -109,6 +114,8 @@ def _trust(trusted: Any) -> Callable[[Scope], bool] | None:
         raise TypeError(f"trusted: expected a list of addresses and networks or a function, got {trusted!r}")
     if not trusted:
         return None
+    if not all(isinstance(network, (str, *_NETWORKS)) for network in trusted):
+        raise TypeError(f"trusted: expected a list of addresses and networks or a function, got {trusted!r}")  # 10 is one to ipaddress
     try:
         networks = [ipaddress.ip_network(network) for network in trusted]
     except ValueError as error:

@@ -6,15 +6,16 @@ import math
 import re
 from collections.abc import Iterable
 
+from ..core.bounds import flag
 from ..core.degradation import Degradation
 from .exchange import Inbound
 from .protocols import ASGIApp, Surroundings
+from .responses import FIELD_NAME
 
 __all__ = ["DegradationHeader", "DegradationMiddleware", "degraded_field"]
 
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _STRING = re.compile(r"[ -~]*")
-_FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LARGEST = 999_999_999_999_999  # of an Integer, RFC 9651 section 3.3.1
 
 
@@ -58,9 +59,10 @@ class DegradationHeader:
     __slots__ = ("_expose", "_name")
 
     def __init__(self, name: str = "Degraded", *, expose_causes: bool = False) -> None:
-        if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name):
+        if not isinstance(name, str) or not FIELD_NAME.fullmatch(name):
             raise ValueError(f"degraded_header: expected the name of a header field, got {name!r}")
         self._name = name.lower().encode("ascii")
+        flag("expose_causes", expose_causes)
         self._expose = expose_causes
 
     def field(self, degradations: Iterable[Degradation]) -> tuple[bytes, bytes]:

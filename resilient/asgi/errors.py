@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
+from ..core.bounds import flag
 from ..errors import AllTargetsFailed, DeadlineExceeded, ResilienceError
 from .exchange import Inbound
 from .protocols import ASGIApp, Surroundings
@@ -29,6 +30,7 @@ class ErrorMapping:
     __slots__ = ("_chance", "_expose")
 
     def __init__(self, *, expose_causes: bool = False, chance: Callable[[], float] = random.random) -> None:
+        flag("expose_causes", expose_causes)
         self._expose = expose_causes
         self._chance = chance
 

@@ -21,7 +21,8 @@ from ..core.degradation import DegradationRecord
 from ..errors import DeadlineExceeded, ResilienceError
 from ..events import DeadlinePassed
 from ..wheel import current_slot, new_scope
-from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings
+from .layer import LAYER_KEY, Layer
+from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings, check_resilience
 from .responses import MESSAGE_BODY, MESSAGE_START, Problem
 from .route import route_template
 
@@ -31,14 +32,11 @@ if TYPE_CHECKING:
     from .errors import ErrorMapping
     from .metrics import RequestMetrics
 
-__all__ = ["RECORD_KEY", "Exchange", "Inbound"]
+__all__ = ["Exchange", "Inbound"]
 
 logger = logging.getLogger("resilient")
 
-RECORD_KEY = "resilient.record"
-"""Where the request's degradation record stands in the ASGI scope, so that a middleware further in leaves it alone."""
-
-LATE = Problem(status=504, error=DeadlineExceeded.error_token, detail="The request took longer than it may.")
+LATE = Problem(status=504, error=DeadlineExceeded.error_token, detail="The request took longer than it may.", retry_after=1)
 
 _BODY_MESSAGES = frozenset({MESSAGE_BODY, "http.response.pathsend", "http.response.zerocopysend"})
 
@@ -61,6 +59,7 @@ class Inbound:
     def __init__(self, app: ASGIApp, resilience: Surroundings) -> None:
         if not callable(app):
             raise TypeError(f"app: expected an ASGI application, got {app!r}")
+        check_resilience(resilience)
         self.app = app
         self.resilience = resilience
 
@@ -90,7 +89,7 @@ class Inbound:
             exchange.close()
 
 
-class Exchange:
+class Exchange(Layer):
     """The state of one request while it is being served."""
 
     __slots__ = (
@@ -99,16 +98,12 @@ class Exchange:
         "_body_bounded",
         "_cancel_scope",
         "_context",
-        "_deadline",
         "_deadline_token",
         "_hard",
         "_inbound",
-        "_outer_at",
-        "_record",
         "_record_token",
         "_replaced",
         "_reply",
-        "_scope",
         "_send",
         "_slot",
         "_started",
@@ -120,26 +115,32 @@ class Exchange:
 
     def __init__(self, inbound: Inbound, scope: Scope, send: Send) -> None:
         self._inbound = inbound
+        self._resilience = inbound.resilience
         self._scope = scope
+        self._outer = outer = scope.get(LAYER_KEY)
+        scope[LAYER_KEY] = self
+        self._record = None
+        self._deadline = None
+        self.counts = inbound.requests is not None
+        if outer is not None:
+            self.nest(outer)
         self._send = send
         self._status = 0  # of the response, once it has begun
         self._started = False  # a response has begun: the app's, or ours
         self._replaced = False  # it is ours; what the app sends is dropped
         self._armed = False  # a deadline is in force
-        self._deadline: Deadline | None = None
         self._deadline_token: Token[Deadline | None] | None = None
-        self._record: DegradationRecord | None = None
         self._record_token: Token[DegradationRecord | None] | None = None
         self._reply: asyncio.Task[None] | None = None  # the 504 that is being sent while the app still runs
-        if inbound.requests is not None:
-            self._began = inbound.resilience.clock.now()
+        if self.counts:
+            self._began = self._resilience.clock.now()
 
     # -- the degradation record -----------------------------------------------------------------------------------
 
     def keep_record(self) -> None:
         """Give the request its degradation record, unless a middleware further out has done so."""
-        if RECORD_KEY not in self._scope:
-            self._scope[RECORD_KEY] = self._record = record = DegradationRecord()
+        if self._outer is None or not self._outer.has_record:
+            self._record = record = DegradationRecord()
             self._record_token = RECORD.set(record)
 
     def _marked(self, start: Message) -> Message:
@@ -156,12 +157,12 @@ class Exchange:
         """A scope to serve the request in, cancelled after `seconds` unless that is lifted before."""
         self._armed = True
         self._body_bounded = deadlines.body
-        clock = self._inbound.resilience.clock
-        at = clock.now() + seconds
+        clock = self._resilience.clock
+        self._own_at = at = clock.now() + seconds
         outer = DEADLINE.get()
         self._outer_at = math.inf if outer is None else outer.at
-        if at < self._outer_at:
-            self._deadline = deadline = Deadline(at, clock, inbound=True)
+        if at < self._outer_at or self._outer is not None:  # a limit further out may be lifted before ours
+            self._deadline = deadline = Deadline(min(at, self._outer_at), clock, inbound=True)
             self._deadline_token = DEADLINE.set(deadline)
         slot: set[Any] | None = current_slot(seconds)
         self._slot = slot
@@ -187,9 +188,8 @@ class Exchange:
     def _lift(self) -> None:
         """From now on the request may take as long as it likes, and so may every call that is made for it."""
         self._disarm()
-        if self._deadline is not None:
-            # The object itself is changed: tasks that were started meanwhile have it in contexts of their own.
-            self._deadline.at = self._outer_at
+        self._own_at = math.inf
+        self.lifted(self._outer_at)
 
     def _disarm(self) -> None:
         self._armed = False
@@ -217,8 +217,9 @@ class Exchange:
             self._tell_passed("late")
 
     def _tell_passed(self, limit: str) -> None:
-        resilience = self._inbound.resilience
-        resilience.outbox.emit(DeadlinePassed(at=resilience.clock.now(), side="inbound", limit=limit))
+        resilience = self._resilience
+        if self.first_to_be_late():
+            resilience.outbox.emit(DeadlinePassed(at=resilience.clock.now(), side="inbound", limit=limit))
 
     # -- the response ---------------------------------------------------------------------------------------------
 
@@ -276,9 +277,10 @@ class Exchange:
             RECORD.reset(self._record_token)
         if self._reply is not None and not self._reply.done():
             self._reply.cancel()  # the server gave the request up; nobody waits for its answer
+        self.leave()
         requests = self._inbound.requests
-        if requests is not None:
-            requests.ended(self._scope, self._status, self._inbound.resilience.clock.now() - self._began)
+        if self.counts and requests is not None:
+            requests.ended(self._scope, self._status, self._resilience.clock.now() - self._began)
 
 
 def _is_silent(start: Message) -> bool:

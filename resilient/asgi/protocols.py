@@ -9,7 +9,7 @@ from ..clock import Clock
 from ..core.degradation import Level
 from ..outbox import Outbox
 
-__all__ = ["ASGIApp", "Measured", "Message", "Receive", "RequestCounter", "Scope", "Send", "Served", "Surroundings"]
+__all__ = ["ASGIApp", "Measured", "Message", "Receive", "RequestCounter", "Scope", "Send", "Served", "Surroundings", "check_resilience"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -81,3 +81,9 @@ class Served(Measured, Protocol):
     def ready(self) -> bool: ...
     @property
     def draining(self) -> bool: ...
+
+
+def check_resilience(resilience: Any, needed: str = "outbox") -> None:
+    """Require what has the parts of a `Resilience`; the class itself has none of them."""
+    if not hasattr(resilience, needed):
+        raise TypeError(f"resilience: expected a Resilience, got {resilience!r}")

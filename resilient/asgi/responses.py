@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["MESSAGE_BODY", "MESSAGE_START", "Problem", "json_messages"]
+__all__ = ["FIELD_NAME", "MESSAGE_BODY", "MESSAGE_START", "Problem", "json_messages"]
 
+FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 MESSAGE_START = "http.response.start"
 MESSAGE_BODY = "http.response.body"
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from ..core.bounds import flag
 from .health import health_endpoint, liveness, readiness, startup
 from .metrics import metrics_endpoint
 from .middleware import ResilienceMiddleware
-from .protocols import Served
+from .protocols import Served, check_resilience
 
 __all__ = ["install", "routes"]
 
@@ -19,9 +21,13 @@ def routes(resilience: Served, prefix: str = "", *, metrics: bool = True, health
     """Routes for Starlette and FastAPI: `/metrics`, `/livez`, `/readyz`, `/startupz`, each under `prefix`.
 
     Raises:
+        TypeError: a parameter is of the wrong kind; the message names it.
         ValueError: `prefix` is neither empty nor a path that begins with a slash and does not end with one, or
             `dashboard` is asked for: this release has none.
     """
+    for name, value in (("metrics", metrics), ("health", health), ("dashboard", dashboard)):
+        flag(name, value)
+    check_resilience(resilience, "metrics" if metrics else "draining")
     if dashboard:
         raise ValueError("dashboard: this release has no dashboard; leave it False")
     if not isinstance(prefix, str) or (prefix and (not prefix.startswith("/") or prefix.endswith("/"))):
@@ -64,7 +70,7 @@ def install(
         options: settings of `ResilienceMiddleware`.
 
     Raises:
-        TypeError: `app` is no Starlette app, or an option is unknown.
+        TypeError, ValueError: `app` is no Starlette app, an option is unknown, or a parameter is wrong; the message names it.
         RuntimeError: the app has served already, or has the middleware already.
     """
     if not isinstance(app, Starlette):
@@ -76,6 +82,8 @@ def install(
         raise RuntimeError("app: it has started already; install before it serves its first request or lifespan")
     if any(cast("Any", middleware.cls) is ResilienceMiddleware for middleware in app.user_middleware):
         raise RuntimeError("app: ResilienceMiddleware is installed already")
+    # Starlette makes the middleware once more, for itself: what can be read only once is read now.
+    options = {name: tuple(value) if isinstance(value, Iterator) else value for name, value in options.items()}
     made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard)
     ResilienceMiddleware(app, resilience, **options)  # a wrong setting is told here, and not at the first request
     taken = {getattr(route, "path", None) for route in app.router.routes}

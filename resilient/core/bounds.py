@@ -1,14 +1,17 @@
 """What a setting may be. Every error names the parameter, so that it can be found in the program that gave it.
 
-Rules of this file: a function returns nothing and raises for a value out of bounds; TypeError for the wrong kind of
-thing, ValueError for the wrong amount. NaN is never in bounds, infinity never either.
+Rules of this file: a function raises for a value out of bounds, TypeError for the wrong kind of thing, ValueError for
+the wrong amount, and returns nothing unless what may be given in several forms. NaN is never in bounds, infinity never
+either.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["flag", "fraction", "not_negative", "one_of", "positive", "whole"]
+__all__ = ["exception_classes", "flag", "fraction", "not_negative", "one_of", "positive", "whole"]
 
 
 def _number(name: str, value: float) -> None:
@@ -57,3 +60,11 @@ def one_of(name: str, value: str, words: tuple[str, ...]) -> None:
     """Require one of a few words."""
     if value not in words:
         raise ValueError(f"{name} must be one of {', '.join(words)}, not {value!r}")
+
+
+def exception_classes(name: str, value: Any) -> tuple[type[Exception], ...]:
+    """Require an exception class, or any number of them in anything that can be iterated over; once, so they are returned."""
+    kinds = tuple(value) if isinstance(value, Iterable) else (value,)
+    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        raise TypeError(f"{name}: expected exception classes, got {value!r}")
+    return kinds

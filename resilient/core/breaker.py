@@ -11,28 +11,20 @@ Every admitted call holds a permit: the generation it was admitted in while the 
 nothing is allocated), a `Trial` while it was half-open. Each transition begins a new generation, and the result of an
 older one changes nothing: a call that was sent before the outage neither opens nor closes anything after it.
 
-Rules that trip, looked at when a call fails (or was slow), all comparisons inclusive:
-
-    outage         so many failures in a row of the outage kind, no success for `outage_quiet` seconds, and half of
-                   that passed since the first of those calls was made: a blip trips nothing, though nobody had asked
-                   for an hour before. Where there was no success yet, the row itself must have lasted the whole time.
-                   A failure of another kind is an answer: it ends the row, for whoever answers is not dead, but it is
-                   no success.
-    failure_rate   of the calls in the window, if they are enough
-    slow_rate      likewise
-    consecutive    so many failures in a row of any kind; given, it is the only rule (pybreaker's `fail_max`)
-
+`core/health.py` has the rules that trip, which name the reason, `core/trials.py` the round of a half-open circuit.
 Reasons of other transitions: `forced` (by hand), `break_over`, `trial` (too many trials failed), `recovered`.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from .outcome import IGNORED, OUTAGE, SUCCESS, Outcome
+from .health import Health
+from .outcome import IGNORED, SUCCESS, Outcome
 from .permit import Permit, Transition, Trial
 from .rules import Rules
-from .window import CountWindow, TimeWindow
+from .trials import Round
 
 __all__ = ["CLOSED", "HALF_OPEN", "OPEN", "Breaker", "Permit", "Rules", "Transition", "Trial"]
 
@@ -45,44 +37,39 @@ FORCED = "forced"
 _UNCOUNTED = -1
 
 
-class Breaker:
-    """The state of one circuit.
+class Breaker(Health):
+    """The state of one circuit; what its calls say is its base, so that a success has one object to reach.
 
     Attributes:
         state: `CLOSED`, `OPEN` or `HALF_OPEN`.
         generation: how many transitions there were. While the state is `CLOSED` it is itself a valid permit.
         reason: why the circuit is not closed: the rule that tripped, kept until it closes; "" while it is closed.
         forced: it was opened by hand, and stays so until it is closed by hand.
-        consecutive_failures: failures of any kind since the last success.
-        trial_successes: successes of the present round of trials.
+        flights: the calls that are out with a permit of the closed circuit, oldest first, and their permits. The caller
+            puts them in, which needs no lock, and takes them out; each transition forgets them.
+        breaks: how many times in a row it opened without having closed.
         enabled: False admits every call and counts none.
-        rules: see `configure`.
         recovered: a transition to closed that `admit` has made, for the caller to take and report; else None.
     """
 
     __slots__ = (
         "_break",
         "_closed",
-        "_last_success",
-        "_outages",
-        "_row_since",
-        "_trial_failures",
-        "_trials",
-        "_window",
-        "consecutive_failures",
+        "_round",
+        "breaks",
         "enabled",
+        "flights",
         "forced",
         "generation",
         "open_until",
         "reason",
         "recovered",
-        "rules",
         "state",
-        "trial_successes",
     )
 
     def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+        super().__init__(rules)
+        self.flights: dict[Any, int] = {}
         self.state = CLOSED
         self.generation = 0
         # The generation while the circuit is closed, else None: the permits that `record` takes. Who reads state and
@@ -91,20 +78,23 @@ class Breaker:
         self.reason = ""
         self.forced = False
         self.enabled = True
-        self.consecutive_failures = 0
-        self.trial_successes = 0
-        self._trial_failures = 0
-        # The trials that are out, oldest first; never more than `rules.trials`.
-        self._trials: list[Trial] = []
-        self._window = _new_window(rules)
-        # The row of outage failures, and since when nothing but failures came.
-        self._outages = 0
-        self._row_since = 0.0
-        self._last_success: float | None = None
+        # While it is half-open.
+        self._round: Round | None = None
         # Length of the last break before jitter; 0 while closed.
         self._break = 0.0
+        self.breaks = 0
         self.open_until = 0.0
         self.recovered: Transition | None = None
+
+    @property
+    def trial_successes(self) -> int:
+        """Successes of the present round of trials."""
+        return 0 if self._round is None else self._round.successes
+
+    @property
+    def trials_out(self) -> int:
+        """Trials that are out now; never more than `rules.trials`."""
+        return 0 if self._round is None else len(self._round.out)
 
     def admit(self, now: float) -> Permit | None:
         """Ask to make a call. Returns its permit, to be given to `record` exactly once; None rejects the call.
@@ -120,29 +110,22 @@ class Breaker:
             if now < self.open_until:
                 return None
             transition = self._move(HALF_OPEN, "break_over")
-        elif not self._place_free(now):
+        trials = self._round
+        if trials is None or not self._place_free(trials, now):
             return None
-        elif self.state is CLOSED:
+        if self._round is None:
             return self.generation
         trial = Trial(self.generation, now + self.rules.lease, transition)
-        self._trials.append(trial)
+        trials.out.append(trial)
         return trial
 
-    def _place_free(self, now: float) -> bool:
-        """Whether the round of trials has a place, made by a lost trial if need be."""
-        trials = self._trials
-        if self.trial_successes + self._trial_failures + len(trials) < self.rules.trials:
-            return True
-        free = False
-        for trial in [trial for trial in trials if now >= trial.expires]:
-            if trial.answered:
-                trials.remove(trial)
-                self._last_success = now
-                self.trial_successes += 1
-            elif not free:
-                trials.remove(trial)
-                free = True
-        if self.trial_successes + self._trial_failures >= self.rules.trials:
+    def _place_free(self, trials: Round, now: float) -> bool:
+        """Whether the round has a place, or is over: trials whose leases ended may have been all that it waited for."""
+        before = trials.successes
+        free = trials.make_place(now)
+        if trials.successes > before:
+            self.last_success = now
+        if trials.complete:
             self.recovered = self._close("recovered")
             return True
         return free
@@ -151,7 +134,7 @@ class Breaker:
         """`record` for a closed permit and a success whose duration is of no interest, which never trips anything."""
         if generation != self._closed:
             return
-        self._last_success = now
+        self.last_success = now
         if self.consecutive_failures:
             self.consecutive_failures = self._outages = 0
         window = self._window
@@ -178,63 +161,26 @@ class Breaker:
         if not outcome.failed and not slow:
             self.record_success(permit, now)
             return None
-        if outcome.failed:
-            self._lengthen_row(outcome, now if duration is None else now - duration)
-        else:
-            self._last_success = now
-            self.consecutive_failures = self._outages = 0
-        self._window.record(now, outcome.failed, slow)
-        reason = self._broken_rule(outcome, slow, now) if self.enabled else None
+        self.note(outcome, slow, now, duration)
+        reason = self.broken_rule(outcome, slow, now) if self.enabled else None
         return None if reason is None else self._open(reason, now, random)
 
-    def _lengthen_row(self, outcome: Outcome, began: float) -> None:
-        self.consecutive_failures += 1
-        if outcome is not OUTAGE:
-            self._outages = 0
-            return
-        if not self._outages:
-            self._row_since = began
-        self._outages += 1
-
-    def _broken_rule(self, outcome: Outcome, slow: bool, now: float) -> str | None:
-        """The rule that a call which failed or was slow has broken."""
-        rules = self.rules
-        if rules.consecutive is not None:
-            return "consecutive" if self.consecutive_failures >= rules.consecutive else None
-        if outcome is OUTAGE and self._outages >= rules.outage_failures:
-            row, quiet = now - self._row_since, rules.outage_quiet
-            if row >= quiet or (self._last_success is not None and now - self._last_success >= quiet and row >= quiet / 2):
-                return "outage"
-        calls, failures, slow_calls = self._window.totals(now)
-        if calls < rules.minimum_calls:
-            return None
-        # Quotients, for 0.7 * 10 is above 7 in floating point and 7 / 10 is 0.7.
-        if outcome.failed and failures / calls >= rules.failure_rate:
-            return "failure_rate"
-        if slow and slow_calls / calls >= (rules.slow_rate or rules.failure_rate):
-            return "slow_rate"
-        return None
-
     def _record_trial(self, trial: Trial, outcome: Outcome, slow: bool, now: float, random: float) -> Transition | None:
-        if trial not in self._trials:
-            # Another generation's, or lost: its place was given to another call.
+        trials = self._round
+        if trials is None or not trials.end(trial):
             return None
-        self._trials.remove(trial)
         if (now >= trial.expires and not trial.answered) or outcome is IGNORED or not self.enabled:
             return None
         # A slow trial has failed: a circuit that opened for slowness must not close on it.
         if outcome is SUCCESS and not slow:
-            self._last_success = now
-            self.trial_successes += 1
+            self.last_success = now
+            trials.successes += 1
         else:
-            self._trial_failures += 1
+            trials.failures += 1
             self.consecutive_failures += outcome.failed
-        rules = self.rules
-        if self._trial_failures / rules.trials >= rules.trial_failure_rate:
+        if trials.failures / trials.size >= self.rules.trial_failure_rate:
             return self._open("trial", now, random)
-        if self.trial_successes + self._trial_failures >= rules.trials:
-            return self._close("recovered")
-        return None
+        return self._close("recovered") if trials.complete else None
 
     def retry_after(self, now: float) -> float | None:
         """Seconds after which another try may be admitted, for who is rejected now; None if closed or unknown (forced).
@@ -247,14 +193,8 @@ class Breaker:
             return None if self.forced else left if left > 0 else 0.0
         if self.state is CLOSED:
             return None
-        if not self._trials or self.trial_successes + self._trial_failures + len(self._trials) < self.rules.trials:
-            return 0.0
-        first = min(trial.expires for trial in self._trials)
-        return max(0.0, min(self._break or self.rules.break_time, first - now))
-
-    def totals(self, now: float) -> tuple[int, int, int]:
-        """Calls, failures and slow calls in the window."""
-        return self._window.totals(now)
+        wait = 0.0 if self._round is None else self._round.wait(now)
+        return min(self._break or self.rules.break_time, wait)
 
     def open(self, now: float) -> Transition | None:
         """Isolate the dependency: nothing is admitted until `close` or `half_open`."""
@@ -272,10 +212,10 @@ class Breaker:
     def close(self, now: float) -> Transition | None:
         """Admit every call and forget all failures, also where the circuit is closed already."""
         # No success was seen that would say since when the dependency answers.
-        self._last_success = None
+        self.last_success = -math.inf
         if self.state is not CLOSED:
             return self._close(FORCED)
-        self._forget()
+        self.forget()
         return None
 
     def trip(self, now: float, reason: str, random: float) -> Transition | None:
@@ -284,10 +224,17 @@ class Breaker:
 
     def configure(self, rules: Rules) -> None:
         """Change the rules. What the window saw is kept if its shape is; a round of trials begins anew."""
-        old, self.rules = self.rules, rules
-        if (old.window, old.buckets, old.count_window) != (rules.window, rules.buckets, rules.count_window):
-            self._window = _new_window(rules)
-        self._begin_round()
+        self.adopt(rules)
+        if self._round is not None:
+            self._round = Round(rules.trials)
+
+    def lengthen(self, transition: Transition, seconds: float, now: float) -> bool:
+        """Give the break that `transition` began another length. False if that break is over already."""
+        if self.generation != transition.generation or self.state is not OPEN or self.forced:
+            return False
+        self._break = seconds
+        self.open_until = now + seconds
+        return True
 
     def _open(self, reason: str, now: float, random: float) -> Transition:
         rules = self.rules
@@ -295,35 +242,25 @@ class Breaker:
         # Jitter comes on top of the cap, or at the cap all replicas would ask at the same moment.
         pause = self._break * (1 + rules.jitter * (2 * random - 1))
         self.open_until = now + pause
+        self.breaks += 1
         if self.reason in ("", FORCED):
             self.reason = reason
-        return self._move(OPEN, reason, pause)
+        return self._move(OPEN, reason, pause, self.breaks)
 
     def _close(self, reason: str) -> Transition:
-        self._forget()
+        self.forget()
         self.reason = ""
         self.forced = False
         self._break = 0.0
+        self.breaks = 0
         return self._move(CLOSED, reason)
 
-    def _forget(self) -> None:
-        self._window.clear()
-        self.consecutive_failures = self._outages = 0
-
-    def _begin_round(self) -> None:
-        self._trials.clear()
-        self.trial_successes = self._trial_failures = 0
-
-    def _move(self, state: str, reason: str, retry_after: float | None = None) -> Transition:
-        transition = Transition(self.state, state, reason, retry_after)
-        self.state = state
+    def _move(self, state: str, reason: str, retry_after: float | None = None, number: int = 0) -> Transition:
         self.generation += 1
+        transition = Transition(self.state, state, reason, retry_after, number, self.generation)
+        self.state = state
         self._closed = self.generation if state is CLOSED else None
-        self._begin_round()
+        self._round = Round(self.rules.trials) if state is HALF_OPEN else None
+        # Who is still out belongs to an older generation, and would be the oldest of the next one.
+        self.flights.clear()
         return transition
-
-
-def _new_window(rules: Rules) -> TimeWindow | CountWindow:
-    if rules.count_window is not None:
-        return CountWindow(rules.count_window)
-    return TimeWindow(rules.window, rules.buckets)

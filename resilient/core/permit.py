@@ -5,19 +5,27 @@ Rules of this file: data alone; `core/breaker.py` decides what becomes of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Permit", "Transition", "Trial"]
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The circuit went from one state to another; `retry_after` is the length of a break that began."""
+    """The circuit went from one state to another.
+
+    Attributes:
+        retry_after: the length of the break that began.
+        number: which break in a row it is that began, from 1; 0 if none did.
+        generation: what the transition began.
+    """
 
     old: str
     new: str
     reason: str
     retry_after: float | None = None
+    number: int = field(default=0, compare=False)
+    generation: int = field(default=0, compare=False)
 
 
 class Trial:

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 from .deadline import useful
 
-__all__ = ["Decision", "decide", "parse_retry_after"]
+__all__ = ["Decision", "decide", "parse_retry_after", "seconds_of_date"]
 
 # Nobody who says more means it, and what is added to a clock must stay a time.
 _YEAR = 365 * 86400.0
@@ -31,11 +31,6 @@ class Decision:
 
     result: str
     delay: float = 0.0
-
-    @property
-    def retried(self) -> bool:
-        """Whether there is a next attempt."""
-        return self.result == "retried"
 
 
 _UNREPEATABLE = Decision("unrepeatable")
@@ -94,14 +89,14 @@ def parse_retry_after(value: str, now_wall: float, date: str | None) -> float | 
     if value.isascii() and value.isdigit():
         # As a float: Python refuses to make an int of thousands of digits.
         return min(float(value), _YEAR)
-    until = _seconds_of_date(value)
+    until = seconds_of_date(value)
     if until is None:
         return None
-    since = None if date is None else _seconds_of_date(date)
+    since = None if date is None else seconds_of_date(date)
     return min(max(0.0, until - (now_wall if since is None else since)), _YEAR)
 
 
-def _seconds_of_date(value: str) -> float | None:
+def seconds_of_date(value: str) -> float | None:
     """Seconds since the epoch of an HTTP-date, in any of its three forms (RFC 9110 section 5.6.7)."""
     # All three begin with the name of a day. The parser also takes what mail programs write, and reads dates into words.
     if not value[:3].isalpha() or len(value) > 64:

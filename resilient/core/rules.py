@@ -19,6 +19,9 @@ class Rules:
     Args:
         outage_failures: failures of the outage kind in a row that trip, given `outage_quiet`.
         outage_quiet: seconds without a success.
+        stall_calls: calls that have to hang to trip; None for no such rule.
+        stall_factor: a call hangs once it has waited longer than so many times the 95th percentile of the successes ...
+        stall_after: ... and longer than so many seconds, in which there was no success either.
         failure_rate: part of the calls in the window that trips, from `minimum_calls` calls on.
         minimum_calls: how many calls a rate needs to mean something.
         window: seconds that the rates look back.
@@ -39,6 +42,9 @@ class Rules:
 
     outage_failures: int = 5
     outage_quiet: float = 1.0
+    stall_calls: int | None = 5
+    stall_factor: float = 10.0
+    stall_after: float = 1.0
     failure_rate: float = 0.7
     minimum_calls: int = 20
     window: float = 10.0
@@ -58,14 +64,15 @@ class Rules:
     def __post_init__(self) -> None:
         for name in ("outage_failures", "minimum_calls", "buckets", "trials"):
             whole(name, getattr(self, name))
-        for name in ("count_window", "consecutive"):
+        for name in ("stall_calls", "count_window", "consecutive"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name))
         for name in ("window", "break_time", "max_break", "lease"):
             positive(name, getattr(self, name))
         for name in ("failure_rate", "trial_failure_rate"):
             fraction(name, getattr(self, name))
-        not_negative("outage_quiet", self.outage_quiet)
+        for name in ("outage_quiet", "stall_factor", "stall_after"):
+            not_negative(name, getattr(self, name))
         fraction("jitter", self.jitter, zero=True)
         positive("growth", self.growth)
         if self.growth < 1:

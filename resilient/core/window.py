@@ -84,12 +84,6 @@ class TimeWindow:
             ring[at] = ring[at + 1] = ring[at + 2] = 0
         self._past = calls, failures, slow
 
-    def success(self, now: float) -> None:
-        """Record a call that neither failed nor was slow."""
-        if now >= self.ends:
-            self.turn(now)
-        self.calls += 1
-
     def record(self, now: float, failed: bool, slow: bool) -> None:
         """Record a call."""
         if now >= self.ends:
@@ -143,11 +137,6 @@ class CountWindow:
             self.failures -= ring[at] & 1
             self.slow -= ring[at] >> 1
             ring[at] = 0
-
-    def success(self, now: float) -> None:
-        """Record a call that neither failed nor was slow."""
-        self.turn(now)
-        self.calls += 1
 
     def record(self, now: float, failed: bool, slow: bool) -> None:
         """Record a call."""

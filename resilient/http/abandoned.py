@@ -8,6 +8,9 @@ call settles it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["close_later", "home", "leave_word", "send_back"]
 
 logger = logging.getLogger("resilient")
+CLOSING = 30.0  # seconds that closing a stream may take that nobody waits for
 
 
 def settle(body: Body) -> None:
@@ -55,53 +59,48 @@ def home() -> Any:
 
 def send_back(home: Any, body: Body, inner: Any) -> None:
     """Settle `body` and close its stream on its event loop; with that gone, only the permits are left to take back."""
-    to = _to_asyncio if isinstance(home, asyncio.AbstractEventLoop) else _to_trio
-    if home is None or not to(home, body, inner):
-        leave_word(body, None)
+    # A loop that stands still may be closed without running what it was given, so word is left in any case.
+    leave_word(body, None)
+    if isinstance(home, asyncio.AbstractEventLoop):
+        _to_asyncio(home, body, inner)
+    elif home is not None:
+        _to_trio(home, body, inner)
 
 
-def _to_asyncio(loop: asyncio.AbstractEventLoop, body: Body, inner: Any) -> bool:
-    if loop.is_closed():
-        return False
-
+def _to_asyncio(loop: asyncio.AbstractEventLoop, body: Body, inner: Any) -> None:
     def reclaim() -> None:
-        settle(body)
+        body.call.owner.reclaim()
         close_later(inner, loop)
 
-    try:
+    with contextlib.suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(reclaim)
-    except RuntimeError:  # closed in this very moment
-        return False
-    return True
 
 
-def _to_trio(token: Any, body: Body, inner: Any) -> bool:
+def _to_trio(token: Any, body: Body, inner: Any) -> None:
     import trio
 
     def reclaim() -> None:
-        settle(body)
+        body.call.owner.reclaim()
         trio.lowlevel.spawn_system_task(_close_quietly, inner)
 
-    try:
+    with contextlib.suppress(trio.RunFinishedError):
         token.run_sync_soon(reclaim)
-    except trio.RunFinishedError:
-        return False
-    return True
-
-
-# An event loop holds its tasks weakly; each leaves this set when it is done.
-_CLOSING: set[asyncio.Task[Any]] = set()
 
 
 def close_later(stream: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Close a stream that nobody waits for, in a task of its own on the event loop."""
-    task = (loop or asyncio.get_running_loop()).create_task(stream.aclose())
-    _CLOSING.add(task)
-    task.add_done_callback(_closed)
+    """Close a stream that nobody waits for, in a task of its own on the event loop, within `CLOSING` seconds.
+
+    An event loop holds its tasks weakly. The timer that ends this one holds it, and the loop the timer: so it lives as
+    long as it needs to, and no longer than the loop.
+    """
+    loop = loop or asyncio.get_running_loop()
+    task = loop.create_task(stream.aclose())
+    timer = loop.call_later(CLOSING, task.cancel, context=contextvars.Context())
+    task.add_done_callback(functools.partial(_closed, timer))
 
 
-def _closed(task: asyncio.Task[Any]) -> None:
-    _CLOSING.discard(task)
+def _closed(timer: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
+    timer.cancel()
     if not task.cancelled():
         task.exception()  # seen: closing a connection that is broken anyway may fail
 

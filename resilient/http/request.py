@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from ..call import Call
+from ..call import HANDLES, Call
 from ..context import Deadline
 from ..core.bounds import positive
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
@@ -17,7 +18,10 @@ from ..core.retry import parse_retry_after
 from ..errors import DeadlineExceeded, ResilienceError, cause_of
 from ..runtime import cut_off
 from .gate import WAITED
+from .harm import HttpHarms
+from .options import apply_options
 from .response import answer_with, drain
+from .template import template_of
 from .wire import PIECE
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ __all__ = ["HttpCall"]
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 # Errors of the caller or of our own pool, by name: neither says anything of the dependency.
 NEUTRAL = ("PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "StreamError")
+NOTHING: dict[str, Any] = {}
 # HTTP/2 error code of RFC 9113 section 7: the stream was refused before any processing.
 REFUSED_STREAM = 7
 
@@ -38,15 +43,19 @@ REFUSED_STREAM = 7
 class HttpCall(Call):
     """A call that sends `request` and returns a response whose body is still to come."""
 
+    harms = HttpHarms()
+    headed = True
     probe: Any = None
     """The request's stream of the attempt being made, where it has to be watched."""
     response: Any = None
     """The answer that is open now; whoever leaves it without handing it on has to close it."""
-    queues: bool = False
-    """Whether it waits for a connection of our own pool, which says nothing of the dependency."""
     read_limit: float | None = None
     """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
     inherited_limit: str = "caller"
+    key: str | None = None
+    """An Idempotency-Key that the attempts are given, the same for all of them and for the next hop."""
+    numbered: bool = False
+    """Whether attempts tell their number."""
     moved: float | None = None
     """When the body last moved, while it is being sent."""
     _due: tuple[float, str] = (math.inf, "total")
@@ -62,22 +71,41 @@ class HttpCall(Call):
         sync: bool = False,
         pooled: bool = False,
     ) -> None:
-        super().__init__(owner, runtime, send, (self,), {})
-        self.plain = False
+        # As `Call.__init__` does, without its frame.
+        self.owner = owner
+        self.runtime = runtime
+        self.fn = send
+        self.args = (self,)
+        self.kwargs = NOTHING
+        self.held = []
+        self.started = 0.0
+        self.plain = self.timed = False
         self.library = library
         self.request = request
         self.sync = sync
         self.pooled = pooled
         self.error_types = library.errors
-        self.replayable = is_replayable(request)
-        self.repeatable = self.replayable and (request.method in IDEMPOTENT or "idempotency-key" in request.headers)
         content = getattr(request, "_content", None)
-        self.paced = content is None or len(content) > PIECE
+        if content is None:
+            self.replayable, self.paced = is_replayable(request), True
+        else:
+            self.replayable, self.paced = True, len(content) > PIECE
+        self.repeatable = self.replayable and (request.method in IDEMPOTENT or "idempotency-key" in request.headers)
         extensions = request.extensions
         timeout = extensions.get("timeout")
-        self.queue_timeout = timeout.get("pool") if timeout else None
+        if timeout:
+            self.queue_timeout = timeout.get("pool")
         if "deadline" in extensions:
             self._ask(extensions["deadline"])
+        if "resilient" in extensions:
+            apply_options(self, extensions["resilient"])
+
+    def mark(self, *, key: Literal["auto", "bare"] | None, number: bool) -> None:
+        self.numbered = number
+        if key is not None and self.replayable and not self.repeatable:
+            made = self.key or str(uuid.uuid4())
+            self.key = made if key == "bare" or made.startswith('"') else f'"{made}"'
+            self.repeatable = True
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -152,6 +180,15 @@ class HttpCall(Call):
         self.queues = begins
         self.attempt_started = now
 
+    @property
+    def origin(self) -> str:  # type: ignore[override]  # of a plain call it is a constant
+        url = self.request.url
+        return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+    @property
+    def route(self) -> str:
+        return super().route or template_of(self.request.url.path)
+
     def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
         if self.queues:
             message, policy, outcome = WAITED, "pool", Outcome.IGNORED
@@ -169,6 +206,8 @@ class HttpCall(Call):
             return self._late
         if self.degraded is not None:
             return Outcome.IGNORED
+        if self.classify is None:
+            return outcome_of_status(result.status_code)
         return self.verdict(result, None) or outcome_of_status(result.status_code)
 
     def outcome_of_error(self, error: BaseException) -> Outcome:
@@ -210,6 +249,11 @@ class HttpCall(Call):
             return True
         return refused_by_http2(error)
 
+    def busy(self, result: Any) -> bool:
+        # draft-ietf-httpapi-idempotency-key-header: the first request with this key has not ended yet.
+        keyed = self.key is not None or "idempotency-key" in self.request.headers
+        return result.status_code == 409 and keyed and self.attempts > 1
+
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:
         if result is None or result.status_code not in (429, 503):
             return None
@@ -232,6 +276,9 @@ class HttpCall(Call):
         return module.HTTPStatusError(  # type: ignore[no-any-return]
             f"{result.status_code} {result.reason_phrase}", request=self.request, response=result
         )
+
+    def attach(self, result: Any, policy: Any, handle: Any) -> None:
+        result.extensions.setdefault(HANDLES, {})[policy] = handle
 
     def degradable(self, error: Exception) -> bool:
         return isinstance(error, self.library.module.TransportError)

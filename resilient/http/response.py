@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from ..body import END, INFINITY, Body
+from ..interruption import EXPIRED, interruptible
 from ..runtime import drive
 from .abandoned import home, leave_word, send_back
 from .library import library_of
@@ -40,7 +42,9 @@ class AsyncGuard:
         self._body = body
         self._left = length
         self._closed = False
-        self._home = home()
+        self._home = to = home()
+        # What `runtime.bounded` would have to find out for each chunk.
+        self._stepped = isinstance(to, asyncio.AbstractEventLoop)
         self._chunks: Any = None
 
     def __aiter__(self) -> Self:
@@ -50,29 +54,29 @@ class AsyncGuard:
     async def __anext__(self) -> bytes:
         # As `Body.next` does, without its frames.
         body, left = self._body, self._left
-        limit, in_time = body.begin(), True
+        limit = body.begin()
         try:
             # Once as much came as was announced there is nothing to wait for: the stream only has to say so.
             if limit == INFINITY or left == 0:
-                chunk = await anext(self._chunks, END)
+                chunk = await self._chunks.__anext__()
+            elif self._stepped:
+                runtime: Any = body.call.runtime
+                chunk = await interruptible(self._chunks.__anext__(), limit, runtime.now, runtime.exact)
             else:
-                in_time, chunk = await body.call.runtime.bounded(limit, self._fetch)
+                chunk = await body.call.runtime.bounded(limit, self._chunks.__anext__)
+        except StopAsyncIteration:
+            self._chunks = None
+            body.end()
+            raise
         except BaseException as error:
             body.broken(error)
             raise
-        if not in_time:
+        if chunk is EXPIRED:
             raise body.late()
-        if chunk is END:
-            self._chunks = None
-            body.end()
-            raise StopAsyncIteration
         body.came()
         if left is not None:
             self._left = left - len(chunk)
         return chunk  # type: ignore[no-any-return]
-
-    def _fetch(self) -> Any:
-        return anext(self._chunks, END)
 
     async def aclose(self) -> None:
         # Permits first, without awaiting: a native cancellation pierces even a shielded scope.
@@ -155,12 +159,12 @@ async def drain(call: HttpCall, response: Any) -> bool:
         parts = iter(stream) if call.sync else aiter(stream)
         read = partial(_read_sync, parts, chunks, lambda: runtime.now() >= until) if call.sync else partial(_read_async, parts, chunks)
         try:
-            in_time, complete = await runtime.bounded(until, read)
+            complete = await runtime.bounded(until, read)
         except Exception:
             logger.debug("a failed answer broke while it was read to keep its connection", exc_info=True)
             whole = False
         else:
-            whole = bool(in_time and complete)
+            whole = complete is True
     await close_stream(stream, sync=call.sync)
     await finish(parts)
     call.response = None
@@ -206,16 +210,17 @@ def answer_with(library: Library, value: Any, call: HttpCall) -> Any:
     A response whose body is in memory may serve any number of times; one that still streams is handed on as it is.
 
     Raises:
-        TypeError: the value is neither a response of this library nor anything that JSON can say.
+        TypeError: the value is neither a response of this library nor anything that JSON can say, or a response whose
+            body this client cannot read.
     """
     module = library.module
     if isinstance(value, module.Response):
-        answer = _copy_of(value, module)
+        answer = _copy_of(value, module, sync=call.sync)
     elif library_of(value) is not None:
         raise TypeError(f"fallback: expected a response of {library.name}, got one of {library_of(value)}: {value!r}")
     else:
         try:
-            content = json.dumps(value).encode()
+            content = json.dumps(value, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise TypeError(f"fallback: expected a response or a value that JSON can say, got {value!r}") from error
         answer = module.Response(200, headers={"content-type": "application/json"}, content=content)
@@ -223,9 +228,12 @@ def answer_with(library: Library, value: Any, call: HttpCall) -> Any:
     return answer
 
 
-def _copy_of(response: Any, module: Any) -> Any:
+def _copy_of(response: Any, module: Any, *, sync: bool) -> Any:
     extensions = dict(response.extensions)
     if not hasattr(response, "_content"):
+        kind = module.SyncByteStream if sync else module.AsyncByteStream
+        if response.is_closed or response.is_stream_consumed or not isinstance(response.stream, kind):
+            raise TypeError(f"fallback: expected a response whose body this client can still read, got {response!r}")
         return module.Response(response.status_code, headers=response.headers.raw, stream=response.stream, extensions=extensions)
     # What was read is decoded, so the fields that tell how it was encoded are true no more.
     fields = [(name, value) for name, value in response.headers.raw if name.lower() not in ENCODED]

@@ -72,6 +72,8 @@ class Engine:
         """The call for a request, or None where everything is switched off."""
         self._library.check(request)
         dependency = self._route(request.url)
+        if dependency.routes:
+            dependency = dependency.routed(request.method, request.url)
         if not dependency.enabled:
             return None
         runtime = dependency.sync_runtime if sync else dependency.runtime
@@ -106,10 +108,9 @@ class Engine:
     def _compare(self, call: HttpCall) -> None:
         """Say once that the client waits longer than the policy lets it."""
         timeout, owner = call.timeout, call.owner
-        if timeout is None:
-            return
-        read = (call.request.extensions.get("timeout") or {}).get("read")
-        if read is None or read <= timeout.total or owner in self._compared:
+        own = call.request.extensions.get("timeout")
+        read = own.get("read") if own else None
+        if timeout is None or read is None or read <= timeout.total or owner in self._compared:
             return
         self._compared.add(owner)
         logger.info(
@@ -133,7 +134,7 @@ class AsyncEngine(Engine):
             return await self._inner.handle_async_request(request)
         try:
             response = await call.owner.open(call)
-            if call.response is not None and call.response is not response:
+            if call.response is not response and call.response is not None:
                 await self._drop(call)  # a policy answered with something else
             body, length = self._conclude(call, response)
         except BaseException as error:
@@ -161,7 +162,8 @@ class AsyncEngine(Engine):
         place = None if self._gate is None else await self._gate.enter(call)
         try:
             request = outgoing(call)
-            self._compare(call)
+            if call.timeout is not None:
+                self._compare(call)
             if isolated:
                 response = await run_isolated(lambda: self._exchange(call, request), leftover=lambda late: self._clear(late, place))
             else:
@@ -245,7 +247,8 @@ class SyncEngine(Engine):
         place = None if self._gate is None else drive(self._gate.enter(call))
         try:
             request = outgoing(call)
-            self._compare(call)
+            if call.timeout is not None:
+                self._compare(call)
             response = self._inner.handle_request(request)
             self._library.check_answer(response, call)
         except BaseException as error:

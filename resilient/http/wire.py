@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,16 @@ def outgoing(call: HttpCall) -> Any:
     sent = object.__new__(type(request))
     sent.__dict__.update(request.__dict__)
     if call.attempt_deadline != math.inf:
-        sent.extensions = {**request.extensions, "timeout": Clamped(request.extensions.get("timeout") or {}, call)}
+        extensions = request.extensions
+        clamped = Clamped(extensions.get("timeout") or ())
+        clamped.call = call
+        sent.extensions = {**extensions, "timeout": clamped}
+    if call.key is not None or call.numbered:
+        sent.headers = headers = request.headers.copy()
+        if call.key is not None:
+            headers["idempotency-key"] = call.key
+        if call.numbered:
+            headers["x-retry-attempt"] = str(call.attempts)
     if call.paced or (call.pooled and not call.repeatable):
         call.probe = sent.stream = call.library.probe(request.stream, call)
     return sent
@@ -43,12 +52,12 @@ class Clamped(dict[str, "float | None"]):
     Both libraries look each one up at the moment when its operation begins.
     """
 
-    def __init__(self, own: Mapping[str, float | None], call: HttpCall) -> None:
-        super().__init__(own)
-        self._call = call
+    __slots__ = ("call",)
+
+    call: HttpCall
 
     def get(self, operation: str, default: Any = None) -> Any:
-        own, left = super().get(operation, default), self._call.time_for(operation)
+        own, left = super().get(operation, default), self.call.time_for(operation)
         # Not 0, which makes a synchronous socket non-blocking: then it would fail with another error than a timeout.
         return own if left == math.inf else clamp(own, max(left, SHORTEST))
 

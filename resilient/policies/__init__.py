@@ -5,8 +5,10 @@ from __future__ import annotations
 from .adaptive import AdaptiveConcurrency as AdaptiveConcurrency
 from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
+from .chaos import Chaos as Chaos
 from .fallback import Fallback as Fallback
 from .pipeline import Pipeline as Pipeline
+from .ratelimit import RateLimit as RateLimit
 from .retry import Retry as Retry
 from .retry import RetryBudget as RetryBudget
 from .standard import standard as standard
@@ -17,9 +19,11 @@ __all__ = [
     "AdaptiveConcurrency",
     "AdaptiveThrottle",
     "Bulkhead",
+    "Chaos",
     "CircuitBreaker",
     "Fallback",
     "Pipeline",
+    "RateLimit",
     "Retry",
     "RetryBudget",
     "Timeout",

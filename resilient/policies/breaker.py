@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import functools
-import math
 import random
-import weakref
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pybreaker
 
-from ..clock import SYSTEM_CLOCK, Clock
-from ..core.bounds import flag
-from ..core.breaker import CLOSED, OPEN, Breaker, Rules, Transition, Trial
-from ..core.outcome import Outcome
-from ..errors import CircuitOpen, ResilienceError
-from ..events import CircuitChanged
-from .guests import Audience, Mirror, store
-from .kinship import Kinship, rules_of
+from ..core.bounds import flag, one_of, whole
+from ..core.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Rules
+from .circuit import Circuit
+from .guests import Mirror, store
+from .key import Key, check_key
+from .keyed import Circuits, KeyedCircuit
+from .kinship import rules_of
+from .transitions import BreakFor
 
 if TYPE_CHECKING:
     from ..call import Call
     from ..protocols import Inner
-    from .pipeline import Pipeline
 
 __all__ = ["CircuitBreaker"]
 
-SUCCESS = Outcome.SUCCESS
-IGNORED = Outcome.IGNORED
-NOTHING: frozenset[str] = frozenset()
-GRACE = 1.0  # seconds by which a trial's lease outlasts the trial's own limit, so that the verdict of a hang still counts
 
-
-class CircuitBreaker(Kinship):
+class CircuitBreaker(Circuit):
     """Reject calls while the dependency is failing; a `pybreaker.CircuitBreaker` with another engine.
 
     It trips on an outage (`outage_failures` connect errors, timeouts, 502, 503 or 504 in a row and no success for
-    `outage_quiet`) or when `failure_rate` of at least `minimum_calls` in the last `window` seconds failed. Then calls
-    are rejected for `break_time`, longer after each failed round of trials up to `max_break`; then `trials` calls are
-    let through, each under a lease, and their sample decides.
+    `outage_quiet`), on a stall (`stall_calls` calls that hang, and no success for `stall_after`), or when `failure_rate`
+    of at least `minimum_calls` in the last `window` seconds failed. Then calls are rejected for `break_time`, longer
+    after each failed round of trials up to `max_break`; then `trials` calls are let through, each under a lease, and
+    their sample decides.
 
     The first eight parameters are pybreaker's, in its order and with its meaning; none of them is needed.
 
@@ -54,21 +47,34 @@ class CircuitBreaker(Kinship):
         name: for listeners and logs.
         throw_new_error_on_trip: raise CircuitOpen in place of the error that tripped it (pybreaker's default; not ours).
         outage_failures, outage_quiet: the outage rule: how many, and seconds without a success.
+        stall_calls, stall_factor, stall_after: the stall rule: how many calls hang, which have waited for more than
+            so many times the 95th percentile of the pipeline's successes (of which it takes 20) and for so many seconds.
+            `stall_calls=None` switches it off. Calls with a fallback or a feature to answer for them are cut then.
         failure_rate, minimum_calls, window, buckets, count_window: the rate rule, over seconds (forgotten in so many
             steps) or over a number of calls.
         slow_call, slow_rate: calls of at least `slow_call` seconds are slow; trip at this rate of them. Off by default.
         break_time, max_break, jitter: seconds, seconds, and the share by which a break is varied.
+        break_for: `break_for(number, reason)` returns the seconds of a break instead; `number` counts those since it was
+            last closed, from 1. Where it fails, the three above hold.
         trials, trial_failure_rate: how many trials in a round, and at which failure rate they fail.
         lease: seconds after which a trial that never ended gives its place to another. By default a second more than
             the trial may take, or 30 where nothing limits it.
+        key: a circuit for each "route" or "origin" of HTTP requests, or for each value of a function of the call's
+            arguments (the request, for HTTP). What is done by hand to the breaker is then done to all of them.
+        max_keys: circuits that are kept. One more drops one that is closed and idle if there is any, the one that was
+            used longest ago; it begins anew when it is asked for again.
+        initial_state: "closed", "half-open" (begin with trials), or "open" (reject until `close` or `half_open`).
         enforce: False counts and reports, and lets every call through.
         disabled: True takes no notice of anything.
         random: a source of numbers in [0, 1), for the jitter.
 
     Raises:
         CircuitOpen: from the call; its `reason` is the rule that tripped and `retry_after` the seconds left.
+        DeadlineExceeded: from a call that was cut for a stall; its `reason` is "stall".
         TypeError, ValueError: from the constructor and the setters, naming the parameter.
     """
+
+    _circuits: Circuits | None = None
 
     def __init__(
         self,
@@ -81,6 +87,10 @@ class CircuitBreaker(Kinship):
         name: str | None = None,
         throw_new_error_on_trip: bool = False,
         *,
+        break_for: BreakFor | None = None,
+        key: Key | None = None,
+        max_keys: int = 256,
+        initial_state: str = CLOSED,
         enforce: bool = True,
         disabled: bool = False,
         random: Callable[[], float] = random.random,
@@ -88,145 +98,107 @@ class CircuitBreaker(Kinship):
     ) -> None:
         flag("enforce", enforce)
         flag("disabled", disabled)
-        if not callable(random):
-            raise TypeError(f"random: expected a function, got {random!r}")
+        one_of("initial_state", initial_state, (CLOSED, HALF_OPEN, OPEN))
+        whole("max_keys", max_keys)
+        _check_functions(break_for, key, random)
+        if break_for is not None and reset_timeout is not None:
+            raise TypeError("reset_timeout: cannot be given together with break_for")
+        if key is not None and state_storage is not None:
+            raise TypeError("state_storage: cannot hold the states of as many circuits as there are keys")
         super().__init__(exclude, listeners, state_storage, name, throw_new_error_on_trip)
-        self._chosen = frozenset(rules) if rules else NOTHING
-        self._acquire, self._release = self._lock.acquire, self._lock.release
-        self._core = Breaker(rules_of(fail_max, reset_timeout, success_threshold, rules))
-        self._mirror = None
+        if rules:
+            self._chosen = frozenset(rules)
+        self._random = random
+        self._enforce = enforce
+        self._begin(Breaker(rules_of(fail_max, reset_timeout, success_threshold, rules)))
+        if break_for is not None:
+            self._break_for = break_for
+        if key is not None:
+            self._circuits = Circuits(self, key, max_keys)
+        if disabled:
+            self.disabled = True
+        if initial_state != CLOSED:
+            (self._core.open if initial_state == OPEN else self._core.half_open)(0.0)
         if state_storage is not None:
             self._mirror = Mirror(lambda: self.current_state, functools.partial(store, state_storage), state_storage)
-        self._random = random
-        self._audience = Audience()
-        self._owners: tuple[weakref.ref[Pipeline], ...] = ()
-        self.enforce = enforce
-        self._core.enabled = not disabled
-        self._look_closer()
 
     # -- the policy -----------------------------------------------------------------------------------------------
 
-    def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
-        return self.link(inner)(call)
-
     def link(self, inner: Inner) -> Inner:
-        """`run` for one place in one pipeline: what it needs is at hand, and a call pays for one frame less."""
-        core = self._core
+        circuits, core = self._circuits, self._core
+        if circuits is None:
+            return super().link(inner)
+
+        def dispatch(call: Call) -> Awaitable[Any]:
+            return circuits.of(call).run(call, inner)
+
+        own = super().link(dispatch)  # the breaker's own circuit is in the way only when it was opened by hand
 
         def step(call: Call) -> Awaitable[Any]:
-            if self._plain:
-                if core.state is CLOSED:
-                    call.held.append((self, (core.generation, call, None)))
-                    return inner(call)
-                if core.state is OPEN and self.enforce:
-                    # Read without the lock: what becomes half-open in this very moment rejects one call more.
-                    left = core.open_until - call.runtime.now()
-                    if left > 0:
-                        after = None if left == math.inf else left
-                        why = core.reason
-                        raise call.reject(CircuitOpen, "circuit open (" + why + ")", policy="breaker", reason=why, retry_after=after)
-            return self._run(call, inner)
+            if not core.enabled:
+                return inner(call)
+            return dispatch(call) if core.state is CLOSED else own(call)
 
         return step
 
-    def _run(self, call: Call, inner: Inner) -> Awaitable[Any]:
-        core = self._core
-        if not core.enabled:
-            return inner(call)
-        now = call.runtime.now()
-        with self._lock:
-            permit = core.admit(now)
-            recovered, core.recovered = core.recovered, None
-            if permit is None:
-                reason, retry_after = core.reason, core.retry_after(now)
-            elif isinstance(permit, Trial) and "lease" not in self._chosen:
-                limit = min(call.deadline - now, call.attempt_limit)
-                if limit != math.inf:
-                    permit.expires = now + limit + GRACE
-        if permit is None:
-            if self.enforce:
-                raise call.reject(CircuitOpen, "circuit open (" + reason + ")", policy="breaker", reason=reason, retry_after=retry_after)
-            call.report_rejection("breaker", reason, enforced=False)
-            return inner(call)
-        call.held.append((self, (permit, call, now)))
-        if isinstance(permit, Trial):
-            call.trial = permit
-            if permit.transition is not None:
-                self._announce(permit.transition, now, call.owner)
-        elif recovered is not None:
-            self._announce(recovered, now, call.owner)
-        for listener in self.listeners:
-            call.owner.outbox.guard(listener, functools.partial(listener.before_call, self, call.fn, *call.args, **call.kwargs))
-        return self._replacing(call, inner) if self._throw_new_error_on_trip else inner(call)
+    def look(self, call: Call) -> None:
+        if self._circuits is None:
+            super().look(call)
+        elif self._core.enabled:
+            self._circuits.of(call).look(call)
 
-    async def _replacing(self, call: Call, inner: Inner) -> Any:
-        mark, generation = len(call.held) - 1, self._core.generation
-        try:
-            return await inner(call)
-        except Exception as error:
-            call.settle(mark, call.outcome_of_error(error), error)
-            if self._replaces(generation):
-                raise self._replacement() from error
-            raise
+    # -- state ----------------------------------------------------------------------------------------------------
 
-    def settle(self, token: Any, outcome: Outcome, now: float, error: BaseException | None) -> float | None:
-        permit, call, started = token
-        core = self._core
-        if outcome is SUCCESS and type(permit) is int and self._plain:
-            # `with` looks a lock's methods up on its type each time, and takes more than twice as long.
-            self._acquire()
-            try:
-                core.record_success(permit, now)
-            finally:
-                self._release()
-            return None
-        return self._settle(permit, call, outcome, now, error, now - (started or call.attempt_started or call.started))
+    def circuit(self, key: Hashable) -> KeyedCircuit:
+        """The circuit of one key, to look at it or to open and close it by hand; made if there is none yet.
 
-    def _settle(self, permit: Any, call: Call, outcome: Outcome, now: float, error: BaseException | None, duration: float) -> float | None:
-        if error is not None and outcome.failed and self._excluded_exceptions and not self._blames(error):
-            outcome = IGNORED
-        core = self._core
-        with self._lock:
-            changed = core.record(permit, outcome, now, duration, self._random())
-            until = self._closed_until(now)
-        # pybreaker's order: a failure is told before what it led to, a success after that.
-        if changed is not None and outcome is SUCCESS:
-            self._announce(changed, now, call.owner)
-        outbox = call.owner.outbox
-        for listener in self.listeners:
-            if outcome is SUCCESS:
-                outbox.defer(functools.partial(listener.success, self))
-            elif outcome.failed:
-                told = error or ResilienceError(f"the answer was a failure ({outcome.value})", policy="breaker", reason=outcome.value)
-                outbox.defer(functools.partial(listener.failure, self, told))
-        if changed is not None and outcome is not SUCCESS:
-            self._announce(changed, now, call.owner)
-        return until
+        Raises:
+            TypeError: this breaker has one circuit for all calls.
+        """
+        if self._circuits is None:
+            raise TypeError("key: this circuit breaker was made without one, and has one circuit for all calls")
+        return self._circuits[key]
 
-    def _closed_until(self, now: float) -> float | None:
-        """The moment before which a retry would be rejected, for all that is known. The lock is held."""
-        core = self._core
-        if core.state is CLOSED or not (core.enabled and self.enforce):
-            return None
-        wait = core.retry_after(now)
-        return math.inf if wait is None else now + wait
+    @property
+    def circuits(self) -> dict[Hashable, KeyedCircuit]:
+        """The circuits that are kept now, by key; empty for a breaker without keys."""
+        return {} if self._circuits is None else self._circuits.all()
 
-    def _blames(self, error: BaseException) -> bool:
-        blamed = True
+    def _worst(self) -> KeyedCircuit | None:
+        """The circuit that speaks for all keys, unless the breaker itself was opened by hand."""
+        return None if self._circuits is None or self._core.state is not CLOSED else self._circuits.worst()
 
-        def look() -> None:
-            nonlocal blamed
-            blamed = self.is_system_error(error)
+    @property
+    def current_state(self) -> str:
+        """closed, open or half-open; of a breaker with keys, the worst there is."""
+        worst = self._worst()
+        return self._core.state if worst is None else worst.current_state
 
-        # A function given as `exclude` may itself fail; the permit has to be given back all the same.
-        self._audience.tell(look)
-        return blamed
+    @property
+    def reason(self) -> str:
+        """Why it is not closed: outage, stall, failure_rate, slow_rate, consecutive, forced; empty when it is."""
+        worst = self._worst()
+        return self._core.reason if worst is None else worst.reason
 
-    def _look_closer(self) -> None:
-        # Whether nobody asks for more than a count of each success: listeners, slow calls, a switch.
-        self._plain = (
-            not self._listeners and self._core.rules.slow_call is None and self._core.enabled and not self._throw_new_error_on_trip
-        )
+    def close(self) -> None:
+        """Let every call through, and forget what was learnt."""
+        super().close()
+        for circuit in self.circuits.values():
+            circuit.close()
+
+    # -- settings -------------------------------------------------------------------------------------------------
+
+    @property
+    def enforce(self) -> bool:
+        """False counts and reports, and lets every call through."""
+        return self._enforce
+
+    @enforce.setter
+    def enforce(self, value: bool) -> None:
+        flag("enforce", value)
+        self._enforce = value
+        for circuit in self.circuits.values():
+            circuit._enforce = value
 
     @property
     def disabled(self) -> bool:
@@ -248,64 +220,21 @@ class CircuitBreaker(Kinship):
         """Whether a setting was given at construction, rather than left to its default."""
         return name in self._chosen
 
-    @property
-    def reason(self) -> str:
-        """Why it is not closed: outage, failure_rate, slow_rate, consecutive, forced; empty when it is."""
-        return self._core.reason
+    def _configure(self, **rules: Any) -> None:
+        super()._configure(**rules)
+        for circuit in self.circuits.values():
+            circuit._configure(**rules)
 
-    # -- transitions ----------------------------------------------------------------------------------------------
+    def _look_closer(self) -> None:
+        super()._look_closer()
+        for circuit in self.circuits.values():
+            circuit._look_closer()
 
-    def join(self, owner: Pipeline) -> None:
-        """Tell `owner` of transitions from now on. Pipelines that are gone are forgotten."""
-        if owner.clock is not self._clock():
-            # Everything is timed by one clock: that of the pipelines it stands in.
-            self._pipeline = None
-        known = tuple(ref for ref in self._owners if ref() not in (None, owner))
-        self._owners = (*known, weakref.ref(owner))
 
-    def _joined(self) -> list[Pipeline]:
-        return [owner for ref in self._owners if (owner := ref()) is not None]
-
-    def _clock(self) -> Clock:
-        owners = self._joined()
-        return owners[-1].clock if owners else SYSTEM_CLOCK
-
-    def _announce(self, changed: Transition, now: float, first: Pipeline | None) -> None:
-        """Queue the news for everybody concerned; called outside the lock. `first` is whose call it was, if any."""
-        owners = self._joined()
-        for owner in owners:
-            owner.post(
-                CircuitChanged(
-                    at=now, dependency=owner.name, old=changed.old, new=changed.new, reason=changed.reason, retry_after=changed.retry_after
-                )
-            )
-            if first is not None and owner.outbox is not first.outbox:
-                # Its own next call may be long in coming.
-                first.outbox.defer(owner.outbox.flush)
-        if self._mirror is not None:
-            self._mirror.write(changed.new)
-        if self._listeners:
-            old, new = pybreaker.CircuitBreakerState(self, changed.old), pybreaker.CircuitBreakerState(self, changed.new)
-            teller = first or (owners[0] if owners else None)
-            for listener in self.listeners:
-                if teller is None:
-                    self._audience.tell(listener.state_change, self, old, new)
-                else:
-                    teller.outbox.defer(functools.partial(listener.state_change, self, old, new))
-
-    def _change(self, act: Callable[[float], Transition | None]) -> None:
-        now = self._clock().now()
-        with self._lock:
-            changed = act(now)
-        if changed is not None:
-            self._announce(changed, now, None)
-            for owner in self._joined():
-                owner.outbox.flush()
-
-    def trip(self, reason: str = "forced") -> None:
-        """Open for one break, as if a rule had tripped; it recovers by itself."""
-        self._change(lambda now: self._core.trip(now, reason, self._random()))
-
-    def reset(self) -> None:
-        """A fresh start: closed, with nothing remembered."""
-        self.close()
+def _check_functions(break_for: Any, key: Any, random: Any) -> None:
+    if not callable(random):
+        raise TypeError(f"random: expected a function, got {random!r}")
+    if break_for is not None and not callable(break_for):
+        raise TypeError(f"break_for: expected a function of a number and a reason, got {break_for!r}")
+    if key is not None:
+        check_key(key)

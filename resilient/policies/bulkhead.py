@@ -237,6 +237,7 @@ class Bulkhead:
         return step
 
     async def _run_queued(self, call: Call, inner: Inner) -> Any:
+        call.owner.look(call)
         if not self.enforce:
             return await self._run_watched(call, inner)
         runtime = call.runtime

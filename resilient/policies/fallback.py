@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..context import RECORD
+from ..core.bounds import exception_classes
 from ..core.outcome import Outcome
 from ..errors import ResilienceError
 from ..events import FallbackServed
@@ -29,19 +31,20 @@ class Fallback:
         fallback: a value, or a function that makes one. Lists, dicts, sets and tuples are copied for each use. A
             function is called with the call's own arguments (the request, for HTTP), or without any if it takes none,
             and awaited if need be; what it raises reaches the caller, with the failure as its context. For HTTP the
-            value is a response of the client library, or anything that JSON can say, which is answered with 200.
-        on: further exception classes that are answered by the fallback.
+            value is a response of the client library, or anything that JSON can say, which is answered with 200; for any
+            other value the caller gets a TypeError. What was not served is not told as served.
+        on: an exception class, or several, that are answered by the fallback too.
 
     Raises:
         TypeError: from the constructor: `on` holds something that is no exception class.
     """
 
     __slots__ = ("_on", "_substitute")
+    substitutes: ClassVar[bool] = True
+    """That a call which fails is answered all the same, so that it may be cut as soon as there is no hope."""
 
-    def __init__(self, fallback: Any, *, on: type[Exception] | tuple[type[Exception], ...] = ()) -> None:
-        self._on = on if isinstance(on, tuple) else (on,)
-        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in self._on):
-            raise TypeError(f"on: expected exception classes, got {on!r}")
+    def __init__(self, fallback: Any, *, on: type[Exception] | Iterable[type[Exception]] = ()) -> None:
+        self._on = exception_classes("on", on)
         self._substitute = Substitute(fallback)
 
     async def run(self, call: Call, inner: Inner) -> Any:
@@ -69,11 +72,16 @@ class Fallback:
         value = self._substitute.make(args, kwargs)
         if inspect.isawaitable(value):
             value = await value
-        call.degraded = cause
+        before, call.degraded = call.degraded, cause
+        try:
+            answer = call.replacement(value)
+        except BaseException:
+            call.degraded = before  # the caller gets the error, so nothing was served and nothing is told
+            raise
         call.plain = False
         owner, level = call.owner, self._substitute.level
         record = RECORD.get()
         if record is not None:
             record.add(owner.name or "pipeline", level, cause, dependency=owner.name)
         owner.post(FallbackServed(at=call.runtime.now(), dependency=owner.name, level=level, cause=cause))
-        return call.replacement(value)
+        return answer

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..body import END, Body
 from ..call import Call
+from ..core.outcome import Outcome
 from ..runtime import drive
+from .collected import may_hold_locks
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -18,12 +20,27 @@ if TYPE_CHECKING:
 __all__ = ["guard_async_generator", "guard_generator"]
 
 UNSTARTED: Any = object()
-# How many frames up from a collected generator the interrupted code is looked for: ours, or what ours had called.
-NEAR = 3
 
 
-class _AsyncStream(Call):
-    """A call of an async generator function: its answer is the generator and the first item."""
+class _Begun(Call):
+    """A call of a generator function: its answer is the generator and the first item, or END where there is none."""
+
+    def verdict(self, result: Any, error: Exception | None) -> Outcome | None:
+        """What `classify` says of the first item, or of an error; the generator and the end are no results."""
+        if error is None:
+            _, result = result
+            if result is END or result is UNSTARTED:
+                return None
+        return super().verdict(result, error)
+
+
+class _AsyncStream(_Begun):
+    """The same of an async generator function."""
+
+    async def discard(self, result: Any) -> None:
+        await result[0].aclose()
+
+    streamed = True
 
     def replacement(self, value: Any) -> Any:
         if not isinstance(value, AsyncIterator | Iterable) and not hasattr(value, "__aiter__"):
@@ -31,8 +48,13 @@ class _AsyncStream(Call):
         return _replay_async(value), UNSTARTED
 
 
-class _Stream(Call):
+class _Stream(_Begun):
     """The same of a plain generator function."""
+
+    async def discard(self, result: Any) -> None:
+        result[0].close()
+
+    streamed = True
 
     def replacement(self, value: Any) -> Any:
         if not isinstance(value, Iterable):
@@ -69,8 +91,9 @@ def guard_async_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callabl
         body = None
         if pipeline.enabled:
             call = _AsyncStream(pipeline, pipeline.runtime, begin, args, kwargs)
-            generator, item = await pipeline.open(call)
-            body = Body(call, call.outcome_of(item))
+            generator, item = begun = await pipeline.open(call)
+            body = Body(call, call.outcome_of(begun))
+            del begun  # an item is the reader's alone
         else:
             generator, item = await begin(*args, **kwargs)
         try:
@@ -111,8 +134,9 @@ def guard_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[...,
         body = None
         if pipeline.enabled:
             call = _Stream(pipeline, pipeline.sync_runtime, begin, args, kwargs)
-            generator, item = drive(pipeline.open(call))
-            body = Body(call, call.outcome_of(item))
+            generator, item = begun = drive(pipeline.open(call))
+            body = Body(call, call.outcome_of(begun))
+            del begun
         else:
             generator, item = begin(*args, **kwargs)
         try:
@@ -163,16 +187,8 @@ async def _next(body: Body, step: Callable[[], Any], thrown: BaseException | Non
 
 
 def _close(pipeline: Pipeline, body: Body, closer: FrameType | None) -> None:
-    """The reader has had enough, or the generator is being collected.
-
-    A collection happens wherever somebody allocates, perhaps inside one of our own locks, and on that very thread. So
-    where the code that was interrupted is ours, the pipeline's next call settles the body.
-    """
-    for _ in range(NEAR):
-        if closer is None:
-            break
-        if str(closer.f_globals.get("__name__", "")).startswith("resilient."):
-            pipeline.abandoned.append(body.close)
-            return
-        closer = closer.f_back
-    body.close()
+    """The reader has had enough, or the generator is being collected."""
+    if may_hold_locks(closer):
+        pipeline.abandoned.append(body.close)
+    else:
+        body.close()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pybreaker
@@ -30,7 +31,10 @@ DEFAULTS = Rules()
 # pybreaker's parameters, and those of ours that say the same or that they put out of force.
 RIVALS = {
     "fail_max": frozenset(
-        {"outage_failures", "outage_quiet", "failure_rate", "minimum_calls", "window", "buckets", "count_window", "slow_call", "slow_rate"}
+        {
+            *("outage_failures", "outage_quiet", "stall_calls", "stall_factor", "stall_after", "failure_rate", "minimum_calls"),
+            *("window", "buckets", "count_window", "slow_call", "slow_rate"),
+        }
     ),
     "reset_timeout": frozenset({"break_time", "max_break", "jitter"}),
     "success_threshold": frozenset({"trials"}),
@@ -60,7 +64,7 @@ class Kinship(pybreaker.CircuitBreaker):
             raise TypeError(f"name: expected a string, got {name!r}")
         if state_storage is not None and not isinstance(state_storage, pybreaker.CircuitBreakerStorage):
             raise TypeError(f"state_storage: expected a pybreaker.CircuitBreakerStorage, got {state_storage!r}")
-        self._lock = threading.Lock()  # type: ignore[assignment]
+        self._lock: threading.Lock = threading.Lock()  # type: ignore[assignment]
         self._excluded_exceptions = excluded(exclude)
         self._listeners = listening(listeners)
         self._name = name
@@ -133,7 +137,7 @@ class Kinship(pybreaker.CircuitBreaker):
     @property  # type: ignore[override]
     def state(self) -> pybreaker.CircuitBreakerState:
         """The state as pybreaker's listeners know it; to be set by its name."""
-        return pybreaker.CircuitBreakerState(self, self._core.state)
+        return pybreaker.CircuitBreakerState(self, self.current_state)
 
     @state.setter
     def state(self, state_str: str) -> None:
@@ -214,6 +218,14 @@ class Kinship(pybreaker.CircuitBreaker):
         drive(own.open(call))
         try:
             yield
+        except GeneratorExit:
+            settle = partial(own.close, call, Outcome.IGNORED, None)
+            if self._lock.locked():
+                # Perhaps by this very thread: the collector closes what was dropped wherever it happens to run.
+                own.abandoned.append(settle)
+            else:
+                settle()
+            raise
         except BaseException as error:
             own.close(call, call.outcome_of_error(error), error)
             if isinstance(error, Exception) and self._replaces(generation):

@@ -8,16 +8,13 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from ..errors import ConfigurationWarning
 from .adaptive import MOST
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
 from .timeout import Timeout
 
-__all__ = ["ConfigurationWarning", "warn_of_mistakes", "warn_of_pool"]
-
-
-class ConfigurationWarning(UserWarning):
-    """The policies of a pipeline do not fit each other: they work, but not as whoever wrote them will think."""
+__all__ = ["warn_of_mistakes", "warn_of_pool"]
 
 
 def warn_of_mistakes(policies: tuple[Any, ...], name: str) -> None:
@@ -38,8 +35,7 @@ def warn_of_pool(policies: Iterable[Any], connections: int, name: str) -> None:
             _warn(
                 name,
                 f"max_concurrent={policy.largest} of the {type(policy).__name__} is more than the {connections} connections of the pool "
-                "below it: "
-                "calls will queue for a connection while they hold a slot",
+                "below it: calls will queue for a connection while they hold a slot",
             )
 
 

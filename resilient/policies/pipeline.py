@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import pybreaker
@@ -20,12 +21,13 @@ from ..outbox import Outbox
 from ..protocols import Inner, Policy
 from ..runtime import AsyncRuntime, SyncRuntime, drive
 from ..stats import BATCH, CallStats
+from .collected import may_hold_locks
 from .foreign import ForeignBreaker
 from .generators import guard_async_generator, guard_generator
 from .mistakes import warn_of_mistakes
-from .switch import switched_on
+from .switch import chaos_allowed, switched_on
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "flatten"]
 
 logger = logging.getLogger("resilient")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,10 +48,18 @@ class Pipeline:
         clock: what time is read from.
         classify: `classify(result, error)` returns an `Outcome`, or None to leave it to the default.
         outbox: where events go.
+        chaos: whether a `Chaos` among the policies may act; by default `RESILIENT_CHAOS=1` in the environment says so.
 
     Raises:
         TypeError: something given is no policy, or a parameter is wrong, which the message names.
     """
+
+    variant_of: Pipeline | None = None
+    """The pipeline that it shares policies with."""
+    template: str | None = None
+    """The template of the paths that its requests go to, where it is the route of a dependency."""
+    routes: Sequence[Pipeline] = ()
+    """Pipelines of their own for some of its requests."""
 
     def __init__(
         self,
@@ -58,6 +68,7 @@ class Pipeline:
         clock: Clock = SYSTEM_CLOCK,
         classify: Classifier | None = None,
         outbox: Outbox | None = None,
+        chaos: bool | None = None,
     ) -> None:
         _check(name, clock, classify, outbox)
         self.name = name
@@ -66,11 +77,12 @@ class Pipeline:
         self.outbox: Outbox = Outbox() if outbox is None else outbox
         self.stats: CallStats = CallStats(clock.now)
         self.enabled: bool = switched_on()
-        self.policies: tuple[Policy, ...] = tuple(_flatten(policies))
+        self.chaos: bool = chaos_allowed(chaos)
+        self.policies: tuple[Policy, ...] = tuple(flatten(policies))
         self.settle_errors: int = 0
         self.classify_errors: int = 0
         self.abandoned: deque[Callable[[], None]] = deque()
-        """What finalizers of dropped responses left to be done by the next call; each entry is one such response."""
+        """What finalizers of dropped responses and calls left to be done by the next call; an entry for each of them."""
         self.runtime: AsyncRuntime = AsyncRuntime(clock)
         self.sync_runtime: SyncRuntime = SyncRuntime(clock)
         self._now = clock.now
@@ -78,6 +90,7 @@ class Pipeline:
         self._unusual = classify is not None
         self._entry = _compose(self.policies, self.runtime.attempt)
         self._sync_entry = _compose(self.policies, self.sync_runtime.attempt)
+        self.substitutes: bool = any(getattr(policy, "substitutes", False) for policy in self.policies)
         for policy in self.policies:
             join = getattr(policy, "join", None)
             if join is not None:
@@ -168,6 +181,10 @@ class Pipeline:
 
         return cast("F", _named_like(fn, called))
 
+    def routed(self, method: str, url: Any) -> Pipeline:
+        """The pipeline for a request: one of `routes`, or this one."""
+        return self
+
     # -- the runner -----------------------------------------------------------------------------------------------
 
     def _start(self, call: Call) -> None:
@@ -195,6 +212,9 @@ class Pipeline:
 
     def close(self, call: Call, outcome: Outcome, error: BaseException | None, *, sampled: bool = True) -> None:
         """Settle all that a call still holds, count it, and tell listeners what happened on its way."""
+        if error is not None and type(error) is GeneratorExit and may_hold_locks(sys._getframe(2)):
+            self._close_later(call, outcome)
+            return
         if call.held:
             call.settle(0, outcome, error)
         if call._cut is not None:
@@ -204,20 +224,43 @@ class Pipeline:
             self.stats.record("ignored" if call.degraded is None else "fallback", None, call.started)
         else:
             now = self._now()
-            self.stats.record(outcome.label, now - call.started if sampled else None, now)
+            durations = self.stats.successes
+            if sampled and outcome is SUCCESS and durations is not None:
+                durations.append(now - call.started)
+                if len(durations) >= BATCH:
+                    self.stats.fold(now)
+            else:
+                self.stats.record(outcome.label, now - call.started if sampled else None, now)
         if error is not None:
             call.forget()
         if self._events:
             self.outbox.flush()
 
+    def _close_later(self, call: Call, outcome: Outcome) -> None:
+        """Let the next call settle what a coroutine held that is being collected. Takes no lock."""
+        held, call.held = call.held, []
+
+        def close() -> None:
+            call.held = held
+            self.close(call, outcome, None)
+
+        self.abandoned.append(close)
+
     def reclaim(self) -> None:
-        """Take back what dropped responses held, as far as no event loop could do it."""
+        """Take back what dropped responses and calls held, as far as no event loop could do it."""
         while self.abandoned:
             try:
                 reclaim = self.abandoned.popleft()
             except IndexError:  # another thread was quicker
                 return
             reclaim()
+
+    def look(self, call: Call) -> None:
+        """Let policies see a call that is about to queue, perhaps behind calls that hang: none comes to them meanwhile."""
+        for policy in self.policies:
+            look = getattr(policy, "look", None)
+            if look is not None:
+                look(call)
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -256,7 +299,8 @@ def _check(name: Any, clock: Any, classify: Any, outbox: Any) -> None:
         raise TypeError(f"outbox: expected an Outbox, got {outbox!r}")
 
 
-def _flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
+def flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
+    """What was given, as single policies."""
     for policy in policies:
         if isinstance(policy, Pipeline):
             yield from policy.policies

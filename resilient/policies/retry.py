@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import random
-import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..clock import SYSTEM_CLOCK, Clock
 from ..core.backoff import Backoff, Exponential
-from ..core.bounds import not_negative, whole
-from ..core.budget import Budget
+from ..core.bounds import exception_classes, flag, not_negative, one_of, whole
 from ..core.outcome import Outcome
 from ..core.retry import Decision, decide
-from ..errors import DeadlineExceeded, Rejected
+from ..errors import Rejected
 from ..events import RetryDecided
+from .attempt import NEVER, Attempt, refused
+from .budget import RetryBudget
 from .timeout import Timeout
 
 if TYPE_CHECKING:
@@ -28,51 +27,7 @@ __all__ = ["Retry", "RetryBudget"]
 
 logger = logging.getLogger("resilient")
 
-NEVER = -math.inf
-
-
-class RetryBudget:
-    """A limit on retries (and hedges) that grows with traffic: they help in a blip and must not feed an outage.
-
-    Over any `window` at most `ratio` of the calls plus `reserve` a second are repeated (the form of Finagle's
-    RetryBudget). Share one between the policies of a dependency.
-
-    Args:
-        ratio: retries per call.
-        reserve: retries a second that are allowed at any traffic.
-        window: seconds.
-        saved: retries that may be saved up at most.
-    """
-
-    __slots__ = ("_budget", "_lock", "_settings", "clock")
-
-    def __init__(self, *, ratio: float = 0.2, reserve: float = 3.0, window: float = 10.0, saved: int = 30) -> None:
-        self._settings = {"ratio": ratio, "reserve": reserve, "window": window, "saved": saved}
-        self._budget = Budget(**self._settings)
-        self._lock = threading.Lock()
-        self.clock: Clock = SYSTEM_CLOCK
-
-    def deposit(self) -> None:
-        """Count a call."""
-        # Looked at without the lock: a debt made in this very moment is repaid by the next call.
-        if self._budget.owed:
-            with self._lock:
-                self._budget.deposit()
-
-    def withdraw(self, now: float) -> bool:
-        """Pay for a retry. False if the budget refuses it."""
-        with self._lock:
-            return self._budget.withdraw(now)
-
-    def remaining_ratio(self) -> float:
-        """What is left, from 0 to 1."""
-        now = self.clock.now()
-        with self._lock:
-            return self._budget.remaining_ratio(now)
-
-    def reset(self) -> None:
-        with self._lock:
-            self._budget = Budget(**self._settings)
+SUCCESS = Outcome.SUCCESS
 
 
 class Retry:
@@ -85,10 +40,17 @@ class Retry:
 
     Args:
         attempts: how many in all, the first one included.
-        backoff: `Exponential` (full jitter, 0.2 s doubled up to 20 s) by default.
+        backoff: `Exponential` (full jitter, 0.2 s doubled up to 20 s) by default; `Linear`, `Constant`, or anything with
+            `delay(attempt, random)`.
         budget: shared limit on retries; a new `RetryBudget` by default.
         on: for plain functions: exception classes, or a function of the exception, that are safe to retry. A refusal by
             our own policies (`Rejected`) is never repeated.
+        on_result: True if a function's results that `classify` calls failures are safe to retry, or a function that says
+            of a result whether to try again; of an answer over HTTP, where the request may be repeated at all.
+        idempotency: "auto" gives a request that could not be repeated otherwise an `Idempotency-Key` of its own, the same
+            for all attempts, for servers that know what to do with it; "bare" writes it without the quotes of the draft
+            standard, as some servers want it.
+        attempt_header: True tells the server the attempt's number, from 1, in `X-Retry-Attempt`.
         max_retry_after: seconds; a longer `Retry-After` is taken for this.
         random: a source of numbers in [0, 1), for the jitter.
 
@@ -96,7 +58,10 @@ class Retry:
         TypeError, ValueError: from the constructor, naming the parameter.
     """
 
-    __slots__ = ("_random", "_timed_each", "attempts", "backoff", "budget", "max_retry_after", "on")
+    __slots__ = (
+        *("_marks", "_random", "_timed_each", "attempt_header", "attempts", "backoff", "budget", "idempotency"),
+        *("max_retry_after", "on", "on_result", "own_budget"),
+    )
 
     def __init__(
         self,
@@ -104,7 +69,10 @@ class Retry:
         attempts: int = 3,
         backoff: Backoff | None = None,
         budget: RetryBudget | None = None,
-        on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None,
+        on: type[Exception] | Iterable[type[Exception]] | Callable[[Exception], bool] | None = None,
+        on_result: bool | Callable[[Any], bool] = False,
+        idempotency: Literal["auto", "bare"] | None = None,
+        attempt_header: bool = False,
         max_retry_after: float = 60.0,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -117,7 +85,17 @@ class Retry:
         if budget is not None and not isinstance(budget, RetryBudget):
             raise TypeError(f"budget: expected a RetryBudget, got {budget!r}")
         self.budget: RetryBudget = RetryBudget() if budget is None else budget
+        self.own_budget: bool = budget is None
         self.on: Callable[[Exception], bool] | None = _matcher(on)
+        if not isinstance(on_result, bool) and not callable(on_result):
+            raise TypeError(f"on_result: expected True, False or a function of the result, got {on_result!r}")
+        self.on_result: bool | Callable[[Any], bool] = on_result
+        if idempotency is not None:
+            one_of("idempotency", idempotency, ("auto", "bare"))
+        self.idempotency: Literal["auto", "bare"] | None = idempotency
+        flag("attempt_header", attempt_header)
+        self.attempt_header: bool = attempt_header
+        self._marks = attempt_header or idempotency is not None
         self.max_retry_after: float = max_retry_after
         if not callable(random):
             raise TypeError(f"random: expected a function, got {random!r}")
@@ -134,9 +112,11 @@ class Retry:
     async def run(self, call: Call, inner: Inner) -> Any:
         self.budget.deposit()
         mark = len(call.held)
-        may_repeat = call.repeatable or self.on is not None
+        if self._marks:
+            call.mark(key=None if call.once else self.idempotency, number=self.attempt_header)
+        may_repeat = self._may_repeat(call)
         outer = (call.deadline, call.limit) if self._timed_each else None
-        last: _Attempt | None = None
+        last: Attempt | None = None
         attempt = 0
         try:
             while True:
@@ -147,11 +127,14 @@ class Retry:
                     call.attempt_started, call.attempt_deadline = NEVER, math.inf
                 try:
                     result = await inner(call)
-                    if call.plain:
+                    if call.plain and self.on_result is False:
                         return result
-                    now = _Attempt(result, None, call.outcome_of(result))
+                    outcome = call.outcome_of(result)
+                    if outcome is SUCCESS and attempt == 1 and outer is None and self.on_result is False:
+                        return result
+                    now = Attempt(result, None, outcome)
                 except Exception as error:  # noqa: BLE001  # given to the caller below
-                    now = _Attempt(None, error, call.outcome_of_error(error))
+                    now = Attempt(None, error, call.outcome_of_error(error))
                 if last is not None and refused(call, now.error):
                     self._report(call, attempt, "rejected", 0.0, now)
                     return last.answer(now.error)
@@ -166,12 +149,15 @@ class Retry:
 
     def may_follow(self, call: Call) -> bool:
         """Whether another attempt could follow the one that is being made."""
-        return call.attempts < self.attempts and (call.repeatable or self.on is not None)
+        return call.attempts < self.attempts and self._may_repeat(call)
 
-    async def _again(self, call: Call, mark: int, attempt: int, made: _Attempt) -> bool:
+    def _may_repeat(self, call: Call) -> bool:
+        return not call.once and (call.repeatable or self.on is not None or self.on_result is not False)
+
+    async def _again(self, call: Call, mark: int, attempt: int, made: Attempt) -> bool:
         """Whether to make another attempt; if so the last one is settled and its delay has passed."""
         error = made.error
-        named = error is not None and not isinstance(error, Rejected) and self._names(error)
+        named = self._named(call, made)
         if not (named or made.outcome.failed or made.outcome is Outcome.THROTTLED):
             return False
         runtime = call.runtime
@@ -196,13 +182,13 @@ class Retry:
             await runtime.sleep(delay)
         return True
 
-    def _decide(self, call: Call, attempt: int, made: _Attempt, named: bool) -> Decision:
+    def _decide(self, call: Call, attempt: int, made: Attempt, named: bool) -> Decision:
         runtime = call.runtime
         retry_after = call.retry_after(made.result, made.error)
         decision = decide(
             attempt=attempt,
             attempts=self.attempts,
-            retryable=True,
+            retryable=not call.once,
             repeatable=named or call.retryable(made.outcome, made.error),
             delay=self.backoff.delay(attempt, self._random()),
             retry_after=retry_after,
@@ -215,71 +201,41 @@ class Retry:
         return decision
 
     @staticmethod
-    def _report(call: Call, attempt: int, result: str, delay: float, made: _Attempt) -> None:
+    def _report(call: Call, attempt: int, result: str, delay: float, made: Attempt) -> None:
         owner = call.owner
         cause = call.cause_of(made.result, made.error)
         owner.post(RetryDecided(at=call.runtime.now(), dependency=owner.name, result=result, attempt=attempt, delay=delay, cause=cause))
 
-    def _names(self, error: Exception) -> bool:
-        """Whether `on` names the error. A function that fails names nothing: the caller gets the error itself."""
-        if self.on is None:
+    def _named(self, call: Call, made: Attempt) -> bool:
+        """Whether the program, or the server, says that the attempt is to be made again."""
+        if made.error is not None:
+            return not isinstance(made.error, Rejected) and self.on is not None and _says("on", self.on, made.error)
+        if call.busy(made.result):
+            return True
+        if call.request is not None and not call.repeatable:
             return False
-        try:
-            return bool(self.on(error))
-        except Exception:
-            logger.exception("on, given to a Retry, failed")
-            return False
+        if isinstance(self.on_result, bool):
+            return self.on_result and made.outcome.failed
+        return _says("on_result", self.on_result, made.result)
 
     def reset(self) -> None:
         """A fresh budget."""
         self.budget.reset()
 
 
-class _Attempt:
-    """How one attempt ended."""
-
-    __slots__ = ("error", "lost", "outcome", "result")
-
-    def __init__(self, result: Any, error: Exception | None, outcome: Outcome) -> None:
-        self.result = result
-        self.error = error
-        self.outcome = outcome
-        self.lost = False
-
-    def lose(self, call: Call) -> None:
-        """The answer was too large to keep; what is left of it is an error that tells of it."""
-        self.error = call.failure_of(self.result)
-        self.result = None
-        self.lost = True
-
-    def answer(self, refusal: Exception | None) -> Any:
-        """Give this attempt's answer to the caller, as it was; where it is lost, why there was no other one."""
-        error, result, lost = self.error, self.result, self.lost
-        # Nothing that an error's traceback leads to may lead back to it.
-        self.error = self.result = None
-        try:
-            if lost and refusal is not None:
-                raise refusal from error
-            if error is not None:
-                raise error
-            return result
-        finally:
-            del error, refusal
-
-
-def refused(call: Call, error: Exception | None) -> bool:
-    """Whether our own policies kept an attempt from being made: they refused it, or no time was left to start it in."""
-    if error is None:
+def _says(name: str, function: Callable[[Any], bool], ended: Any) -> bool:
+    """What a function of the program's says. One that fails says no: the caller gets what there is."""
+    try:
+        return bool(function(ended))
+    except Exception:
+        logger.exception("%s, given to a Retry, failed", name)
         return False
-    return call.refused(error) or (isinstance(error, DeadlineExceeded) and call.timed and call.attempt_started == NEVER)
 
 
 def _matcher(on: Any) -> Callable[[Exception], bool] | None:
     if on is None:
         return None
-    kinds = on if isinstance(on, tuple) else (on,)
-    if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        return lambda error: isinstance(error, kinds)
     if callable(on) and not isinstance(on, type):
         return on  # type: ignore[no-any-return]
-    raise TypeError(f"on: expected exception classes or a function of the exception, got {on!r}")
+    kinds = exception_classes("on", on)
+    return lambda error: isinstance(error, kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pybreaker
@@ -11,7 +12,9 @@ from ..core.bounds import positive
 from .adaptive import AdaptiveConcurrency
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
+from .chaos import Chaos
 from .fallback import Fallback
+from .ratelimit import RateLimit
 from .retry import Retry
 from .timeout import Timeout
 
@@ -23,21 +26,26 @@ LEAST = 4  # calls at a time that a dependency is asked for, however it fares
 def standard(
     *,
     timeout: float | Timeout | None = None,
+    rate_limit: RateLimit | Sequence[RateLimit] | None = None,
     retry: Retry | None = None,
     bulkhead: Bulkhead | None = None,
     breaker: Any = None,
     fallback: Fallback | None = None,
+    chaos: Chaos | None = None,
 ) -> tuple[Any, ...]:
-    """The policies of a dependency, outermost first: Fallback (if given), Timeout, Retry, AdaptiveConcurrency,
-    CircuitBreaker.
+    """The policies of a dependency, outermost first.
+
+    Fallback (if given), Timeout, RateLimit (if given), Retry, AdaptiveConcurrency, CircuitBreaker, Chaos (if given).
 
     Args:
         timeout: seconds in all, or a `Timeout`; 30 in all and 10 an attempt by default.
+        rate_limit: how many calls, whatever their attempts, may go; several (tokens a minute, money a day) in a list.
         retry: 3 attempts under a budget of 20 % by default.
         bulkhead: a `Bulkhead`, adaptive or not; by default 100 calls at a time, down to 4 where the dependency is
             overloaded, and 1000 waiting.
         breaker: a `CircuitBreaker`, or a plain `pybreaker.CircuitBreaker`.
         fallback: what to answer when all of that has failed.
+        chaos: faults on purpose, where they are allowed.
 
     Returns:
         New policies, to be given to a `Dependency` or a `Pipeline`: `Pipeline(*standard(timeout=2))`.
@@ -56,15 +64,21 @@ def standard(
         ("bulkhead", bulkhead, Bulkhead),
         ("breaker", breaker, pybreaker.CircuitBreaker),
         ("fallback", fallback, Fallback),
+        ("chaos", chaos, Chaos),
     ):
         if given is not None and not isinstance(given, kind):
             raise TypeError(f"{name}: expected a {kind.__name__}, got {given!r}")
+    limits = () if rate_limit is None else (rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit
+    if not (isinstance(limits, Sequence) and all(isinstance(limit, RateLimit) for limit in limits)):
+        raise TypeError(f"rate_limit: expected a RateLimit, or several in a list, got {rate_limit!r}")
     chosen = (
         fallback,
         timeout,
+        *limits,
         Retry() if retry is None else retry,
         _bulkhead() if bulkhead is None else bulkhead,
         CircuitBreaker() if breaker is None else breaker,
+        chaos,
     )
     return tuple(policy for policy in chosen if policy is not None)
 

@@ -1,4 +1,6 @@
-"""The switch that the environment has: `RESILIENT_ENABLED=0` lets every call through untouched."""
+"""The switches that the environment has: `RESILIENT_ENABLED=0` lets every call through untouched, `RESILIENT_CHAOS=1`
+lets a `Chaos` act.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ import os
 
 from ..core.bounds import flag
 
-__all__ = ["switched_on"]
+__all__ = ["chaos_allowed", "switched_on"]
 
 OFF = frozenset({"0", "false", "no", "off"})
-ON = frozenset({"", "1", "true", "yes", "on"})
+ON = frozenset({"1", "true", "yes", "on"})
 
 
 def switched_on(given: bool | None = None) -> bool:
@@ -18,10 +20,23 @@ def switched_on(given: bool | None = None) -> bool:
     Raises:
         TypeError, ValueError: naming `enabled` or the variable.
     """
+    return _switch("enabled", given, "RESILIENT_ENABLED", default=True)
+
+
+def chaos_allowed(given: bool | None = None) -> bool:
+    """Whether a `Chaos` may act: as `given`, else as the environment says, else no. Read once, likewise.
+
+    Raises:
+        TypeError, ValueError: naming `chaos` or the variable.
+    """
+    return _switch("chaos", given, "RESILIENT_CHAOS", default=False)
+
+
+def _switch(name: str, given: bool | None, variable: str, *, default: bool) -> bool:
     if given is not None:
-        flag("enabled", given)
+        flag(name, given)
         return given
-    value = os.environ.get("RESILIENT_ENABLED", "").strip().lower()
-    if value not in OFF | ON:
-        raise ValueError(f"RESILIENT_ENABLED: expected one of {', '.join(sorted((OFF | ON) - {''}))}, got {value!r}")
-    return value not in OFF
+    value = os.environ.get(variable, "").strip().lower()
+    if value and value not in OFF | ON:
+        raise ValueError(f"{variable}: expected one of {', '.join(sorted(OFF | ON))}, got {value!r}")
+    return value in ON if value else default

@@ -15,6 +15,7 @@ from ..events import (
     DeadlinePassed,
     Event,
     FallbackServed,
+    FaultInjected,
     FeatureChanged,
     FeatureDegraded,
     ResponseAbandoned,
@@ -113,6 +114,12 @@ DEADLINES = Family(
     "Time limits that were reached; a policy that only watches counts those that it would have enforced as shadow_<side>.",
     ("side",),
 )
+INJECTED = Family(
+    "resilient_faults_injected_total",
+    "counter",
+    "Calls that a Chaos harmed, by what it did; one that only watches counts what it would have done as shadow_<kind>.",
+    ("dependency", "kind"),
+)
 ABANDONED = Family("resilient_abandoned_responses_total", "counter", "Streamed responses dropped without being closed.", ("dependency",))
 LISTENER_ERRORS = Family("resilient_listener_errors_total", "counter", "Exceptions that event listeners raised.")
 EVENTS_DROPPED = Family("resilient_events_dropped_total", "counter", "Events dropped because listeners were too slow.")
@@ -133,6 +140,7 @@ ALL = (
     FEATURE_LEVEL,
     DEGRADED,
     DEADLINES,
+    INJECTED,
     ABANDONED,
     LISTENER_ERRORS,
     EVENTS_DROPPED,
@@ -157,6 +165,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     FeatureDegraded: (DEGRADED, lambda event: (event.feature, event.level, event.cause)),
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
     DeadlinePassed: (DEADLINES, lambda event: (event.side if event.enforced else f"shadow_{event.side}",)),
+    FaultInjected: (INJECTED, lambda event: (event.dependency, event.kind if event.enforced else f"shadow_{event.kind}")),
     ResponseAbandoned: (ABANDONED, lambda event: (event.dependency,)),
 }
 """Event -> the counter that it is one more of, and the label values."""

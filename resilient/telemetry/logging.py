@@ -49,8 +49,9 @@ class TransitionLog:
         retry = "" if event.retry_after is None else f", next trial in {event.retry_after:.1f} s"
         logger.log(
             logging.WARNING if event.new == "open" else logging.INFO,
-            "circuit of %s: %s -> %s (%s%s)",
+            "circuit of %s%s: %s -> %s (%s%s)",
             event.dependency,
+            f" for {event.key!r}" if event.key else "",  # quoted, for it may come from a request
             event.old,
             event.new,
             event.reason,
@@ -62,6 +63,7 @@ class TransitionLog:
                 "new": event.new,
                 "reason": event.reason,
                 "retry_after": event.retry_after,
+                "key": event.key,
                 "at": event.at,
             },
         )

@@ -94,6 +94,11 @@ def gauges(
 
 def _put_dependency(put: Callable[[Family, Key, float], None], label: str, dependency: DependencyView) -> None:
     breaker, bulkhead, budget = dependency.breaker, dependency.bulkhead, dependency.budget
+    shared = getattr(dependency, "variant_of", None)
+    if shared is not None:  # what a variant shares is one thing, and told of once
+        breaker = None if breaker is shared.breaker else breaker
+        bulkhead = None if bulkhead is shared.bulkhead else bulkhead
+        budget = None if budget is shared.budget else budget
     if breaker is not None:
         state = breaker.current_state
         for word in BREAKER_STATES:

@@ -56,6 +56,7 @@ async def test_a_request_has_thirty_seconds_and_is_then_answered_504(
         "status": 504,
         "detail": "The request took longer than it may.",
         "error": "http_response_timeout",
+        "retry_after": 1,
     }
     assert limits(listener) == [("inbound", "inbound")]
 

@@ -19,7 +19,7 @@ RULES = [
     Rules(minimum_calls=6, lease=4.0),
     Rules(outage_failures=2, minimum_calls=10, failure_rate=0.5, trials=1, lease=2.0),
     Rules(minimum_calls=4, count_window=5, trials=4, trial_failure_rate=0.75, max_break=8.0, lease=4.0),
-    Rules(minimum_calls=4, slow_call=1.0, slow_rate=0.5, failure_rate=1.0, outage_failures=50, trials=2, lease=4.0),
+    Rules(minimum_calls=4, slow_call=1.0, slow_rate=0.5, failure_rate=1.0, outage_failures=50, trials=2, lease=4.0, stall_calls=None),
     Rules(consecutive=3, trials=2, break_time=2.0, max_break=2.0, growth=1.0, jitter=0.0, lease=4.0),
 ]
 LONGEST_LEASE = 6.0
@@ -197,6 +197,21 @@ class Circuit(RuleBasedStateMachine):
     def a_call_never_ends(self, calls_lost: Call) -> None:
         """Its task was killed: nobody will ever record it."""
 
+    @rule(
+        waits=st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0, 100.0]), max_size=8),
+        p95=st.sampled_from([0.0, 0.05, 0.1, 0.2, 5.0]),
+    )
+    def somebody_looks_for_a_stall(self, waits: list[float], p95: float) -> None:
+        model, rules = self.model, self.model.rules
+        quiet = model.last_success is None or self.now - model.last_success >= rules.stall_after
+        hanging = [wait for wait in waits if wait > 10 * p95 and wait > 1]
+        expected = quiet and rules.consecutive is None and rules.stall_calls is not None and len(hanging) >= rules.stall_calls
+        stalled = self.breaker.stalled(waits, p95, self.now)
+        assert stalled is expected
+        if stalled:
+            got = self.breaker.trip(self.now, "stall", 0.25)
+            assert_same(got, None if model.state == OPEN else model.open("stall", self.now, 0.25))
+
     @rule(act=st.sampled_from(["open", "half_open", "close", "trip"]), sure=st.integers(0, 3))
     def by_hand(self, act: str, sure: int) -> None:
         if sure:
@@ -221,8 +236,9 @@ class Circuit(RuleBasedStateMachine):
             return
         breaker, model = self.breaker, self.model
         assert (breaker.state, breaker.generation, breaker.reason) == (model.state, model.generation, model.reason)
+        assert breaker.breaks == model.rounds_failed
         assert breaker.trial_successes == model.verdicts.count(True)
-        assert breaker.totals(self.now) == model.totals(self.now)
+        assert breaker._window.totals(self.now) == model.totals(self.now)
         if model.state == CLOSED:
             assert breaker.retry_after(self.now) is None
             assert breaker.consecutive_failures == len(model.row)
@@ -231,7 +247,7 @@ class Circuit(RuleBasedStateMachine):
             assert until == (None if model.open_until == math.inf else pytest.approx(max(0.0, model.open_until - self.now)))
         else:
             # Never more than the round allows, and never wedged: a place is free, or will be when a lease ends.
-            assert len(breaker._trials) + len(model.verdicts) <= model.rules.trials
+            assert breaker.trials_out + len(model.verdicts) <= model.rules.trials
             assert model.places(self.now + LONGEST_LEASE) > 0
             until = breaker.retry_after(self.now)
             assert until is not None and 0 <= until <= model.rules.max_break

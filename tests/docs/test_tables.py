@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import resilient.events
-from resilient import Bulkhead, CircuitBreaker, Fallback, Outcome, Retry, RetryBudget, Timeout
+from resilient import Bulkhead, Chaos, CircuitBreaker, Fallback, Outcome, RateLimit, Retry, RetryBudget, Timeout
 from resilient.asgi import ResilienceMiddleware
 from resilient.core.rules import Rules
 from resilient.events import Event
@@ -22,7 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 HEADINGS = ["About", "Usage", "Defaults", "Telemetry", "Diagram", "Anti-patterns"]
 REQUIRED = inspect.Parameter.empty
 # What is there for tests, or is told in words below the table.
-UNTOLD = {"random", "growth", "consecutive", "app", "resilience"}
+UNTOLD = {"random", "result", "growth", "consecutive", "app", "resilience"}
 PYBREAKERS = ["fail_max", "reset_timeout", "success_threshold", "exclude", "listeners", "state_storage", "name", "throw_new_error_on_trip"]
 
 
@@ -57,8 +57,10 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("policies/timeout.md", [Timeout]),
         ("policies/retry.md", [Retry, RetryBudget]),
         ("policies/breaker.md", [CircuitBreaker, Rules]),
+        ("policies/ratelimit.md", [RateLimit]),
         ("policies/bulkhead.md", [Bulkhead]),
         ("policies/fallback.md", [Fallback]),
+        ("policies/chaos.md", [Chaos]),
         ("asgi.md", [ResilienceMiddleware]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -138,13 +139,90 @@ async def test_slow_function_holds_nothing_of_the_dependency(library: Any, clock
     assert held == [0] * 5
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, b"x"], ids=["object", "set", "bytes"])
-async def test_value_that_json_cannot_say(library: Any, clock: FakeClock, declare: Declare, value: Any) -> None:
-    dependency = declare(fallback=lambda: value)
-    async with client_of(library, dependency, 500) as client:
-        with pytest.raises(TypeError, match="fallback: expected a response or a value that JSON can say"):
-            await client.get("http://dep/")
+def nothing_is_told(dependency: Any, listener: RecordingListener, record: DegradationRecord) -> bool:
+    counts = dependency.stats.snapshot().counts
+    return not listener.of(FallbackServed) and not record.entries and "fallback" not in counts and sum(counts.values()) == 1
+
+
+@pytest.fixture
+def record() -> Iterator[DegradationRecord]:
+    token = RECORD.set(record := DegradationRecord())
+    yield record
+    RECORD.reset(token)
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", float("nan"), [float("inf")]], ids=["object", "set", "bytes", "nan", "infinity"])
+@pytest.mark.parametrize("failure", ["status", "error"])
+@pytest.mark.parametrize("made", [True, False])
+def test_value_that_json_cannot_say_is_not_told_as_served(
+    library: Any,
+    clock: FakeClock,
+    declare: Declare,
+    listener: RecordingListener,
+    record: DegradationRecord,
+    value: Any,
+    failure: str,
+    made: bool,
+) -> None:
+    dependency = declare(fallback=(lambda: value) if made else value)
+    script = [503 if failure == "status" else library.ReadError("reset")]
+    with library.Client(transport=library.ours.ResilientTransport(dependency, FaultyTransport(script))) as client:
+        with pytest.raises(TypeError, match="^fallback: expected a response or a value that JSON can say"):
+            client.post("http://dep/")
+    assert nothing_is_told(dependency, listener, record)
     assert dependency.bulkhead.in_use == 0
+
+
+async def test_value_that_json_cannot_say_is_not_told_as_served_when_awaited(
+    library: Any, clock: FakeClock, declare: Declare, listener: RecordingListener
+) -> None:
+    dependency = declare(fallback=object())
+    token = RECORD.set(record := DegradationRecord())
+    async with client_of(library, dependency, 500) as client:
+        with pytest.raises(TypeError, match="^fallback: expected a response or a value that JSON can say"):
+            await client.post("http://dep/")
+    RECORD.reset(token)
+    assert nothing_is_told(dependency, listener, record)
+    assert dependency.bulkhead.in_use == 0
+
+
+async def test_what_an_outer_policy_gets_after_a_useless_fallback_counts_as_what_it_is(
+    library: Any, clock: FakeClock, declare: Declare, listener: RecordingListener
+) -> None:
+    class Again:
+        """Makes the call once more, whatever was raised."""
+
+        async def run(self, call: Any, inner: Any) -> Any:
+            try:
+                return await inner(call)
+            except TypeError:
+                return await inner(call)
+
+    dependency = declare(Again(), Fallback(object()))
+    async with client_of(library, dependency, 500, 200) as client:
+        assert (await client.post("http://dep/")).status_code == 200
+    assert listener.of(FallbackServed) == []
+    assert dependency.stats.snapshot().counts == {"success": 1, "failure": 0, "ignored": 0}
+
+
+async def test_response_whose_body_is_gone_is_not_told_as_served(
+    library: Any, clock: FakeClock, declare: Declare, listener: RecordingListener
+) -> None:
+    class Chunks(library.AsyncByteStream):  # type: ignore[name-defined,misc]
+        async def __aiter__(self) -> Any:
+            yield b"x"
+
+    class SyncChunks(library.SyncByteStream):  # type: ignore[name-defined,misc]
+        def __iter__(self) -> Any:
+            yield b"x"
+
+    used = library.Response(200, stream=Chunks())
+    assert [chunk async for chunk in used.aiter_raw()] == [b"x"]
+    for saved in (used, library.Response(200, stream=SyncChunks())):
+        async with client_of(library, declare(Fallback(saved)), 500) as client:
+            with pytest.raises(TypeError, match="^fallback: expected a response whose body this client can still read"):
+                await client.get("http://dep/")
+    assert listener.of(FallbackServed) == []
 
 
 async def test_response_of_the_other_library(library: Any, clock: FakeClock, declare: Declare) -> None:

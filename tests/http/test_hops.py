@@ -132,3 +132,172 @@ def test_ground_18_sync_redirects_share_one_deadline(library: Any, clock: FakeCl
         with pytest.raises(library.ours.DeadlineExceeded):
             client.get("http://dep/")
     assert len(inner.requests) == 4, "the fourth one ended after the deadline; a fifth was not begun"
+
+
+# -- a send of its own, however soon after ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 407, 302, 307, 304])
+async def test_sending_the_same_request_again_at_once_begins_anew(library: Any, clock: FakeClock, declare: Declare, status: int) -> None:
+    """A program that answers a challenge by itself: it sends again, well within what the first send was given."""
+    fields = {"location": "/x"} if status in (302, 307) else {}
+    inner = FaultyTransport([after(library, 0.6, status, **fields)])
+    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(declare(timeout=1), inner)) as client:
+        request = client.build_request("POST", "http://dep/")
+        for _ in range(4):
+            assert (await client.send(request)).status_code == status
+            request.headers["authorization"] = "Bearer fresh"
+
+
+async def test_sending_again_what_was_streamed_begins_anew(library: Any, clock: FakeClock, declare: Declare) -> None:
+    inner = FaultyTransport([after(library, 0.6, 401)])
+    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(declare(timeout=1), inner)) as client:
+        request = client.build_request("GET", "http://dep/")
+        for _ in range(3):
+            response = await client.send(request, stream=True)
+            await response.aclose()
+
+
+@pytest.mark.parametrize("status", [302, 303, 308])
+async def test_following_a_redirect_by_hand_at_once_begins_anew(library: Any, clock: FakeClock, declare: Declare, status: int) -> None:
+    inner = FaultyTransport([after(library, 0.6, status, location="/next")])
+    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(declare(timeout=1), inner)) as client:
+        response = await client.get("http://dep/")
+        for _ in range(3):
+            response = await client.send(response.next_request)
+            assert response.status_code == status
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+async def test_a_send_with_authentication_that_gives_up_leaves_the_next_one_its_time(
+    library: Any, clock: FakeClock, declare: Declare, rounds: int
+) -> None:
+    """Hops of one send share its deadline; the next send of the same request, by the same flow, has another."""
+    inner = FaultyTransport([after(library, 0.3, 401)])
+    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(declare(timeout=1), inner)) as client:
+        request = client.build_request("GET", "http://dep/")
+        for _ in range(3):
+            began = clock.now()
+            assert (await client.send(request, auth=Tokens.of(library, rounds))).status_code == 401
+            assert clock.now() - began == pytest.approx(0.3 * rounds)
+        with pytest.raises(library.ours.DeadlineExceeded):
+            await client.send(request, auth=Tokens.of(library, 4))
+        assert clock.now() - began == pytest.approx(0.3 * rounds + 1)
+
+
+async def test_a_challenge_after_a_redirect_is_of_the_same_call(library: Any, clock: FakeClock, declare: Declare) -> None:
+    """The flow then sends the first request again, not the one that was challenged."""
+    challenge = after(library, 0.4, 401, www_authenticate='Digest realm="r", nonce="n", qop="auth"')
+    inner = FaultyTransport([after(library, 0.4, 302, location="/next"), challenge])
+    transport = library.ours.AsyncResilientTransport(declare(timeout=1), inner)
+    async with library.AsyncClient(transport=transport, follow_redirects=True) as client:
+        began = clock.now()
+        with pytest.raises(library.ours.DeadlineExceeded):
+            await client.get("http://dep/", auth=library.DigestAuth("u", "p"))
+    assert clock.now() - began == pytest.approx(1)
+    assert [request.url.path for request in inner.requests] == ["/", "/next", "/"]
+
+
+class Between:
+    """Transports between the client and ours."""
+
+    @staticmethod
+    def rebuilding(library: Any, ours: Any) -> Any:
+        """Hands out answers of its own making."""
+
+        class Rebuilding(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+            async def handle_async_request(self, request: Any) -> Any:
+                response = await ours.handle_async_request(request)
+                return library.Response(response.status_code, headers=response.headers, stream=response.stream)
+
+        return Rebuilding()
+
+    @staticmethod
+    def in_a_task(library: Any, ours: Any) -> Any:
+        """Sends in a task of its own, from where the client cannot be seen."""
+
+        class Tasks(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+            async def handle_async_request(self, request: Any) -> Any:
+                answers: list[Any] = []
+
+                async def send() -> None:
+                    try:
+                        answers.append(await ours.handle_async_request(request))
+                    except Exception as error:  # noqa: BLE001 - raised below, without a group around it
+                        answers.append(error)
+
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(send)
+                if isinstance(answers[0], Exception):
+                    raise answers[0]
+                return answers[0]
+
+        return Tasks()
+
+
+@pytest.mark.parametrize("status", [302, 401])
+@pytest.mark.parametrize("between", [Between.rebuilding, Between.in_a_task], ids=["rebuilding", "in a task"])
+async def test_hops_share_a_deadline_through_other_transports(
+    library: Any, clock: FakeClock, declare: Declare, between: Any, status: int
+) -> None:
+    inner = FaultyTransport([after(library, 0.3, status, location="/next")])
+    transport = between(library, library.ours.AsyncResilientTransport(declare(timeout=1), inner))
+    async with library.AsyncClient(transport=transport, follow_redirects=True) as client:
+        began = clock.now()
+        with pytest.raises(library.ours.DeadlineExceeded):
+            await client.get("http://dep/", auth=Tokens.of(library, 4))
+    assert clock.now() - began == pytest.approx(1)
+
+
+async def test_a_token_that_is_fetched_on_the_way(library: Any, clock: FakeClock, declare: Declare) -> None:
+    """A flow may send other requests in between. They are calls of their own; what comes after them is still the same one."""
+
+    class Fetching(library.Auth):  # type: ignore[misc, name-defined]
+        def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+            yield library.Request("POST", "http://dep/token")
+            if (yield request).status_code == 401:
+                yield library.Request("POST", "http://dep/token")
+                yield request
+
+    seconds = 0.25
+
+    async def respond(request: Any) -> Any:
+        await anyio.sleep(seconds)
+        return library.Response(200 if request.url.path == "/token" else 401)
+
+    inner = FaultyTransport([respond])
+    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(declare(timeout=1), inner)) as client:
+        request = client.build_request("GET", "http://dep/")
+        for _ in range(3):
+            assert (await client.send(request, auth=Fetching())).status_code == 401
+        seconds, began = 0.4, clock.now()
+        with pytest.raises(library.ours.DeadlineExceeded):
+            await client.send(request, auth=Fetching())
+    assert clock.now() - began == pytest.approx(0.4 + 1)
+
+
+def test_sync_sends_at_once_begin_anew(library: Any, clock: FakeClock, declare: Declare) -> None:
+    answers = [(401, {}), (302, {"location": "/next"}), (307, {"location": "/next"}), (407, {})] * 2
+
+    def respond(request: Any) -> Any:
+        clock.advance(0.6)
+        status, headers = answers.pop(0)
+        return library.Response(status, headers=headers)
+
+    with library.Client(transport=library.ours.ResilientTransport(declare(timeout=1), FaultyTransport([respond]))) as client:
+        request = client.build_request("GET", "http://dep/")
+        while answers:
+            response = client.send(request)
+            request = response.next_request or request
+
+
+def test_sync_authentication_shares_one_deadline(library: Any, clock: FakeClock, declare: Declare) -> None:
+    def respond(request: Any) -> Any:
+        clock.advance(0.4)
+        return library.Response(401)
+
+    inner = FaultyTransport([respond])
+    with library.Client(transport=library.ours.ResilientTransport(declare(timeout=1), inner)) as client:
+        with pytest.raises(library.ours.DeadlineExceeded):
+            client.get("http://dep/", auth=Tokens.of(library, 9))
+    assert len(inner.requests) == 3, "the third one ended after the deadline; a fourth was not begun"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, CircuitOpen, DeadlineExceeded, Fallback, Outcome, Retry, Timeout
+from resilient import Bulkhead, CircuitBreaker, CircuitOpen, DeadlineExceeded, Fallback, Feature, Outcome, Resilience, Retry, Timeout
 from resilient.context import RECORD
+from resilient.core.backoff import Constant
 from resilient.core.degradation import DegradationRecord
 from resilient.events import FallbackServed, RetryDecided
 
@@ -71,6 +73,18 @@ def test_what_the_fallback_raises_reaches_the_caller_with_the_failure_behind_it(
     error = world.fails(world.pipeline(Fallback(broken)), ValueError)
     assert isinstance(error, KeyError) and isinstance(error.__context__, ValueError)
     assert served(world) == []
+
+
+def test_what_cannot_be_served_is_not_told_as_served(world: World) -> None:
+    def items() -> Any:
+        raise ValueError
+        yield
+
+    pipeline = world.pipeline(Fallback(5), name="shop")
+    with pytest.raises(TypeError, match="^fallback: expected items to yield"):
+        next(pipeline(items)())
+    assert served(world) == []
+    assert "fallback" not in pipeline.stats.snapshot().counts
 
 
 # -- for which failures ------------------------------------------------------------------------------------------
@@ -168,10 +182,33 @@ def test_its_latency_is_not_learnt(world: World) -> None:
     assert pipeline.stats.snapshot().counts["fallback"] == 30
 
 
-@pytest.mark.parametrize("on", ["ValueError", [KeyError], (KeyError, 5), BaseException, 7])
-def test_on_takes_exception_classes(on: Any) -> None:
-    with pytest.raises(TypeError, match="^on:"):
-        Fallback("x", on=on)
+@pytest.mark.parametrize("on", ["ValueError", b"x", [KeyError, "x"], (KeyError, 5), BaseException, KeyError(), None, 7])
+@pytest.mark.parametrize("make", [partial(Fallback, "x"), partial(Feature, Resilience(), "x"), Retry])
+def test_on_takes_exception_classes(make: Any, on: Any) -> None:
+    if make is Retry and on is None:
+        return  # which stands for none
+    with pytest.raises(TypeError, match="^on: expected exception classes"):
+        make(on=on)
+
+
+@pytest.mark.parametrize(
+    "form", [lambda: LookupError, lambda: (KeyError, IndexError), lambda: [KeyError], lambda: {KeyError}, lambda: iter([KeyError])]
+)
+def test_on_is_one_class_or_several_in_whatever_holds_them(world: World, form: Any) -> None:
+    def classify(result: Any, error: Exception | None) -> Outcome | None:
+        return Outcome.IGNORED if isinstance(error, LookupError) else None
+
+    pipeline = world.pipeline(Fallback("instead", on=form()), classify=classify)
+    for _ in range(2):
+        assert world.call(pipeline, KeyError) == "instead"
+    feature = Feature(Resilience(), "x", fallback="instead", on=form())
+
+    @feature
+    def use() -> Any:
+        raise KeyError("x")
+
+    assert use() == use() == "instead"
+    assert world.call(world.pipeline(Retry(on=form(), backoff=Constant(0.0))), KeyError, "second") == "second"
 
 
 def test_errors_without_a_fallback_are_what_they_were(world: World) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, DeadlineExceeded, Fallback, Pipeline, Retry, Timeout
+from resilient import Bulkhead, CircuitBreaker, DeadlineExceeded, Fallback, Outcome, Pipeline, Retry, Timeout
 from resilient.core.backoff import Constant
 from resilient.testing import FakeClock
 
@@ -124,6 +124,82 @@ async def test_one_that_was_never_begun_holds_nothing(anyio_backend: Any, clock:
     guarded = Guarded(clock)
     await close(guarded.pipeline(both([1])[kind])())
     assert guarded.counts == (0, 0, 0) and guarded.bulkhead.in_use == 0
+
+
+class Judge:
+    """A `classify` that remembers what it was asked."""
+
+    def __init__(self, *bad: Any) -> None:
+        self.bad = bad
+        self.seen: list[tuple[Any, Any]] = []
+
+    def __call__(self, result: Any, error: BaseException | None) -> Outcome | None:
+        self.seen.append((result, None if error is None else type(error)))
+        return Outcome.FAILURE if result in self.bad else None
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("script", "seen", "counts"),
+    [
+        ([1, 2, 3], [(1, None)], (1, 0, 0)),
+        (["bad", 2], [("bad", None)], (0, 1, 0)),
+        ([1, "bad", 3], [(1, None)], (1, 0, 0)),
+        ([None, 2], [(None, None)], (1, 0, 0)),
+        ([], [], (1, 0, 0)),
+        ([ValueError], [(None, ValueError)], (0, 1, 0)),
+        ([1, 2, ValueError], [(1, None), (None, ValueError)], (0, 1, 0)),
+    ],
+    ids=["items", "a bad first one", "a bad later one", "None", "empty", "an error at once", "an error later"],
+)
+async def test_classify_sees_the_first_item_and_the_error_that_ends_it(
+    anyio_backend: Any, clock: FakeClock, kind: int, script: list[Any], seen: list[Any], counts: tuple[int, int, int]
+) -> None:
+    judge = Judge("bad")
+    breaker = CircuitBreaker(fail_max=100)
+    pipeline = Pipeline(breaker, clock=clock, classify=judge)
+    with contextlib.suppress(ValueError):
+        await collect(pipeline(both(script)[kind])())
+    assert judge.seen == seen
+    told = pipeline.stats.snapshot().counts
+    assert (told["success"], told["failure"], told["ignored"]) == counts
+    assert breaker.fail_counter == counts[1]
+
+
+@each_kind
+async def test_classify_sees_no_generator_whatever_policies_ask(anyio_backend: Any, clock: FakeClock, kind: int) -> None:
+    """Retries and fallbacks look at a result as well, each on its own."""
+    judge = Judge("bad")
+    pipeline = Pipeline(Fallback(["instead"]), Retry(on=ValueError, backoff=AT_ONCE), clock=clock, classify=judge)
+    assert await collect(pipeline(both([ValueError], [1, 2])[kind])()) == [1, 2]
+    assert await collect(pipeline(both([])[kind])()) == []
+    assert await collect(pipeline(both(["bad", 2])[kind])()) == ["instead"]
+    assert set(judge.seen) == {(None, ValueError), (1, None), ("bad", None)}
+    assert pipeline.classify_errors == 0
+
+
+@each_kind
+async def test_a_generator_whose_first_item_was_replaced_is_closed(anyio_backend: Any, clock: FakeClock, kind: int) -> None:
+    closed = []
+
+    def items() -> Iterator[str]:
+        try:
+            yield "bad"
+        finally:
+            closed.append("plain")
+
+    async def async_items() -> AsyncIterator[str]:
+        try:
+            yield "bad"
+        finally:
+            await anyio.sleep(0)
+            closed.append("async")
+
+    pipeline = Pipeline(Fallback(["instead"]), clock=clock, classify=Judge("bad"))
+    generator = pipeline((items, async_items)[kind])()
+    assert await step(generator) == "instead"
+    assert closed == [("plain", "async")[kind]]
+    assert await collect(generator) == []
 
 
 @each_kind

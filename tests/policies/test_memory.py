@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Fallback, Pipeline, ResilienceError, Retry, Timeout, standard
+from resilient import Bulkhead, Chaos, CircuitBreaker, CircuitOpen, Fallback, Pipeline, ResilienceError, Retry, Timeout, standard
 from resilient.core.backoff import Constant
 from resilient.errors import BulkheadFull
 
@@ -55,6 +55,9 @@ PIPELINES = {
     "retried": lambda: (Pipeline(Retry(on=KeyError, backoff=AT_ONCE), CircuitBreaker(fail_max=10**6)), broken),
     "retried and rejected": lambda: (Pipeline(Retry(on=KeyError, backoff=AT_ONCE), CircuitBreaker(fail_max=1, reset_timeout=1e-6)), broken),
     "no time to start": lambda: (Pipeline(Timeout(total=1, min_useful=0.9999999)), int),
+    "injected": lambda: (Pipeline(CircuitBreaker(fail_max=10**6), Chaos(rate=1, fault=Mine), chaos=True), int),
+    "injected copy": lambda: (Pipeline(CircuitBreaker(fail_max=10**6), Chaos(rate=1, fault=Mine("x")), chaos=True), int),
+    "injected hang": lambda: (Pipeline(Timeout(total=0.02), Chaos(rate=1, hang=True), chaos=True), int),
     "listened to": lambda: (Pipeline(CircuitBreaker(fail_max=10**6, listeners=[Deaf()])), broken),
 }
 
@@ -137,7 +140,7 @@ def test_pitfall_10_ten_thousand_rejections_leave_nothing() -> None:
 
 
 def test_pitfall_10_memory_does_not_grow_with_traffic() -> None:
-    """No timestamp is stored a call."""
+    """No timestamp is stored a call: a few hundred wait to be counted, and of 20,000 there would be some 500 KB."""
     pipeline = Pipeline(*standard(breaker=CircuitBreaker(failure_rate=1.0)))
     calls = iter(range(10**9))
 
@@ -150,7 +153,7 @@ def test_pitfall_10_memory_does_not_grow_with_traffic() -> None:
             with contextlib.suppress(KeyError):
                 pipeline.call_sync(flaky)
 
-    assert grown_by(serve, 5_000) < 20_000
+    assert grown_by(serve, 20_000) < 60_000
 
 
 @pytest.mark.parametrize("case", PIPELINES)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 import resilient.httpx
-from resilient import Bulkhead, CircuitBreaker, Dependency, Pipeline, Resilience, Timeout, standard
-from resilient.policies.mistakes import ConfigurationWarning
+from resilient import Bulkhead, CircuitBreaker, ConfigurationWarning, Dependency, Pipeline, Resilience, Timeout, standard
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,26 @@ def test_a_known_mistake_is_warned_of(policies: list[Any], words: str) -> None:
         assert len(caught) == 1 and caught[0].filename == __file__  # shown with the line that put them together
     assert str(caught[0].message).startswith("shop: ")
     assert issubclass(ConfigurationWarning, UserWarning)
+
+
+@pytest.mark.parametrize("made_error", [partial(warnings.simplefilter, "error"), partial(warnings.filterwarnings, "error")])
+def test_it_can_be_made_an_error(made_error: Any) -> None:
+    resilience = Resilience()
+    with warnings.catch_warnings():
+        made_error(category=ConfigurationWarning)
+        with pytest.raises(ConfigurationWarning, match="^shop: count_window=10"):
+            resilience.dependency("shop", CircuitBreaker(count_window=10))
+    assert "shop" not in resilience.dependencies
+
+
+def test_pytest_finds_it_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error::resilient.ConfigurationWarning\n")
+    program = tmp_path / "test_shop.py"
+    program.write_text("import resilient\n\ndef test_shop():\n    resilient.Pipeline(resilient.CircuitBreaker(count_window=10))\n")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(program)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "resilient.errors.ConfigurationWarning: count_window=10" in ended.stdout
 
 
 @pytest.mark.parametrize(

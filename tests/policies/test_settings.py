@@ -8,13 +8,22 @@ import math
 import re
 from typing import Any
 
+import pybreaker
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, Dependency, Fallback, Retry, RetryBudget, Timeout, standard
+from resilient import Bulkhead, CircuitBreaker, Dependency, Fallback, RateLimit, Retry, RetryBudget, Timeout, standard
 from resilient.core.backoff import Constant, Exponential, Linear
 
 NOT_A_NUMBER = ("1", None, True, math.nan)
 AMOUNTS = ("total", "attempt", "first_byte", "idle")
+
+
+def limit(**given: Any) -> RateLimit:
+    return RateLimit(**{"rate": 10, **given})
+
+
+def hard(**given: Any) -> RateLimit:
+    return limit(hard=True, **given)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +37,7 @@ AMOUNTS = ("total", "attempt", "first_byte", "idle")
         (Retry, "max_retry_after", ("1", True, math.nan, math.inf, -1, None)),
         (Retry, "backoff", (5, "fast", Exponential)),
         (Retry, "budget", (0.2, "none", RetryBudget)),
-        (Retry, "on", ("ValueError", 5, [ValueError], BaseException, (ValueError, 5))),
+        (Retry, "on", ("ValueError", 5, [ValueError, "x"], BaseException, (ValueError, 5))),
         (Retry, "random", (5, None)),
         (RetryBudget, "ratio", (-0.1, 1.1, "1", True, math.nan)),
         (RetryBudget, "reserve", (0, -1, "1", math.nan, math.inf, 0.01)),
@@ -39,6 +48,17 @@ AMOUNTS = ("total", "attempt", "first_byte", "idle")
         (Bulkhead, "max_wait", (-1, "1", math.nan, math.inf, True)),
         (Bulkhead, "standing_after", (-1, "1", math.nan, None)),
         (Bulkhead, "standing_wait", (-1, "1", math.nan, None)),
+        *[(limit, name, (0, -1, "1", None, True, math.nan, math.inf)) for name in ("rate", "per", "max_pushback")],
+        (limit, "burst", (0, -1, 0.5, "1", True, math.nan, math.inf)),
+        (limit, "max_wait", (-1, "1", None, True, math.nan, math.inf)),
+        (limit, "cost", (-1, "1", True, math.nan, math.inf)),
+        *[(limit, name, (5, "len")) for name in ("settle", "key")],
+        (limit, "max_keys", (0, -1, 1.5, "1", None, True)),
+        (limit, "learn", ("", "some", None, True)),
+        *[(limit, name, (0, 1, None, "no")) for name in ("hard", "enforce")],
+        (hard, "burst", (1, 10)),
+        (hard, "max_wait", (1, 0.5)),
+        (hard, "rate", (0.5,)),
         (CircuitBreaker, "fail_max", (0, -1, 1.5, "1", True)),
         (CircuitBreaker, "reset_timeout", (0, -1, "1", math.nan, True)),
         (CircuitBreaker, "success_threshold", (0, -1, 1.5, "1")),
@@ -48,6 +68,15 @@ AMOUNTS = ("total", "attempt", "first_byte", "idle")
         (CircuitBreaker, "name", (5, b"db")),
         (CircuitBreaker, "throw_new_error_on_trip", (1, None, "no")),
         (CircuitBreaker, "disabled", (1, None)),
+        (CircuitBreaker, "key", ("path", "", 5, ["route"])),
+        (CircuitBreaker, "max_keys", (0, -1, 1.5, "1", None)),
+        (CircuitBreaker, "break_for", (5, "1")),
+        (CircuitBreaker, "initial_state", ("", "forced", None, 5)),
+        (CircuitBreaker, "stall_calls", (0, -1, 1.5, "1")),
+        *[(CircuitBreaker, name, (-1, "1", math.nan, math.inf, None)) for name in ("stall_factor", "stall_after")],
+        (lambda **given: CircuitBreaker(break_for=lambda number, reason: 1.0, **given), "reset_timeout", (5,)),
+        (lambda **given: CircuitBreaker(key="route", **given), "state_storage", (pybreaker.CircuitMemoryStorage("closed"),)),
+        (lambda **given: CircuitBreaker(stall_calls=5, **given), "fail_max", (5,)),
         (CircuitBreaker, "random", (5, None)),
         *[(CircuitBreaker, name, (0, -1, 1.5, "1", None)) for name in ("outage_failures", "minimum_calls", "buckets", "trials")],
         *[(CircuitBreaker, name, (0, -1, "1", math.nan, math.inf, None)) for name in ("window", "break_time", "lease")],
@@ -65,6 +94,7 @@ AMOUNTS = ("total", "attempt", "first_byte", "idle")
         (Linear, "step", (-1, "1")),
         (standard, "timeout", ("2", True, 0, -1, math.nan)),
         (standard, "retry", (3, Retry, "no")),
+        (standard, "rate_limit", (3, RateLimit, "no", [3], [RateLimit(1), None])),
         (standard, "bulkhead", (3, Bulkhead)),
         (standard, "breaker", (3, CircuitBreaker)),
         (standard, "fallback", ([], "x")),
@@ -83,9 +113,9 @@ def test_settings_are_given_by_name(policy: Any) -> None:
         policy(5)
 
 
-@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, Bulkhead, CircuitBreaker, standard, Fallback])
+@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, RateLimit, Bulkhead, CircuitBreaker, standard, Fallback])
 def test_a_misspelt_setting_is_an_error(policy: Any) -> None:
-    arguments = ("x",) if policy is Fallback else ()
+    arguments = {Fallback: ("x",), RateLimit: (5,)}.get(policy, ())
     with pytest.raises(TypeError, match="atempts"):
         policy(*arguments, atempts=3)
 
@@ -115,6 +145,9 @@ def test_settings_that_are_right() -> None:
     assert Retry(backoff=Constant(1)).backoff == Constant(1)
     bulkhead = Bulkhead()
     assert (bulkhead.limit, bulkhead.max_wait, bulkhead.enforce) == (100, None, True)
+    bucket = RateLimit(5)
+    assert (bucket.rate, bucket.per, bucket.burst, bucket.max_wait, bucket.hard, bucket.enforce) == (5, 1, 5, 0, False, True)
+    assert (RateLimit(60, 60).burst, RateLimit(0.5).burst, RateLimit(0.5, cost=0.1).burst, RateLimit(9, burst=2).burst) == (60, 1, 0.5, 2)
     rules = CircuitBreaker().rules
     assert (rules.outage_failures, rules.outage_quiet, rules.failure_rate, rules.minimum_calls, rules.window) == (5, 1, 0.7, 20, 10)
     assert (rules.break_time, rules.max_break, rules.jitter, rules.trials, rules.trial_failure_rate) == (1, 3, 0.2, 3, 0.5)
@@ -126,7 +159,7 @@ def test_a_timeout_is_frozen() -> None:
         Timeout().total = 5  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, Bulkhead, CircuitBreaker, standard, Fallback])
+@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, RateLimit, Bulkhead, CircuitBreaker, standard, Fallback])
 def test_every_parameter_is_documented(policy: Any) -> None:
     text = inspect.getdoc(policy) or ""
     parameters = [name for name, one in inspect.signature(policy).parameters.items() if one.kind is not one.VAR_KEYWORD]

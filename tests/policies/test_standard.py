@@ -7,7 +7,7 @@ import warnings
 import pybreaker
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, Dependency, Fallback, Pipeline, Retry, Timeout, standard
+from resilient import Bulkhead, CircuitBreaker, Dependency, Fallback, Pipeline, RateLimit, Retry, Timeout, standard
 from resilient.core.backoff import Constant
 
 from .driver import Script, World, takes
@@ -19,6 +19,10 @@ def kinds(*policies: object) -> list[str]:
 
 def test_the_order() -> None:
     assert kinds(*standard()) == ["Timeout", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
+    limited = standard(fallback=Fallback([]), rate_limit=RateLimit(5))
+    assert kinds(*limited) == ["Fallback", "Timeout", "RateLimit", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
+    tokens, money = RateLimit(5), RateLimit(5, hard=True)
+    assert standard(rate_limit=[tokens, money])[1:3] == (tokens, money)
     assert kinds(*standard(fallback=Fallback([]))) == ["Fallback", "Timeout", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
 
 

@@ -13,7 +13,7 @@ import anyio
 import pytest
 import trio
 
-from resilient import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, Dependency, Pipeline, Retry, RetryBudget
+from resilient import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, Dependency, Pipeline, Retry, RetryBudget, Timeout
 from resilient.core.backoff import Constant
 from resilient.events import Event
 
@@ -153,6 +153,28 @@ def test_a_breaker_that_trips_all_the_time_never_wedges(backend: str) -> None:
     pipeline.reset()
     assert pipeline.call_sync(tally.work, 1) == "ok"
     assert breaker.current_state == "closed"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("keyed", [False, True])
+def test_eight_threads_and_a_loop_share_a_whole_dependency(backend: str, keyed: bool) -> None:
+    """Every call is counted once by everybody who counts, and nobody is in flight or holds a slot at the end."""
+    key: dict[str, Any] = {"key": lambda seed: seed % 3} if keyed else {}
+    breaker = CircuitBreaker(window=600, outage_failures=10**6, stall_after=0, stall_factor=10**6, **key)
+    bulkhead = Bulkhead(max_concurrent=5, queue=100, max_wait=30, standing_after=60)
+    dependency = Dependency("d", Timeout(total=60), Retry(on=KeyError), bulkhead, breaker)
+    tally = Tally()
+    in_threads(*callers(dependency, tally, backend))
+    calls = THREADS * CALLS + 16 * (CALLS // 4)
+    counts = dependency.stats.snapshot().counts
+    assert sum(tally.ends.values()) == sum(counts.values()) == calls
+    assert (counts["success"], counts["failure"]) == (tally.ends["ok"], tally.ends["ValueError"])
+    circuits = list(breaker.circuits.values()) if keyed else [breaker]
+    totals = [circuit._core.totals(dependency.clock.now()) for circuit in circuits]
+    assert [sum(column) for column in zip(*totals, strict=True)] == [counts["success"] + counts["failure"], counts["failure"], 0]
+    assert (bulkhead.in_use, bulkhead.queued, tally.running) == (0, 0, 0)
+    assert not any(circuit.busy for circuit in circuits)
+    assert dependency.settle_errors == 0
 
 
 def test_half_open_admits_no_more_than_its_trials_from_any_number_of_threads() -> None:

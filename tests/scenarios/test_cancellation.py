@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, Dependency, Retry, RetryBudget, Timeout
+from resilient import Bulkhead, Chaos, CircuitBreaker, Dependency, Retry, RetryBudget, Timeout
 from resilient.core.backoff import Constant
 
 from .cancelling import Fuzz
@@ -20,21 +20,23 @@ CANCELLATIONS = 10_000
 WORKERS = 12
 
 
-def dependency(slots: int = 6) -> Dependency:
-    """Everything is scarce: slots, places in the queue, time."""
+def dependency(slots: int = 6, *chaos: Chaos, total: float = 0.02) -> Dependency:
+    """Everything is scarce: slots, places in the queue, and, unless more is given, time."""
     return Dependency(
         "fuzzed",
-        Timeout(total=0.02, attempt=0.01, min_useful=0.0),
+        Timeout(total=total, attempt=total / 2, min_useful=0.0),
         Retry(attempts=3, backoff=Constant(0.0005), budget=RetryBudget(ratio=1.0, reserve=1e6, saved=10**9), on=ConnectionError),
-        Bulkhead(max_concurrent=slots, queue=20, max_wait=0.02),
+        Bulkhead(max_concurrent=slots, queue=20, max_wait=total),
         CircuitBreaker(outage_failures=30, outage_quiet=0.0, break_time=0.002, max_break=0.004, trials=2, lease=0.5),
+        *chaos,
+        chaos=True,
     )
 
 
 def assert_clean(used: Dependency) -> None:
     assert used.bulkhead is not None
     assert (used.bulkhead.in_use, used.bulkhead.queued) == (0, 0)
-    assert used.breaker._core._trials == []  # type: ignore[union-attr]
+    assert used.breaker._core.trials_out == 0  # type: ignore[union-attr]
     assert used.settle_errors == 0
 
 
@@ -57,7 +59,8 @@ CANCELLERS = ("move_on_after", "fail_after", "task group", "asyncio.timeout", "w
 
 
 async def test_ground_26_cancellation_fuzz_of_functions(anyio_backend: Any, anyio_backend_name: str) -> None:
-    used = dependency()
+    slow, failing = Chaos(rate=0.2, latency=(0, 0.003), seed=1), Chaos(rate=0.1, fault=ConnectionError, latency=(0, 0.001), seed=1)
+    used = dependency(6, slow, failing, Chaos(rate=0.02, hang=True, seed=1))
     fuzz = Fuzz(seed=1, backend=anyio_backend_name)
 
     @used
@@ -80,8 +83,18 @@ async def test_ground_26_cancellation_fuzz_of_functions(anyio_backend: Any, anyi
     assert not fuzz.faults, (fuzz.faults, fuzz.counts)
     assert_clean(used)
     assert sum(fuzz.counts[kind] for kind in CANCELLERS) >= CANCELLATIONS
+    assert slow.injected > 100 and failing.injected > 100
     used.reset()
+    used.chaos = False
     assert await used.call(fuzz.plain, anyio.lowlevel.checkpoint) is None
+
+
+HARMS: list[tuple[float, dict[str, Any]]] = [
+    (0.25, {"status": 503}),
+    (0.1, {"truncate": 7}),
+    (0.1, {"latency": (0, 0.003)}),
+    (0.02, {"hang": True}),
+]
 
 
 class Pool:
@@ -111,7 +124,7 @@ class Pool:
 
         await self.fuzz.body()
         self.open += 1
-        return library.Response(self.fuzz.random.choice((200, 200, 200, 503)), stream=Stream())
+        return library.Response(200, stream=Stream())
 
     async def aclose(self) -> None:
         """Nothing is kept."""
@@ -120,7 +133,7 @@ class Pool:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # trio tells of the libraries' own generators
 @pytest.mark.filterwarnings("ignore:.*more than the 4 connections")  # which is the point: calls queue at the gate too
 async def test_ground_03_cancellation_fuzz_of_transports(anyio_backend: Any, anyio_backend_name: str, library: Any) -> None:
-    used = dependency()
+    used = dependency(6, *(Chaos(rate=rate, seed=2, **harm) for rate, harm in HARMS))
     fuzz = Fuzz(seed=2, backend=anyio_backend_name)
     pool = Pool(fuzz, library)
     transport = library.ours.AsyncResilientTransport(used, pool, max_connections=4)
@@ -143,6 +156,7 @@ async def test_ground_03_cancellation_fuzz_of_transports(anyio_backend: Any, any
                 await anyio.sleep(0.001)  # exchanges that their callers left come to their end
         assert not fuzz.faults, (fuzz.faults, fuzz.counts)
         assert_clean(used)
+        assert all(one.injected > 10 for one in used.policies if isinstance(one, Chaos))
         assert gate is None or (gate.slots.in_use, gate.slots.queued) == (0, 0)
 
 
@@ -182,7 +196,7 @@ async def test_cancellation_at_each_await_in_turn(anyio_backend: Any, script: st
     reached = number
     while reached >= number:
         number += 1
-        used = dependency(slots=1)
+        used = dependency(slots=1, total=0.8)
         assert used.bulkhead is not None and used.breaker is not None
         failures = iter([script == "retries"] * 2 + [False])
         if script == "trial":

@@ -19,6 +19,7 @@ from resilient.events import (
     DeadlinePassed,
     Event,
     FallbackServed,
+    FaultInjected,
     FeatureChanged,
     FeatureDegraded,
     ResponseAbandoned,
@@ -48,6 +49,7 @@ NAMES = {
     "resilient_feature_level": ("gauge", {"feature", "level"}),
     "resilient_degraded_responses": ("counter", {"feature", "level", "cause"}),
     "resilient_deadline_exceeded": ("counter", {"side"}),
+    "resilient_faults_injected": ("counter", {"dependency", "kind"}),
     "resilient_abandoned_responses": ("counter", {"dependency"}),
     "resilient_listener_errors": ("counter", set()),
     "resilient_events_dropped": ("counter", set()),
@@ -85,6 +87,16 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
         {"feature": "catalog", "level": "static", "cause": "timeout"},
     ),
     (DeadlinePassed(at=1.0, side="inbound", limit="inbound"), "resilient_deadline_exceeded_total", {"side": "inbound"}),
+    (
+        FaultInjected(at=1.0, dependency="catalog", kind="hang"),
+        "resilient_faults_injected_total",
+        {"dependency": "catalog", "kind": "hang"},
+    ),
+    (
+        FaultInjected(at=1.0, dependency="catalog", kind="status", enforced=False),
+        "resilient_faults_injected_total",
+        {"dependency": "catalog", "kind": "shadow_status"},
+    ),
     (ResponseAbandoned(at=1.0, dependency="catalog"), "resilient_abandoned_responses_total", {"dependency": "catalog"}),
 ]
 

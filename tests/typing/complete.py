@@ -19,6 +19,7 @@ from typing import Any
 MODULES = (
     "resilient",
     "resilient.asgi",
+    "resilient.context",
     "resilient.errors",
     "resilient.events",
     "resilient.httpx",

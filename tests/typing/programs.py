@@ -19,6 +19,7 @@ import resilient.httpx2
 from resilient import (
     Bulkhead,
     BulkheadFull,
+    Chaos,
     CircuitBreaker,
     CircuitOpen,
     Criticality,
@@ -30,7 +31,9 @@ from resilient import (
     Level,
     Outcome,
     Pipeline,
+    RateLimit,
     Rejected,
+    RequestOptions,
     Resilience,
     ResilienceError,
     Retry,
@@ -41,6 +44,7 @@ from resilient import (
     standard,
 )
 from resilient.asgi import ResilienceMiddleware, routes
+from resilient.context import Loaded, Trace, carry, dump, load
 from resilient.events import CircuitChanged, Event
 from resilient.protocols import Inner, Policy
 from resilient.testing import FakeClock, FaultyTransport, RecordingListener
@@ -114,6 +118,7 @@ pipeline = Pipeline(
     Fallback({"items": []}),
     Timeout(total=2.0, attempt=0.5, body="total"),
     Retry(attempts=2, budget=budget, on=(ConnectionError, TimeoutError)),
+    RateLimit(100, 60.0, burst=10, max_wait=2.0, key=lambda word: word),
     Bulkhead(max_concurrent=10, queue=100),
     CircuitBreaker(failure_rate=0.5, window=30.0),
     pybreaker.CircuitBreaker(fail_max=5),
@@ -121,6 +126,11 @@ pipeline = Pipeline(
 )
 assert_type(pipeline.call_sync(len, "word"), int)
 Dependency("search", *standard(timeout=2.0), classify=lambda result, error: Outcome.SUCCESS if error is None else None)
+tokens = RateLimit(100_000, per=60.0, cost=len, settle=lambda answer: 5.0)
+tokens.charge().settle(7)
+assert_type(tokens.charge(httpx.Response(200)).cost, float)
+standard(rate_limit=[tokens, RateLimit(10.0, per=86_400.0, hard=True, cost=0.01)])
+RateLimit(5, learn="fields")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Timeout(2.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 Timeout(body="chunk")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -188,3 +198,47 @@ class Told:
 resilience.add_listener(Told())
 Resilience(listeners=[Told(), RecordingListener()], clock=FakeClock())
 assert_type(RecordingListener().of(CircuitChanged), list[CircuitChanged])
+
+
+# -- for some calls alone ---------------------------------------------------------------------------------------------
+
+assert_type(catalog.route("POST /items/{id}", Retry(attempts=1), timeout=10), Dependency)
+assert_type(catalog.variant("catalog-quick", timeout=0.2, fallback=None), Dependency)
+
+
+async def one_request(client: httpx.AsyncClient) -> None:
+    options: RequestOptions = {
+        "timeout": 0.5,
+        "retry": False,
+        "criticality": Criticality.SHEDDABLE,
+        "partition": "a",
+        "route": "/items/{id}",
+    }
+    await client.get("https://catalog.internal/items/7", extensions={"resilient": options})
+
+
+harm = Chaos(
+    rate=0.1, fault=httpx.ConnectError("refused"), latency=(0.1, 2), match="GET", when=lambda call: call.request is not None, seed=1
+)
+standard(chaos=harm)
+Chaos(rate=0.1, fault=lambda call: KeyError(call.args[0]))
+harm.enabled = False
+
+
+# -- context that travels ---------------------------------------------------------------------------------------------
+
+
+@carry
+def in_a_thread(number: int, *, exact: bool = False) -> str:
+    return str(number)
+
+
+assert_type(in_a_thread(7, exact=True), str)
+
+
+def job(payload: dict[str, Any]) -> None:
+    with load(payload, queue_time="wall") as loaded:
+        assert_type(loaded, Loaded)
+        assert_type(loaded.deadline, Deadline | None)
+        assert_type(loaded.trace, Trace | None)
+        assert_type(dump(trace=loaded.trace), dict[str, Any])

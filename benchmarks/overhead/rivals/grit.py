@@ -7,7 +7,7 @@ from typing import Any
 
 import grit
 
-from overhead.bare import noop, refused
+from overhead.bare import noop, pause, refused
 from overhead.entry import Entry
 from overhead.memory import Specimen
 
@@ -33,6 +33,8 @@ def entries() -> Iterator[Entry]:
     yield Entry("bulkhead", grit.bulkhead(100)(noop), lacks="one event loop, no bound on waiting")
     yield Entry("retry", grit.retry(tries=3)(noop), lacks="no budget")
     yield Entry("deadline", grit.timeout(30.0)(noop))
+    yield Entry("deadline_wait", grit.timeout(30.0)(pause))
     lacks = "no budget, no window, no metrics"
     yield Entry("stack", _stack()(noop), lacks=lacks)
     yield Entry("stack_deadline", _stack(grit.timeout(10.0))(noop), lacks=f"{lacks}, no total")
+    yield Entry("stack_deadline_wait", _stack(grit.timeout(10.0))(pause), lacks=f"{lacks}, no total")

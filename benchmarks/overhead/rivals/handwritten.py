@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from overhead.bare import app, noop, request
+from overhead.bare import app, noop, pause, request
 from overhead.entry import Entry
 
 
@@ -22,6 +22,16 @@ async def asyncio_timeout() -> None:
 async def _anyio_fail_after() -> None:
     with anyio.fail_after(30.0):
         await noop()
+
+
+async def _asyncio_timeout_waiting() -> None:
+    async with asyncio.timeout(30.0):
+        await pause()
+
+
+async def _anyio_fail_after_waiting() -> None:
+    with anyio.fail_after(30.0):
+        await pause()
 
 
 async def _pass_on(request: Any, call_next: Any) -> Any:
@@ -44,5 +54,7 @@ def entries() -> Iterator[Entry]:
     yield Entry("bulkhead", in_a_slot, variant="asyncio.Semaphore", lacks="one event loop, unbounded queue")
     yield Entry("deadline", asyncio_timeout, variant="asyncio.timeout")
     yield Entry("deadline", _anyio_fail_after, variant="anyio.fail_after")
+    yield Entry("deadline_wait", _asyncio_timeout_waiting, variant="asyncio.timeout")
+    yield Entry("deadline_wait", _anyio_fail_after_waiting, variant="anyio.fail_after")
     yield Entry("middleware", request(_scoped_app), variant="anyio.move_on_after", lacks="deadline only")
     yield Entry("middleware", request(BaseHTTPMiddleware(app, _pass_on)), variant="empty BaseHTTPMiddleware", lacks="does nothing")

@@ -9,10 +9,11 @@ from hyx.bulkhead import bulkhead
 from hyx.circuitbreaker import consecutive_breaker
 from hyx.circuitbreaker.exceptions import BreakerFailing
 from hyx.fallback import fallback
+from hyx.ratelimit import tokenbucket
 from hyx.retry import retry
 from hyx.timeout import timeout
 
-from overhead.bare import noop, refused
+from overhead.bare import noop, pause, refused
 from overhead.entry import Entry, Target
 from overhead.memory import Specimen
 
@@ -42,8 +43,11 @@ def entries() -> Iterator[Entry]:
     yield Entry("breaker", breaker()(noop), lacks="no window, no lock")
     yield Entry("breaker_open", breaker()(refused), rejects=BreakerFailing, lacks="no lock, no retry-after")
     yield Entry("bulkhead", bulkhead(max_concurrency=100, max_capacity=1100)(noop), lacks="one event loop, no lock")
+    yield Entry("ratelimit", tokenbucket(1e6, 1.0)(noop), lacks="one event loop, no lock, no wait, no retry-after, hears no server")
     yield Entry("retry", retry(attempts=3)(noop), lacks="no budget")
     yield Entry("deadline", timeout(30.0)(noop))
+    yield Entry("deadline_wait", timeout(30.0)(pause))
     lacks = "no budget, no window, no metrics, no locks"
     yield Entry("stack", _stack(noop), lacks=lacks)
     yield Entry("stack_deadline", _stack(timeout(10.0)(noop)), lacks=f"{lacks}, no total")
+    yield Entry("stack_deadline_wait", _stack(timeout(10.0)(pause)), lacks=f"{lacks}, no total")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import interlock
 
-from overhead.bare import getter, noop, refused, wire
+from overhead.bare import getter, noop, pause, refused, wire
 from overhead.entry import Entry
 from overhead.memory import Specimen
 
@@ -36,6 +36,7 @@ def entries() -> Iterator[Entry]:
     yield Entry("breaker_open", breaker()(refused), rejects=interlock.CircuitOpenError)
     yield Entry("bulkhead", interlock.Pipeline(interlock.BulkheadStrategy(100))(noop), lacks=PER_LOOP)
     yield Entry("deadline", interlock.Pipeline(interlock.TimeoutStrategy(30.0))(noop))
+    yield Entry("deadline_wait", interlock.Pipeline(interlock.TimeoutStrategy(30.0))(pause))
     yield from _with_tenacity()
     yield from _transports()
 
@@ -54,6 +55,7 @@ def _with_tenacity() -> Iterator[Entry]:
     yield Entry("retry", interlock.Pipeline(RetryStrategy(attempts=3))(noop), lacks="no budget")
     yield Entry("stack", interlock.Pipeline(*layers())(noop), lacks=lacks)
     yield Entry("stack_deadline", interlock.Pipeline(*layers(), interlock.TimeoutStrategy(10.0))(noop), lacks=f"{lacks}; no total")
+    yield Entry("stack_deadline_wait", interlock.Pipeline(*layers(), interlock.TimeoutStrategy(10.0))(pause), lacks=f"{lacks}; no total")
 
 
 def _transports() -> Iterator[Entry]:

@@ -8,7 +8,7 @@ from types import ModuleType
 import httpx
 import nopanic
 
-from overhead.bare import getter, noop, refused, wire
+from overhead.bare import getter, noop, pause, refused, wire
 from overhead.entry import Entry, Target
 from overhead.memory import Specimen
 
@@ -43,10 +43,14 @@ def entries() -> Iterator[Entry]:
     yield Entry("breaker", breaker()(noop))
     yield Entry("breaker_open", breaker()(refused), rejects=nopanic.CircuitOpen)
     yield Entry("bulkhead", nopanic.bulkhead(100)(noop), lacks=PER_LOOP)
+    yield Entry("ratelimit", nopanic.rate_limit(1_000_000, per=1.0, max_wait=0.0)(noop), lacks="hears no server")
     yield Entry("retry", _retry()(noop))
-    yield Entry("deadline", nopanic.timeout(30.0)(noop))
+    for case, fn in (("deadline", noop), ("deadline_wait", pause)):
+        yield Entry(case, nopanic.compose(nopanic.deadline(30.0), nopanic.timeout(30.0))(fn), variant="deadline and timeout")
+        yield Entry(case, nopanic.timeout(30.0)(fn), variant="timeout", lacks="calls inside do not learn of it")
     yield Entry("stack", _stack()(noop), lacks=f"no metrics; {PER_LOOP}")
     yield Entry("stack_deadline", _timed_stack()(noop), lacks=f"no metrics; {PER_LOOP}")
+    yield Entry("stack_deadline_wait", _timed_stack()(pause), lacks=f"no metrics; {PER_LOOP}")
     yield _over(httpx, "transport_httpx")
     try:
         import httpx2

@@ -10,7 +10,7 @@ import httpx
 import pyresilience as pr
 from pyresilience.contrib.fastapi import ResilientMiddleware
 
-from overhead.bare import app, getter, noop, refused, request, wire
+from overhead.bare import app, getter, noop, pause, refused, request, wire
 from overhead.entry import Entry, Target
 from overhead.memory import Specimen
 
@@ -53,15 +53,19 @@ def entries() -> Iterator[Entry]:
     yield Entry("breaker", pr.resilient(circuit_breaker=consecutive)(noop), variant="consecutive", lacks="no window")
     yield Entry("breaker_open", pr.resilient(circuit_breaker=breaker())(refused), rejects=pr.CircuitOpenError, lacks="no retry-after")
     yield Entry("bulkhead", pr.resilient(bulkhead=pr.BulkheadConfig(max_concurrent=100))(noop), lacks=f"no queue; {PER_LOOP}")
+    limit = pr.RateLimiterConfig(max_calls=1_000_000, period=1.0)
+    yield Entry("ratelimit", pr.resilient(rate_limiter=limit)(noop), lacks="no retry-after, hears no server")
     retry = pr.resilient(retry=pr.RetryConfig(max_attempts=3), retry_budget=pr.RetryBudgetConfig())
     yield Entry("retry", retry(noop), lacks="budget not tied to the traffic")
     yield Entry("deadline", pr.resilient(timeout=pr.TimeoutConfig(seconds=30.0))(noop))
+    yield Entry("deadline_wait", pr.resilient(timeout=pr.TimeoutConfig(seconds=30.0))(pause))
     plain = f"no metrics; window of calls; {PER_LOOP}"
     yield Entry("stack", pr.resilient(**_stack())(noop), lacks=plain)
     consecutively = _stack(circuit_breaker=consecutive, listeners=[pr.MetricsCollector()])
     yield Entry("stack", pr.resilient(**consecutively)(noop), variant="consecutive, metrics", lacks=f"no window; {PER_LOOP}")
     timeout = pr.TimeoutConfig(seconds=30.0)
     yield Entry("stack_deadline", pr.resilient(**_stack(timeout=timeout))(noop), lacks=plain)
+    yield Entry("stack_deadline_wait", pr.resilient(**_stack(timeout=timeout))(pause), lacks=plain)
     counted = pr.resilient(**_stack(timeout=timeout, listeners=[pr.MetricsCollector()]))
     yield Entry("stack_deadline", counted(noop), variant="metrics", lacks=f"window of calls; {PER_LOOP}")
     yield from _transports()

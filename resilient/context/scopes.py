@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from .clock import SYSTEM_CLOCK, Clock
+from ..clock import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
-    from .core.degradation import DegradationRecord
+    from ..core.degradation import DegradationRecord
 
-__all__ = ["Criticality", "Deadline", "criticality", "current_criticality", "current_deadline", "current_record", "deadline_scope"]
+__all__ = [
+    "CRITICALITY",
+    "DEADLINE",
+    "RECORD",
+    "Criticality",
+    "Deadline",
+    "criticality",
+    "current_criticality",
+    "current_deadline",
+    "current_record",
+    "deadline_scope",
+    "in_force",
+]
 
 
 class Deadline:
@@ -24,11 +36,21 @@ class Deadline:
         at: absolute seconds on `clock`.
         clock: the clock that `at` is read against; `time.monotonic` by default.
         inbound: True when the caller of this service set it, so that policies keep a reserve for the reply.
+
+    Raises:
+        TypeError, ValueError: naming the parameter that is wrong.
     """
 
     __slots__ = ("at", "clock", "inbound")
 
     def __init__(self, at: float, clock: Clock = SYSTEM_CLOCK, *, inbound: bool = False) -> None:
+        # Made for every call with a limit, so the usual kinds are let through at a glance.
+        if type(at) is not float or at != at:  # noqa: PLR0124 - which only NaN is not
+            _moment("at", at)
+        if clock is not SYSTEM_CLOCK:
+            _clock(clock)
+        if inbound is not True and inbound is not False:
+            raise TypeError(f"inbound must be True or False, not {inbound!r}")
         self.at: float = at
         self.clock: Clock = clock
         self.inbound: bool = inbound
@@ -38,12 +60,10 @@ class Deadline:
         """The moment `seconds` from now.
 
         Raises:
-            TypeError, ValueError: `seconds` is no number.
+            TypeError, ValueError: `seconds` is no number, or `clock` is none.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise TypeError(f"seconds must be a number, not {seconds!r}")
-        if math.isnan(seconds):
-            raise ValueError(f"seconds must be a number, not {seconds!r}")
+        _moment("seconds", seconds)
+        _clock(clock)
         return cls(clock.now() + seconds, clock)
 
     @property
@@ -59,6 +79,19 @@ class Deadline:
         return f"<Deadline {self.remaining:+.3f} s>"
 
 
+def _moment(name: str, value: Any) -> None:
+    """Require a number; infinity is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if math.isnan(value):
+        raise ValueError(f"{name} must be a number, not {value!r}")
+
+
+def _clock(value: Any) -> None:
+    if not isinstance(value, Clock):
+        raise TypeError(f"clock: expected an object with now(), sleep(seconds) and wait(event, seconds), got {value!r}")
+
+
 class Criticality(enum.IntEnum):
     """How much it matters that a request is served; the lowest are shed first (Google SRE book, chapter 21)."""
 
@@ -71,6 +104,29 @@ class Criticality(enum.IntEnum):
 DEADLINE: ContextVar[Deadline | None] = ContextVar("resilient_deadline", default=None)
 CRITICALITY: ContextVar[Criticality] = ContextVar("resilient_criticality", default=Criticality.CRITICAL)
 RECORD: ContextVar[DegradationRecord | None] = ContextVar("resilient_record", default=None)
+
+
+class Cover:
+    """Says that something is served in place of what is awaited here, should it fail, for as long as it is `up`."""
+
+    __slots__ = ("up",)
+
+    def __init__(self) -> None:
+        self.up = True
+
+
+COVER: ContextVar[Cover | None] = ContextVar("resilient_cover", default=None)
+
+
+async def covered(awaitable: Awaitable[Any]) -> Any:
+    """Await something that will be replaced if it fails."""
+    cover = Cover()
+    token = COVER.set(cover)
+    try:
+        return await awaitable
+    finally:
+        COVER.reset(token)
+        cover.up = False  # for tasks that were started inside and are still running, nobody answers any more
 
 
 def current_deadline() -> Deadline | None:
@@ -89,7 +145,8 @@ def current_record() -> DegradationRecord | None:
 
 
 @contextmanager
-def _set(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+def in_force(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    """Set a context variable for what is done inside."""
     token = variable.set(value)
     try:
         yield
@@ -111,7 +168,7 @@ def deadline_scope(deadline: Deadline) -> Iterator[Deadline]:
     outer = DEADLINE.get()
     if outer is not None and outer.at <= deadline.at:
         deadline = outer
-    with _set(DEADLINE, deadline):
+    with in_force(DEADLINE, deadline):
         yield deadline
 
 
@@ -124,5 +181,5 @@ def criticality(value: Criticality) -> Iterator[None]:
     """
     if not isinstance(value, Criticality):
         raise TypeError(f"value: expected a Criticality, got {value!r}")
-    with _set(CRITICALITY, value):
+    with in_force(CRITICALITY, value):
         yield

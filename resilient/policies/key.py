@@ -1,0 +1,44 @@
+"""What calls are told apart by, where a policy keeps a state for each of several keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ..call import Call
+
+__all__ = ["KEYS", "Key", "check_key", "finder"]
+
+Key = Literal["route", "origin", "partition"] | Callable[..., Hashable]
+"""A name in `KEYS`, or a function of the call's arguments (of the request, over HTTP)."""
+
+KEYS: dict[str, Callable[[Call], Hashable]] = {
+    "route": lambda call: call.route,
+    "origin": lambda call: call.origin,
+    "partition": lambda call: call.partition,
+}
+
+
+def check_key(key: Any) -> None:
+    """Require a key.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if isinstance(key, str) and key not in KEYS:
+        raise ValueError(f"key must be one of {', '.join(KEYS)}, not {key!r}")
+    if not isinstance(key, str) and not callable(key):
+        raise TypeError(f"key: expected {', '.join(map(repr, KEYS))} or a function of the call's arguments, got {key!r}")
+
+
+def finder(key: Key) -> Callable[[Call], Hashable]:
+    """The function that finds a call's key. It raises what the program's own raises."""
+    if isinstance(key, str):
+        return KEYS[key]
+
+    def find(call: Call) -> Hashable:
+        args, kwargs = call.arguments()
+        return key(*args, **kwargs)
+
+    return find

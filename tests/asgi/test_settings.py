@@ -1,0 +1,84 @@
+"""Every parameter that is wrong is told by its name, when the app is put together."""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from resilient import Resilience
+from resilient.asgi import (
+    DeadlineMiddleware,
+    DegradationMiddleware,
+    ErrorMiddleware,
+    MetricsMiddleware,
+    ResilienceMiddleware,
+    install,
+    routes,
+)
+
+MIDDLEWARE = (ResilienceMiddleware, DeadlineMiddleware, DegradationMiddleware, ErrorMiddleware, MetricsMiddleware)
+
+FLAGS: list[Any] = [None, 1, "yes", []]
+WRONG: dict[str, list[Any]] = {
+    "app": [None, 3, "app"],
+    "resilience": [None, 3, Resilience, "shop"],
+    "timeout": ["3", 0, -1, float("nan"), float("inf"), True, [], 0.001],
+    "body": FLAGS,
+    "hard": FLAGS,
+    "min_useful": ["3", -1, None, float("nan"), True],
+    "expose_causes": FLAGS,
+    "degraded_header": [None, 3, "", "two words", "Ü", "a\r\nb", []],
+    "trusted": [3, None, "10.0.0.0/8", ["no address"], [None], [10], b"10.0.0.0", ["10.0.0.1/8"], {10: 1}],
+    "deadline_headers": [3, None, "x-timeout", b"x-timeout", [3], [None], ["two words"], [""], ["x:y"], ["Ü"]],
+    "count_requests": FLAGS,
+    "dashboard": [True, *FLAGS],
+    "metrics": FLAGS,
+    "health": FLAGS,
+    "prefix": [None, 3, "internal", "/internal/", "/"],
+}
+
+
+def cases(*targets: Any) -> list[Any]:
+    found = []
+    for target in targets:
+        for name, parameter in inspect.signature(target).parameters.items():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                found += [pytest.param(target, name, value, id=f"{target.__name__}-{name}-{value!r}") for value in WRONG[name]]
+    return found
+
+
+@pytest.mark.parametrize(("target", "name", "value"), cases(*MIDDLEWARE, install, routes))
+def test_a_wrong_argument_is_named(target: Any, name: str, value: Any) -> None:
+    app = Starlette()
+    fitting: dict[str, Any] = {"app": app, "resilience": Resilience()}
+    taken = {key: given for key, given in fitting.items() if key in inspect.signature(target).parameters}
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        target(**{**taken, name: value})
+    assert app.user_middleware == [] and app.routes == []
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in WRONG for value in WRONG[name] if name not in ("app", "resilience")])
+def test_so_it_is_by_the_method(name: str, value: Any) -> None:
+    app = Starlette()
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        Resilience().install(app, **{name: value})
+    assert app.user_middleware == [] and app.routes == []
+
+
+ONE = ["X-Wait-Ms"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("names", [list, tuple, set, iter])
+@pytest.mark.parametrize("peers", [["192.0.2.0/24"], [ipaddress.ip_network("192.0.2.0/24")], {ipaddress.ip_address("192.0.2.1")}])
+async def test_what_is_listed_may_be_listed_in_any_way(names: Any, peers: Any, ask: Any) -> None:
+    app = Starlette()
+    Resilience().install(app, trusted=peers, deadline_headers=names(ONE))
+    await ask(app, "/livez")
+    stack: Any = app.middleware_stack
+    for middleware in (stack.app, DeadlineMiddleware(app, Resilience(), trusted=peers, deadline_headers=names(ONE))):
+        assert middleware.deadlines.seconds({"headers": [(b"x-wait-ms", b"2000")], "client": ("192.0.2.1", 1)}) == 2

@@ -1,0 +1,36 @@
+"""The behaviours of other systems, as data: which of them are run here, and why the others are not.
+
+Each record is `{id, source, feature, config, sequence, expected}`. A test takes records by the first word of their ids:
+
+    @pytest.mark.parametrize("record", records("bulk"))
+
+so that every record is the parameter of a test, under its own id, or has its reason in conformance_skips.toml.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["RUN", "SKIPS", "TOLD", "Record", "records"]
+
+Record = dict[str, Any]
+
+HERE = Path(__file__).parent
+RECORDS: dict[str, Record] = {record["id"]: record for record in json.loads((HERE / "cases.json").read_text())}
+SKIPS: dict[str, str] = tomllib.loads((HERE.parent / "conformance_skips.toml").read_text())
+
+RUN = ("cb", "retry", "budget", "bulk", "config")
+"""The words for which there is a test in this folder."""
+TOLD: dict[str, str] = {}
+"""How the records that were run in this session ended."""
+
+
+def records(word: str) -> list[Any]:
+    """The records whose ids begin with `word` and that are not skipped, as parameters of a test."""
+    assert word in RUN, f"add {word!r} to RUN"
+    return [pytest.param(record, id=name) for name, record in RECORDS.items() if name.split("-")[0] == word and name not in SKIPS]
