@@ -25,7 +25,7 @@ from .limiter import Gradient2, Seen
 __all__ = ["SteadyGradient"]
 
 WARMUP = 100  # windows whose plain mean is what is usual: the slowest calls of a mixture are the last to be known
-CREEP = 1.5  # times the latency without load, above which what is usual does not rise under load
+CREEP = 1.25  # times the latency without load, above which what is usual does not rise under load
 RECENT = 0.5  # weight of the latest window in the latency that is looked at for a change
 RISE = 1.1  # times as long is a change for the worse, not noise
 IN_VAIN = 0.8  # share of its latency that a dependency still has after the limit was halved, if that did not help

@@ -20,6 +20,7 @@ __all__ = ["MOST", "AdaptiveConcurrency"]
 OUTAGE = Outcome.OUTAGE
 INITIAL = 20
 MOST = 1000
+SLACK = 1.5  # times the latency of now, which most calls take no longer than
 LAWS = ("gradient2", "aimd")
 
 
@@ -160,7 +161,7 @@ class AdaptiveConcurrency(Bulkhead):
         with self._lock:
             if window.rtt is not None:
                 samples.lengthen(window.mean)
-                self.needed = window.rtt
+                self.needed = SLACK * window.rtt
             limit = law.decide(window)
             granted = [] if limit == slots.limit else slots.resize(limit)
         self._queue.wake(granted, now)
