@@ -33,11 +33,14 @@ from .policies import AdaptiveThrottle as AdaptiveThrottle
 from .policies import Bulkhead as Bulkhead
 from .policies import Chaos as Chaos
 from .policies import CircuitBreaker as CircuitBreaker
+from .policies import Failover as Failover
 from .policies import Fallback as Fallback
+from .policies import Hedge as Hedge
 from .policies import Pipeline as Pipeline
 from .policies import RateLimit as RateLimit
 from .policies import Retry as Retry
 from .policies import RetryBudget as RetryBudget
+from .policies import Target as Target
 from .policies import Timeout as Timeout
 from .policies import standard as standard
 from .resilience import Resilience as Resilience
@@ -58,8 +61,10 @@ __all__ = [
     "DeadlineExceeded",
     "Dependency",
     "Exponential",
+    "Failover",
     "Fallback",
     "Feature",
+    "Hedge",
     "Level",
     "Linear",
     "Outcome",
@@ -74,6 +79,7 @@ __all__ = [
     "Retry",
     "RetryBudget",
     "SpendExceeded",
+    "Target",
     "Timeout",
     "current_criticality",
     "current_deadline",

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
-import time
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .context import Criticality, current_criticality
-from .core.outcome import Outcome, outcome_of_cut, outcome_of_error
-from .core.pushback import Told, parse_told
-from .errors import DeadlineExceeded, Rejected, ResilienceError, cause_of
-from .events import CallRejected, DeadlinePassed
+from .core.outcome import Outcome
+from .judged import Classifier, Judged
 
 if TYPE_CHECKING:
     from .context import Deadline
     from .core.breaker import Trial
     from .policies.pipeline import Pipeline
+    from .policies.target import Target
     from .policies.timeout import Timeout
     from .protocols import Runtime
 
-__all__ = ["HANDLES", "Call"]
+__all__ = ["HANDLES", "Call", "Classifier"]
 
 logger = logging.getLogger("resilient")
-E = TypeVar("E", bound=ResilienceError)
-Classifier = Callable[[Any, BaseException | None], "Outcome | None"]
 
 INFINITY = math.inf
 INBOUND_RESERVE = 0.005  # seconds kept back so that a degraded answer still reaches the client in time
-SUCCESS = Outcome.SUCCESS
-IGNORED = Outcome.IGNORED
 HANDLES = "resilient.handles"  # the extension of a response that keeps the handles which policies have for it, by policy
-OWN_LIMITS = ("attempt", "total")
+# What a branch may have of its own, and its call does not take over from it.
+BRANCH_ONLY = frozenset({"__dict__", "args", "fn", "held", "kwargs", "owner", "repeatable", "request", "runtime", "scope", "started"})
 
 
-class Call:
+@functools.cache
+def _slots(kind: Any) -> tuple[str, ...]:
+    return tuple(name for base in kind.__mro__ for name in vars(base).get("__slots__", ()) if name != "__dict__")
+
+
+class Call(Judged):
     """What is asked of a dependency, by when, and what the policies on its way hold for it.
 
     A subclass teaches the policies another kind of call: how to read its results and errors, whether it may be
@@ -45,16 +45,12 @@ class Call:
 
     # What every call has, or every runner reads, lives in slots; the rest are defaults on the class, so that a call
     # that needs none of them pays for none of them.
-    __slots__ = ("__dict__", "args", "fn", "held", "kwargs", "owner", "plain", "repeatable", "runtime", "started", "timed")
+    __slots__ = ("args", "fn", "held", "kwargs", "repeatable", "started", "timed")
 
-    plain: bool
-    """Whether a returned value is a success without looking at it."""
     repeatable: bool
     """Whether it is safe to make the call again after it may have been acted upon."""
     timed: bool
     """Whether the call, or an attempt of it, has a deadline."""
-    headed: bool = False
-    """Whether its answers have a status and header fields."""
     streamed: bool = False
     """Whether its answer is a generator and the first item, for those inside alone."""
 
@@ -62,8 +58,6 @@ class Call:
     """Absolute time by which the caller wants an answer; policies only ever lower it."""
     limit: str = "total"
     """Whose time limit `deadline` is: total, inbound or caller."""
-    total: float | None = None
-    """A shorter total than the policy's, asked for by this one call."""
     timeout: Timeout | None = None
     """The `Timeout` that applies; it says how long a chunk of the body may take."""
     attempt_timeout: float = INFINITY
@@ -93,10 +87,8 @@ class Call:
     attempts: int = 1
     queue_timeout: float | None = None
     """Seconds that the caller is ready to queue for a slot, where it said so."""
-    classify: Classifier | None = None
-    degraded: str | None = None
-    """Why the answer is not the dependency's own, once a fallback was served."""
-    error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
+    response: Any = None
+    """Of HTTP: the answer that is open now; whoever leaves it without handing it on has to close it."""
     request: Any = None
     """The HTTP request, where the call sends one."""
     once: bool = False
@@ -109,9 +101,6 @@ class Call:
     _criticality: Criticality | None = None
     trial: Trial | None = None
     """The permit of a half-open circuit that the call was let through with, where it was."""
-    _cut: BaseException | None = None
-    _cut_outcome: Outcome = IGNORED
-    _late: Outcome | None = None
 
     def __init__(self, owner: Pipeline, runtime: Runtime, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.owner = owner
@@ -171,147 +160,61 @@ class Call:
     def mark(self, *, key: Literal["auto", "bare"] | None, number: bool) -> None:
         """Make attempts known to the dependency for what they are: by a key that they share, by their number."""
 
-    # -- errors ---------------------------------------------------------------------------------------------------
+    # -- branches -------------------------------------------------------------------------------------------------
 
-    def error(self, kind: type[E], message: str, *, policy: str, reason: str, retry_after: float | None = None) -> E:
-        """A new error for this call: of the class that is also the client library's own, where there is one."""
-        bound = self.error_types.get(kind, kind)
-        # A rejection has to cost little just when everything is rejected: filled in without a call of __init__.
-        error: Any = bound.__new__(bound)
-        name = self.owner.name
-        if name:
-            error.dependency = name
-            message = name + ": " + message
-        error.args = (message,)
-        error.policy = policy
-        error.reason = reason
-        error.retry_after = retry_after
-        return error  # type: ignore[no-any-return]
+    def branch(self) -> Self:
+        """A call for the same thing that holds nothing yet: of several at a time, or of several targets."""
+        kind: Any = type(self)
+        twin: Self = object.__new__(kind)
+        for name in _slots(kind):
+            setattr(twin, name, getattr(self, name))
+        twin.__dict__.update(self.__dict__)
+        twin.held = []
+        twin.scope = twin.trial = twin._cut = None
+        return twin
 
-    def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
-        """A new DeadlineExceeded that this call's own machinery raises, together with what it says of the dependency."""
-        error = self.error(DeadlineExceeded, message, policy=policy, reason=reason)
-        self._cut, self._cut_outcome = error, outcome
-        self.owner.post(DeadlinePassed(at=self.runtime.now(), dependency=self.owner.name, side="outbound", limit=reason))
-        return error
+    def adopt(self, branch: Call) -> None:
+        """Go on as a branch whose end is this call's: what it holds, and what it knows of its answer."""
+        kind: Any = type(branch)
+        for name in _slots(kind):
+            if name not in BRANCH_ONLY:
+                setattr(self, name, getattr(branch, name))
+        self.__dict__.update({name: value for name, value in branch.__dict__.items() if name not in BRANCH_ONLY})
+        self.held += branch.held
+        branch.held = []
 
-    def reject(self, kind: type[E], message: str, *, policy: str, reason: str, retry_after: float | None = None) -> E:
-        """A new error of a policy that refuses this call; the refusal is reported."""
-        if self.owner.outbox.listeners:
-            self.report_rejection(policy, reason)
-        error = self.error(kind, message, policy=policy, reason=reason, retry_after=retry_after)
-        self._cut, self._cut_outcome = error, IGNORED
-        return error
+    def aim(self, target: Target, owner: Pipeline) -> None:
+        """Make this branch a call of one of the targets of `owner`.
 
-    def report_rejection(self, policy: str, reason: str, *, enforced: bool = True) -> None:
-        """Tell listeners that a policy refused this call, or, in shadow mode, that it would have."""
-        owner = self.owner
-        owner.post(CallRejected(at=self.runtime.now(), dependency=owner.name, policy=policy, reason=reason, enforced=enforced))
+        Raises:
+            TypeError: it is another kind of call than the target is for.
+        """
+        if target.rewrites_requests:
+            raise TypeError(f"target {target.name!r} rewrites HTTP requests, and this is a call of {self.fn!r}")
+        if target.function is not None:
+            self._call_instead(target.function)
+        if target.arguments:
+            self.kwargs = {**self.kwargs, **target.arguments}
 
-    def ignore(self, error: BaseException) -> None:
-        """Say that `error` is the caller's mistake and tells nothing of the dependency."""
-        self._cut, self._cut_outcome = error, IGNORED
+    def _call_instead(self, function: Callable[..., Any]) -> None:
+        self.fn = function
 
-    def forget(self) -> None:
-        """Let go of the error: it holds the frames that hold this call, and would keep them all until a collection."""
-        self._cut = None
-
-    def came_late(self) -> None:
-        """Say that the value came after the deadline: it is given to the caller, but it is no success."""
-        now = self.runtime.now()
-        self.plain = False
-        self._late = Outcome.OUTAGE
-        if self.attempt_reason not in OWN_LIMITS:
-            # Late for whoever set the deadline: that need not be the dependency's fault.
-            self._late = outcome_of_cut(now - self.attempt_started, self.attempt_timeout, self.owner.stats.p95())
-        self.owner.post(DeadlinePassed(at=now, dependency=self.owner.name, side="outbound", limit="late"))
-
-    # -- outcomes -------------------------------------------------------------------------------------------------
-
-    def outcome_of(self, result: Any) -> Outcome:
-        """What a returned value says of the dependency."""
-        if self._late is not None:
-            return self._late
-        if self.degraded is not None:
-            return IGNORED
-        return self.verdict(result, None) or SUCCESS
-
-    def outcome_of_error(self, error: BaseException) -> Outcome:
-        """What a raised error says of the dependency."""
-        if error is self._cut:
-            return self._cut_outcome
-        return (self.verdict(None, error) if isinstance(error, Exception) else None) or outcome_of_error(error)
-
-    def verdict(self, result: Any, error: Exception | None) -> Outcome | None:
-        """What the program's own `classify` says; where that fails, nothing: permits have to be settled all the same."""
-        if self.classify is None:
-            return None
-        try:
-            verdict = self.classify(result, error)
-            if verdict is not None and not isinstance(verdict, Outcome):
-                raise TypeError(f"classify: expected an Outcome or None, got {verdict!r}")
-        except Exception as broken:  # noqa: BLE001 - counted and logged; the default outcome holds
-            self.owner.classify_failed(broken)
-            return None
-        return verdict
-
-    def is_timeout(self, error: BaseException) -> bool:
-        """Whether `error` is a timer of the client library, which was told not to run longer than ours."""
-        return False
-
-    def refused(self, error: Exception) -> bool:
-        """Whether `error` says that the attempt was not made, because something of our own did not let it."""
-        return isinstance(error, Rejected)
-
-    def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
-        """Whether another attempt is safe and may help. A plain function's effects are unknown, so: no."""
-        return False
-
-    def busy(self, result: Any) -> bool:
-        """Whether the answer says that an earlier attempt, which was given up, is still being worked on."""
-        return False
-
-    def retry_after(self, result: Any, error: BaseException | None) -> float | None:
-        """Seconds that the dependency asked to be left alone, or None."""
-        return None
-
-    def told(self, result: Any, error: BaseException | None, *, fields: bool) -> Told | None:
-        """What an answer says about the dependency's own limits: a result with header fields, or an error's response."""
-        answer = getattr(error, "response", None) if error is not None else result if self.headed else None
-        status, field = getattr(answer, "status_code", None), getattr(getattr(answer, "headers", None), "get", None)
-        if not isinstance(status, int) or field is None:
-            return None
-        return parse_told(status, field, time.time(), fields=fields)
-
-    def turned_away(self, error: BaseException | None) -> bool:
-        """Whether `error` is the refusal that this call itself met."""
-        return error is not None and error is self._cut and isinstance(error, Rejected)
-
-    def attach(self, result: Any, policy: Any, handle: Any) -> None:
-        """Let whoever reads the answer find the handle that a policy has for it, where the answer can carry one."""
-
-    def cause_of(self, result: Any, error: BaseException | None) -> str:
-        """A word for logs, metrics and degradation records."""
-        return cause_of(error) if error is not None else "result"
-
-    async def keep(self, result: Any) -> bool:
-        """Keep a failed answer for the case that no better one comes. False if it had to be thrown away."""
+    def movable(self, *, repeat: bool) -> bool:
+        """Whether the call may be made again elsewhere after it may have been acted upon; `repeat` for "yes, if at all"."""
         return True
 
-    def failure_of(self, result: Any) -> Exception:
-        """An error that tells of a failed answer which could not be kept."""
-        return ResilienceError("the answer could not be kept", dependency=self.owner.name or None)
+    def served_by(self, target: Target, result: Any) -> Any:
+        """The answer of `target`, which says so if it can."""
+        return result
 
-    async def discard(self, result: Any) -> None:
-        """Let go of a failed answer that nobody will read."""
+    def hedgeable(self) -> bool:
+        """Whether the call may be made twice at a time. Of a function it is known: somebody put a Hedge around it."""
+        return True
 
-    def degradable(self, error: Exception) -> bool:
-        """Whether a fallback may stand in for an error that says nothing of the dependency."""
-        return False
-
-    @property
-    def late(self) -> bool:
-        return self._late is not None
+    async def abandon(self, result: Any) -> None:
+        """Let go of an answer, if there is one, that nobody will read because another one was quicker."""
+        if result is not None:
+            await self.discard(result)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a function that stands in for the dependency is called with."""

@@ -21,6 +21,7 @@ from .policies.breaker import CircuitBreaker
 from .policies.bulkhead import Bulkhead
 from .policies.fallback import Fallback
 from .policies.foreign import ForeignBreaker
+from .policies.hedge import Hedge
 from .policies.order import replaced
 from .policies.pipeline import Pipeline, flatten
 from .policies.retry import Retry, RetryBudget
@@ -195,9 +196,9 @@ class Dependency(Pipeline):
 
     @property
     def budget(self) -> RetryBudget | None:
-        """The budget of its outermost retry."""
-        retry = self._first(Retry)
-        return None if retry is None else retry.budget
+        """The budget of its outermost retry, or else of its hedge."""
+        spender = self._first(Retry) or self._first(Hedge)
+        return None if spender is None else spender.budget
 
     @property
     def state(self) -> str:

@@ -10,10 +10,12 @@ __all__ = [
     "CircuitChanged",
     "DeadlinePassed",
     "Event",
+    "FailedOver",
     "FallbackServed",
     "FaultInjected",
     "FeatureChanged",
     "FeatureDegraded",
+    "HedgeDecided",
     "Listener",
     "ResponseAbandoned",
     "RetryDecided",
@@ -67,6 +69,18 @@ class RetryDecided(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeDecided(Event):
+    """A second attempt beside a slow one has ended, or was not made.
+
+    `result`: won, lost (to the first attempt or another hedge), failed, rejected (by our own policies), cancelled (with
+    its caller); or, not made: budget, pushback, queue (calls wait for a slot already), threads (none is free), shadow.
+    """
+
+    result: str
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlinePassed(Event):
     """A time limit was reached, or would have been (`enforced=False`: shadow mode let the call go on).
 
@@ -76,6 +90,15 @@ class DeadlinePassed(Event):
     side: str
     limit: str
     enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedOver(Event):
+    """A target of a failover was left because of `cause`, and the call went `to` the next one; empty: there was none."""
+
+    target: str
+    to: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .core.outcome import Outcome
     from .policies.pipeline import Pipeline
+    from .race import Race
 
 __all__ = ["Holder", "Inner", "Policy", "Router", "Runtime", "Waiter"]
 
@@ -87,6 +88,10 @@ class Runtime(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
     def waiter(self) -> Waiter: ...
+
+    def race(self) -> Race | None:
+        """A race for several calls beside each other; None where the caller's own thread is all there is."""
+        ...
 
     async def wait(self, waiter: Waiter, deadline: float) -> bool:
         """Wait to be woken, until `deadline`. Returns whether it was."""

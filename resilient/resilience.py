@@ -18,7 +18,9 @@ from .dependency import LONGEST_NAME, Dependency
 from .events import Listener
 from .feature import MISSING, Feature
 from .outbox import Outbox
+from .policies.failover import Failover
 from .policies.switch import chaos_allowed, switched_on
+from .policies.target import TargetPipeline
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
@@ -67,6 +69,7 @@ class Resilience:
         self.outbox: Outbox = Outbox()
         self._lock = threading.Lock()
         self._declared: dict[str, Dependency] = {}
+        self._targets: dict[str, TargetPipeline] = {}
         self._routes: dict[tuple[str, str, int], tuple[Dependency, ...]] = {}
         self._undeclared: OrderedDict[tuple[str, str, int], Dependency] = OrderedDict()
         self._max_origins = max_origins
@@ -111,7 +114,11 @@ class Resilience:
             # An origin that has this name without anybody having asked for it gives way; its next request makes another.
             for key in [key for key, one in self._undeclared.items() if one.name == name]:
                 del self._undeclared[key]
+            targets = [target for policy in made.policies if isinstance(policy, Failover) for target in policy.pipelines]
+            self._targets.update({target.name: target for target in targets})
         self.metrics.watch(made)
+        for target in targets:
+            self.metrics.watch(target)
         return made
 
     def _adopt(self, variant: Dependency) -> None:
@@ -124,10 +131,10 @@ class Resilience:
         self.metrics.watch(variant)
 
     @property
-    def dependencies(self) -> dict[str, Dependency]:
-        """All dependencies by name, those of origins that nobody declared included."""
+    def dependencies(self) -> dict[str, Dependency | TargetPipeline]:
+        """All dependencies by name, those of origins that nobody declared and the targets of failovers included."""
         with self._lock:
-            return {**{one.name: one for one in self._undeclared.values()}, **self._declared}
+            return {**{one.name: one for one in self._undeclared.values()}, **self._targets, **self._declared}
 
     def route(self, url: Any) -> Dependency:
         """The dependency that a request to `url` belongs to: of the longest matching origin, else one for its origin alone."""

@@ -10,7 +10,6 @@ import asyncio
 import inspect
 import math
 import sys
-import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -22,6 +21,9 @@ from .clock import SYSTEM_CLOCK, Clock
 from .context import COVER, DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
 from .interruption import EXPIRED, interruptible
+from .race import AsyncioRace, Race, ThreadRace, TrioRace
+from .threads import Threads
+from .waiters import AsyncioWaiter, ThreadWaiter, TrioWaiter
 from .wheel import current_home
 
 if TYPE_CHECKING:
@@ -178,8 +180,12 @@ class AsyncRuntime:
     def waiter(self) -> Waiter:
         loop = asyncio._get_running_loop()
         if loop is not None and asyncio.current_task() is not None:
-            return _AsyncioWaiter(loop)
-        return _TrioWaiter()
+            return AsyncioWaiter(loop)
+        return TrioWaiter()
+
+    def race(self) -> Race:
+        loop = asyncio._get_running_loop()
+        return AsyncioRace(self) if loop is not None and asyncio.current_task(loop) is not None else TrioRace(self)
 
     async def wait(self, waiter: Any, deadline: float) -> bool:
         event = waiter.event
@@ -190,60 +196,16 @@ class AsyncRuntime:
         return bool(event.is_set())
 
 
-class _AsyncioWaiter:
-    """Belongs to one event loop for as long as it waits; nothing keeps the loop after that."""
-
-    __slots__ = ("event", "loop", "thread")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.event = asyncio.Event()
-        self.loop = loop
-        self.thread = threading.get_ident()
-
-    def wake(self) -> bool:
-        if threading.get_ident() == self.thread:
-            if self.loop.is_closed():
-                return False
-            self.event.set()
-            return True
-        try:
-            self.loop.call_soon_threadsafe(self.event.set)
-        except RuntimeError:  # the loop was closed: its tasks are gone, and this waiter with them
-            return False
-        return True
-
-
-class _TrioWaiter:
-    __slots__ = ("event", "thread", "token")
-
-    def __init__(self) -> None:
-        import trio
-
-        self.event = trio.Event()
-        self.token = trio.lowlevel.current_trio_token()
-        self.thread = threading.get_ident()
-
-    def wake(self) -> bool:
-        import trio
-
-        try:
-            if threading.get_ident() == self.thread:
-                self.event.set()
-            else:
-                self.token.run_sync_soon(self.event.set)
-        except trio.RunFinishedError:
-            return False
-        return True
-
-
 class SyncRuntime:
     """Blocks the calling thread, never suspends, and never interrupts running code."""
 
-    __slots__ = ("_warned", "clock", "now")
+    __slots__ = ("_warned", "clock", "now", "threads")
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.now: Callable[[], float] = clock.now
+        # A clock that only the calling thread advances says that no other thread can live by it.
+        self.threads: Threads | None = clock.threads if hasattr(clock, "threads") else Threads()
         self._warned = False
 
     def may_wait(self) -> bool:
@@ -288,7 +250,10 @@ class SyncRuntime:
         self.clock.sleep(seconds)
 
     def waiter(self) -> Waiter:
-        return _ThreadWaiter()
+        return ThreadWaiter()
+
+    def race(self) -> Race | None:
+        return None if self.threads is None or _on_event_loop() else ThreadRace(self, self.threads, drive)
 
     async def wait(self, waiter: Any, deadline: float) -> bool:
         return self.clock.wait(waiter.event, None if deadline == INFINITY else max(deadline - self.now(), 0.0))
@@ -304,17 +269,6 @@ def _refuse_unfinished(call: Call, value: Any) -> None:
     error = TypeError(f"{call.fn!r} returned a {type(value).__name__}, which has yet to run: {advice}")
     call.ignore(error)
     raise error
-
-
-class _ThreadWaiter:
-    __slots__ = ("event",)
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-
-    def wake(self) -> bool:
-        self.event.set()
-        return True
 
 
 def _on_event_loop() -> bool:

@@ -30,6 +30,7 @@ BATCH = 512
 
 RATIO = 1.125  # no fine bucket is wider than this, so an interpolated quantile is off by 6 % at the most
 HALF_AGE = 30.0  # seconds after which a half of the recent successes is closed
+FRESH = 0.1  # seconds for which an estimate is good enough for one that is asked for at every call
 MIN_SAMPLES = 20  # successes below which there is no estimate
 MAX_OUTCOMES = 16  # outcome words are a handful; a caller that invents them must not grow memory
 
@@ -98,6 +99,7 @@ class CallStats:
         "_current",
         "_estimate",
         "_folding",
+        "_lately",
         "_lock",
         "_now",
         "_on_record",
@@ -142,6 +144,7 @@ class CallStats:
             self._previous = [0] * SIZE
             self._current = [0] * SIZE
             self._close_at = -math.inf  # of the current half; the first one closes with its 20th sample
+            self._lately: tuple[float, float | None] = (-math.inf, None)
             self._estimate: tuple[int, float | None] = (0, None)  # of p95, and the count of successes it is true for
 
     def record(self, outcome: str, seconds: float | None, now: float) -> None:
@@ -231,6 +234,14 @@ class CallStats:
                 estimate = _quantile(list(map(add, self._current, self._previous)), 0.95)
                 self._estimate = (successes, estimate)
             return estimate
+
+    def lately_p95(self, now: float) -> float | None:
+        """`p95` as of 0.1 s ago at most, for whoever asks at every call."""
+        until, estimate = self._lately
+        if now >= until:
+            estimate = self.p95()
+            self._lately = now + FRESH, estimate
+        return estimate
 
     def snapshot(self) -> CallSnapshot:
         """The numbers as they are now, consistent with each other."""

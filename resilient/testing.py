@@ -41,6 +41,9 @@ class FakeClock:
         start: what it shows first, in seconds.
     """
 
+    threads = None
+    """Synchronous calls keep to their own thread, the only one that this clock waits for: none of them is hedged."""
+
     def __init__(self, start: float = 1000.0) -> None:
         self._now = start
         self._trio: Any = None

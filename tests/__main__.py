@@ -29,7 +29,7 @@ CHECKS = {
     "layers": [["-c", LINT_IMPORTS, "--no-logo"]],
     "tests": [
         ["-m", "coverage", "erase"],
-        ["-m", "coverage", "run", "-m", "pytest"],
+        ["-m", "coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "worksteal"],
         ["-m", "coverage", "combine", "--quiet"],
         ["-m", "coverage", "report"],
     ],

@@ -14,6 +14,16 @@ import resilient.httpx
 import resilient.httpx2
 from resilient.testing import FakeClock, RecordingListener
 
+from .conformance.counting import count, tell
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    count(report)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    tell(terminalreporter)
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:

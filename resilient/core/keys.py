@@ -72,6 +72,10 @@ class Keyed(Generic[S]):
             return False
         return True
 
+    def states(self) -> list[S]:
+        """All that are kept."""
+        return list(self._states.values())
+
     def clear(self) -> None:
         """Forget all."""
         self._states.clear()

@@ -32,7 +32,7 @@ __all__ = ["SLACK", "Limiter", "Meter", "Place"]
 SLACK = 1e-6
 """Seconds by which one may be early: timers are no more exact than that, and floats of a large clock neither."""
 
-_MARKS = 64  # low levels that are remembered; beyond, neighbours are taken together, and a little less is given back
+_MARKS = 64  # low levels that are remembered, an even number; beyond, neighbours are taken together, and a little less is given back
 
 
 class Meter:
@@ -44,7 +44,7 @@ class Meter:
         burst: units that may go at once after a pause.
     """
 
-    __slots__ = ("_empty", "_largest", "_marks", "burst", "interval", "tat", "tickets", "tolerance")
+    __slots__ = ("_empty", "_marks", "burst", "interval", "tat", "tickets", "tolerance")
 
     def __init__(self, rate: float, per: float, burst: float) -> None:
         positive("rate", rate)
@@ -56,10 +56,9 @@ class Meter:
         self.tat = -math.inf
         self.tickets = 0
         # What the level was just before a ticket, oldest first and rising: the lowest since any earlier ticket is the
-        # first entry after it. Only levels below what a ticket could give back are of interest.
+        # first entry after it.
         self._marks: list[tuple[int, float]] = []
         self._empty = 0  # the first ticket that may have something to give back
-        self._largest = 0.0
 
     def earliest(self, cost: float, start: float) -> float:
         """When `cost` may go, from `start` on."""
@@ -76,10 +75,7 @@ class Meter:
                 self._marks.clear()
         else:
             self.tat += work
-            if level < self._largest:
-                self._mark(ticket, level)
-        if work > self._largest:  # noqa: PLR1730  # max() costs a call
-            self._largest = work
+            self._mark(ticket, level)
         return ticket
 
     def _mark(self, ticket: int, level: float) -> None:
@@ -88,13 +84,12 @@ class Meter:
             marks.pop()
         marks.append((ticket, level))
         if len(marks) > _MARKS:
-            odd = [marks.pop()] if len(marks) % 2 else []
-            self._marks = [(later, low) for (_, low), (later, _) in zip(marks[::2], marks[1::2], strict=True)] + odd
+            # An odd number of them. What was low stays known, and when is told as a little later than it was.
+            self._marks = [(later, low) for (_, low), (later, _) in zip(marks[:-1:2], marks[1::2], strict=True)] + marks[-1:]
 
-    def give_back(self, ticket: int, cost: float, now: float) -> None:
+    def give_back(self, ticket: int, cost: float) -> None:
         """Take `cost` off what a ticket was taken for: it did not go after all."""
-        level = self.tat - now
-        if ticket < self._empty or level <= 0:
+        if ticket < self._empty:
             return
         marks, work = self._marks, cost * self.interval
         since = bisect_right(marks, ticket, key=lambda mark: mark[0])
@@ -105,7 +100,8 @@ class Meter:
             while kept and marks[kept - 1][1] >= lowest:
                 kept -= 1
             self._marks = marks[:kept] + [(later, low - work) for later, low in marks[since:]]
-        self.tat -= min(work, level)
+        # Should that be more than there is left, the queue is empty, and no emptier than that.
+        self.tat -= work
 
     def reset(self) -> None:
         """As new; tickets from before have nothing to give back."""
@@ -263,7 +259,7 @@ class Limiter:
 
     def give_back(self, ticket: int, cost: float, now: float, *, unsent: bool = False) -> None:
         """Take `cost` off what was taken; `unsent` if nothing of the call went at all."""
-        self.meter.give_back(ticket, cost, now)
+        self.meter.give_back(ticket, cost)
         if unsent and self.allowance is not None and ticket > self.allowance.ticket and self.allowance.used:
             self.allowance.used -= 1
 

@@ -58,8 +58,8 @@ class HttpHarms(Harms):
         broken = (SyncBroken if call.sync else AsyncBroken)(stream, size, breaks)  # type: ignore[attr-defined]
         fields = _decoded(result) if in_memory else result.headers.raw
         made = module.Response(result.status_code, headers=fields, stream=broken, extensions=result.extensions)
-        if call.response is result:  # type: ignore[attr-defined]
-            call.response = made  # type: ignore[attr-defined]
+        if call.response is result:
+            call.response = made
         return made
 
     def mark(self, call: Call, result: Any, kind: str) -> Any:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
 
 from ..call import HANDLES, Call
-from ..context import Deadline
-from ..core.bounds import positive
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
 from ..core.retry import parse_retry_after
-from ..errors import DeadlineExceeded, ResilienceError, cause_of
-from ..runtime import cut_off
-from .gate import WAITED
+from ..errors import ResilienceError, cause_of
 from .harm import HttpHarms
 from .options import apply_options
-from .response import answer_with, drain
+from .pacing import PacedCall
+from .repeating import is_replayable, refused_by_http2
+from .response import answer_with, close_stream, drain
+from .rewrite import rewritten
 from .template import template_of
 from .wire import PIECE
 
 if TYPE_CHECKING:
     from ..policies.pipeline import Pipeline
+    from ..policies.target import Target
     from ..protocols import Runtime
     from .library import Library
 
@@ -33,32 +32,24 @@ __all__ = ["HttpCall"]
 
 # RFC 9110 section 9.2.2, and QUERY of RFC 10008.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+# Those whose effect it is to answer, so that two at a time are one.
+HEDGEABLE = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 # Errors of the caller or of our own pool, by name: neither says anything of the dependency.
 NEUTRAL = ("PoolTimeout", "LocalProtocolError", "UnsupportedProtocol", "InvalidURL", "StreamError")
 NOTHING: dict[str, Any] = {}
-# HTTP/2 error code of RFC 9113 section 7: the stream was refused before any processing.
-REFUSED_STREAM = 7
 
 
-class HttpCall(Call):
+class HttpCall(PacedCall):
     """A call that sends `request` and returns a response whose body is still to come."""
 
     harms = HttpHarms()
     headed = True
-    probe: Any = None
-    """The request's stream of the attempt being made, where it has to be watched."""
-    response: Any = None
-    """The answer that is open now; whoever leaves it without handing it on has to close it."""
-    read_limit: float | None = None
-    """Seconds that one read may take, once it is no longer the attempt's deadline that says so."""
-    inherited_limit: str = "caller"
+    untrusted: bool = False
+    """Whether it went to a target that may not see or set what belongs to the dependency's own origin."""
     key: str | None = None
     """An Idempotency-Key that the attempts are given, the same for all of them and for the next hop."""
     numbered: bool = False
     """Whether attempts tell their number."""
-    moved: float | None = None
-    """When the body last moved, while it is being sent."""
-    _due: tuple[float, str] = (math.inf, "total")
 
     def __init__(
         self,
@@ -107,78 +98,7 @@ class HttpCall(Call):
             self.key = made if key == "bare" or made.startswith('"') else f'"{made}"'
             self.repeatable = True
 
-    # -- time -----------------------------------------------------------------------------------------------------
-
-    def _ask(self, limit: Any) -> None:
-        """Keep to the limit that the request itself asks for: seconds in all, or a moment."""
-        if isinstance(limit, Deadline):
-            self.inherit(limit)
-        elif limit is not None:
-            positive("extensions['deadline']", limit)
-            self.lower(self.runtime.now() + limit, "total")
-
-    def inherit(self, deadline: Deadline) -> None:
-        earlier = self.inherited
-        super().inherit(deadline)
-        if earlier <= self.inherited:
-            self.inherited = earlier
-        else:
-            self.inherited_limit = "inbound" if deadline.inbound else "caller"
-
-    def sending(self) -> None:
-        """A piece of a long body is about to be sent: the total stands still, and the piece may take `idle` seconds.
-
-        A deadline from outside does not stand still.
-        """
-        now = self.runtime.now()
-        if self.moved is None:
-            self._due = self.attempt_deadline, self.attempt_reason
-        elif now >= self.attempt_deadline:
-            raise cut_off(self, now)  # nothing interrupts a synchronous call
-        else:
-            self._stand_still(now - self.moved)
-        self.moved = self.attempt_started = now
-        self._end_at(*min((now + self._idle, "idle"), (self.inherited, self.inherited_limit)), now)
-
-    def sent(self) -> None:
-        """The body is out: the total goes on from where it stood."""
-        now = self.runtime.now()
-        if self.moved is not None:
-            self._stand_still(now - self.moved)
-            self.moved = None
-            self._end_at(*self._due, now)
-
-    def _stand_still(self, seconds: float) -> None:
-        self.deadline, self.limit = self._later(self.deadline, self.limit, seconds)
-        self._due = self._later(*self._due, seconds)
-
-    def _later(self, deadline: float, limit: str, seconds: float) -> tuple[float, str]:
-        if deadline + seconds <= self.inherited:
-            return deadline + seconds, limit
-        return self.inherited, self.inherited_limit
-
-    def _end_at(self, deadline: float, reason: str, now: float) -> None:
-        self.attempt_deadline, self.attempt_reason = deadline, reason
-        if self.scope is not None:
-            self.scope.deadline = anyio.current_time() + deadline - now
-
-    @property
-    def _idle(self) -> float:
-        return math.inf if self.timeout is None else self.timeout.chunk_limit(first=False, silent=False)
-
-    def time_for(self, operation: str) -> float:
-        """Seconds that an operation on the connection which begins now may take."""
-        now = self.runtime.now()
-        if operation == "pool" or self.queues:
-            self.queueing(now, begins=operation == "pool")
-        if operation == "write" and self.paced:
-            return min(self._idle, self.inherited - now)
-        return self.attempt_deadline - now if self.read_limit is None else self.read_limit
-
-    def queueing(self, now: float, *, begins: bool) -> None:
-        """The wait for a connection of our own pool begins or is over."""
-        self.queues = begins
-        self.attempt_started = now
+    # -- where it goes --------------------------------------------------------------------------------------------
 
     @property
     def origin(self) -> str:  # type: ignore[override]  # of a plain call it is a constant
@@ -189,19 +109,14 @@ class HttpCall(Call):
     def route(self) -> str:
         return super().route or template_of(self.request.url.path)
 
-    def cut(self, message: str, *, policy: str, reason: str, outcome: Outcome) -> DeadlineExceeded:
-        if self.queues:
-            message, policy, outcome = WAITED, "pool", Outcome.IGNORED
-        elif self.probe is not None and self.probe.starved:
-            outcome = Outcome.IGNORED  # the caller's own generator was making the next piece of the body
-        return super().cut(message, policy=policy, reason=reason, outcome=outcome)
-
     def is_timeout(self, error: BaseException) -> bool:
         return isinstance(error, self.library.module.TimeoutException)
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
     def outcome_of(self, result: Any) -> Outcome:
+        if self.lost:
+            return Outcome.IGNORED
         if self._late is not None:
             return self._late
         if self.degraded is not None:
@@ -211,7 +126,7 @@ class HttpCall(Call):
         return self.verdict(result, None) or outcome_of_status(result.status_code)
 
     def outcome_of_error(self, error: BaseException) -> Outcome:
-        if error is self._cut or isinstance(error, ResilienceError) or not isinstance(error, Exception):
+        if self.lost or error is self._cut or isinstance(error, ResilienceError) or not isinstance(error, Exception):
             return super().outcome_of_error(error)
         verdict = self.verdict(None, error)
         if verdict is not None:
@@ -255,13 +170,57 @@ class HttpCall(Call):
         return result.status_code == 409 and keyed and self.attempts > 1
 
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:
-        if result is None or result.status_code not in (429, 503):
-            return None
-        value = result.headers.get("retry-after")
+        # Asked for answers that might be repeated, and of any status: there are more than 429 and 503 that say when.
+        value = None if result is None else result.headers.get("retry-after")
         return None if value is None else parse_retry_after(value, time.time(), result.headers.get("date"))
 
     def cause_of(self, result: Any, error: BaseException | None) -> str:
         return cause_of(error) if error is not None else f"status_{result.status_code}"
+
+    # -- branches -------------------------------------------------------------------------------------------------
+
+    def branch(self) -> Self:
+        twin = super().branch()
+        twin.args = (twin,)
+        twin.response = twin.probe = twin.moved = twin.read_limit = None
+        twin.queues = False
+        return twin
+
+    def adopt(self, branch: Call) -> None:
+        super().adopt(branch)
+        # Its request's timeouts are looked up when an operation begins, those of the body's reads included.
+        branch._heir = self  # type: ignore[attr-defined]
+
+    def aim(self, target: Target, owner: Pipeline) -> None:
+        if target.function is not None or target.arguments:
+            raise TypeError(f"target {target.name!r} is for calls of functions, and this is a request")
+        origin = getattr(owner, "origin", None)
+        self.request, trusted = rewritten(self.library, self.request, target, "" if origin is None else origin.path)
+        self.untrusted = not trusted
+
+    def movable(self, *, repeat: bool) -> bool:
+        return self.replayable and (self.repeatable or repeat)
+
+    def served_by(self, target: Target, result: Any) -> Any:
+        result.extensions["target"] = target.name
+        if self.untrusted and "set-cookie" in result.headers:
+            del result.headers["set-cookie"]
+        return result
+
+    def hedgeable(self) -> bool:
+        request = self.request
+        # A body that is read from somewhere cannot be read by two at a time, and an upgraded connection is no answer.
+        return request.method in HEDGEABLE and hasattr(request, "_content") and "upgrade" not in request.headers
+
+    async def abandon(self, result: Any) -> None:
+        response, self.response = self.response, None
+        if response is None:
+            return
+        if self.sync:
+            await close_stream(response.stream, sync=True)
+            return
+        with anyio.CancelScope(shield=True):
+            await close_stream(response.stream, sync=False)
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -288,37 +247,3 @@ class HttpCall(Call):
 
     def replacement(self, value: Any) -> Any:
         return answer_with(self.library, value, self)
-
-
-def is_replayable(request: Any) -> bool:
-    """Whether the body can be sent twice: not a generator or an open file, which are gone once they were read."""
-    # Bytes, JSON and forms are buffered by both libraries; only a streamed body has no content yet.
-    if hasattr(request, "_content"):
-        return True
-    stream = request.stream
-    fields = getattr(stream, "fields", None)
-    if fields is not None:  # multipart: each part is bytes, or a file that is rewound if it can be
-        files = [field.file for field in fields if hasattr(field, "file")]
-        return all(isinstance(file, str | bytes) or (hasattr(file, "seekable") and file.seekable()) for file in files)
-    if type(stream).__module__.partition(".")[0] not in ("httpx", "httpx2"):
-        return False  # a stream of somebody's own is not known to begin anew
-    source = getattr(stream, "_stream", stream)
-    return not any(hasattr(source, name) for name in ("__anext__", "__next__", "read", "aread"))
-
-
-def refused_by_http2(error: BaseException) -> bool:
-    """HTTP/2 says that the request was not processed: REFUSED_STREAM, or a GOAWAY that covers no stream at all.
-
-    Both arrive as a protocol error whose cause carries the h2 event. Read with care: neither library documents it.
-    """
-    cause: BaseException | None = error
-    for _ in range(4):
-        if cause is None:
-            return False
-        event = cause.args[0] if cause.args else None
-        if getattr(event, "last_stream_id", None) == 0:
-            return True
-        if getattr(event, "error_code", None) == REFUSED_STREAM:
-            return True
-        cause = cause.__cause__
-    return False

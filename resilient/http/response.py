@@ -48,7 +48,10 @@ class AsyncGuard:
         self._chunks: Any = None
 
     def __aiter__(self) -> Self:
-        self._chunks = self._inner.__aiter__()
+        # Who begins to iterate again goes on where he stopped, as with the libraries' own streams: to let go of the first
+        # iterator would end the generators below it, and these close the connection.
+        if self._chunks is None:
+            self._chunks = self._inner.__aiter__()
         return self
 
     async def __anext__(self) -> bytes:
@@ -103,7 +106,8 @@ class SyncGuard:
         self._chunks: Any = None
 
     def __iter__(self) -> Self:
-        self._chunks = iter(self._inner)
+        if self._chunks is None:
+            self._chunks = iter(self._inner)
         return self
 
     def __next__(self) -> bytes:

@@ -6,12 +6,15 @@ from .adaptive import AdaptiveConcurrency as AdaptiveConcurrency
 from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
 from .chaos import Chaos as Chaos
+from .failover import Failover as Failover
 from .fallback import Fallback as Fallback
+from .hedge import Hedge as Hedge
 from .pipeline import Pipeline as Pipeline
 from .ratelimit import RateLimit as RateLimit
 from .retry import Retry as Retry
 from .retry import RetryBudget as RetryBudget
 from .standard import standard as standard
+from .target import Target as Target
 from .throttle import AdaptiveThrottle as AdaptiveThrottle
 from .timeout import Timeout as Timeout
 
@@ -21,11 +24,14 @@ __all__ = [
     "Bulkhead",
     "Chaos",
     "CircuitBreaker",
+    "Failover",
     "Fallback",
+    "Hedge",
     "Pipeline",
     "RateLimit",
     "Retry",
     "RetryBudget",
+    "Target",
     "Timeout",
     "standard",
 ]

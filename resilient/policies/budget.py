@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from typing import TYPE_CHECKING, Any
 
 from ..clock import SYSTEM_CLOCK, Clock
+from ..core.bounds import whole
 from ..core.budget import Budget
+from ..core.keys import Keyed
+from .key import Key, check_key, finder
+
+if TYPE_CHECKING:
+    from ..call import Call
 
 __all__ = ["RetryBudget"]
+
+logger = logging.getLogger("resilient")
 
 
 class RetryBudget:
@@ -21,15 +31,63 @@ class RetryBudget:
         reserve: retries a second that are allowed at any traffic.
         window: seconds.
         saved: retries that may be saved up at most.
+        key: "route", "origin", "partition" or a function of the call's arguments; each key has a budget of its own. Calls
+            whose key cannot be computed share one.
+        max_keys: how many keys are told apart; beyond, one whose budget is whole is forgotten, or else the one used least
+            recently, which then begins anew.
+
+    Raises:
+        TypeError, ValueError: naming the parameter.
     """
 
-    __slots__ = ("_budget", "_lock", "_settings", "clock")
+    __slots__ = ("_budget", "_find", "_key_failed", "_keyed", "_lock", "_settings", "clock", "keyed")
 
-    def __init__(self, *, ratio: float = 0.2, reserve: float = 3.0, window: float = 10.0, saved: int = 30) -> None:
-        self._settings = {"ratio": ratio, "reserve": reserve, "window": window, "saved": saved}
+    def __init__(
+        self,
+        *,
+        ratio: float = 0.2,
+        reserve: float = 3.0,
+        window: float = 10.0,
+        saved: int = 30,
+        key: Key | None = None,
+        max_keys: int = 256,
+    ) -> None:
+        self._settings: dict[str, Any] = {"ratio": ratio, "reserve": reserve, "window": window, "saved": saved}
         self._budget = Budget(**self._settings)
         self._lock = threading.Lock()
         self.clock: Clock = SYSTEM_CLOCK
+        if key is not None:
+            check_key(key)
+        whole("max_keys", max_keys)
+        self._find = None if key is None else finder(key)
+        self.keyed: bool = key is not None
+        self._keyed: Keyed[RetryBudget] = Keyed(self._another, max_keys, forgetful=True)
+        self._key_failed = False
+
+    def _another(self) -> RetryBudget:
+        made = RetryBudget(**self._settings)
+        made.clock = self.clock
+        return made
+
+    def of(self, call: Call) -> RetryBudget:
+        """The budget that pays for the repetitions of `call`: this one, or that of its key."""
+        if self._find is None:
+            return self
+        try:
+            key = self._find(call)
+            hash(key)
+        except Exception:
+            if not self._key_failed:
+                self._key_failed = True
+                logger.exception("key, given to a RetryBudget, failed; such calls share a budget, further failures are not logged")
+            return self
+        with self._lock:
+            return self._keyed.get(key, call.runtime.now()) or self
+
+    def at_rest(self, now: float) -> bool:
+        """Whether a new one would do as well: nothing has been spent that is not made up for."""
+        with self._lock:
+            return self._budget.remaining_ratio(now) >= 1.0
 
     def deposit(self) -> None:
         """Count a call."""
@@ -44,11 +102,14 @@ class RetryBudget:
             return self._budget.withdraw(now)
 
     def remaining_ratio(self) -> float:
-        """What is left, from 0 to 1."""
+        """What is left, from 0 to 1; with keys, of the one that has least."""
         now = self.clock.now()
         with self._lock:
-            return self._budget.remaining_ratio(now)
+            own = self._budget.remaining_ratio(now)
+            others = self._keyed.states()
+        return min([own, *(other.remaining_ratio() for other in others)])
 
     def reset(self) -> None:
         with self._lock:
             self._budget = Budget(**self._settings)
+            self._keyed.clear()

@@ -37,9 +37,6 @@ class _Begun(Call):
 class _AsyncStream(_Begun):
     """The same of an async generator function."""
 
-    async def discard(self, result: Any) -> None:
-        await result[0].aclose()
-
     streamed = True
 
     def replacement(self, value: Any) -> Any:
@@ -47,12 +44,15 @@ class _AsyncStream(_Begun):
             raise _no_stream(value)
         return _replay_async(value), UNSTARTED
 
+    async def discard(self, result: Any) -> None:
+        await result[0].aclose()
+
+    def _call_instead(self, function: Callable[..., Any]) -> None:
+        self.fn = functools.partial(self.fn.func, function)  # type: ignore[attr-defined]
+
 
 class _Stream(_Begun):
     """The same of a plain generator function."""
-
-    async def discard(self, result: Any) -> None:
-        result[0].close()
 
     streamed = True
 
@@ -60,6 +60,12 @@ class _Stream(_Begun):
         if not isinstance(value, Iterable):
             raise _no_stream(value)
         return _replay(value), UNSTARTED
+
+    async def discard(self, result: Any) -> None:
+        result[0].close()
+
+    def _call_instead(self, function: Callable[..., Any]) -> None:
+        self.fn = functools.partial(self.fn.func, function)  # type: ignore[attr-defined]
 
 
 def _no_stream(value: Any) -> TypeError:
@@ -82,7 +88,7 @@ def _replay(value: Iterable[Any]) -> Iterator[Any]:
 def guard_async_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` under `pipeline`: retries and fallbacks end with the first item, permits are held to the last one."""
 
-    async def begin(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    async def begin(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         generator = fn(*args, **kwargs)
         return generator, await _async_step(generator)
 
@@ -90,12 +96,12 @@ def guard_async_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callabl
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         body = None
         if pipeline.enabled:
-            call = _AsyncStream(pipeline, pipeline.runtime, begin, args, kwargs)
+            call = _AsyncStream(pipeline, pipeline.runtime, functools.partial(begin, fn), args, kwargs)
             generator, item = begun = await pipeline.open(call)
             body = Body(call, call.outcome_of(begun))
             del begun  # an item is the reader's alone
         else:
-            generator, item = await begin(*args, **kwargs)
+            generator, item = await begin(fn, *args, **kwargs)
         try:
             if body is not None and item is UNSTARTED:
                 item = await body.next(functools.partial(_async_step, generator))
@@ -127,18 +133,18 @@ def guard_generator(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[...,
     def guarded(*args: Any, **kwargs: Any) -> Any:
         returned: list[Any] = []
 
-        def begin(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        def begin(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
             generator = fn(*args, **kwargs)
             return generator, _step(generator, returned)
 
         body = None
         if pipeline.enabled:
-            call = _Stream(pipeline, pipeline.sync_runtime, begin, args, kwargs)
+            call = _Stream(pipeline, pipeline.sync_runtime, functools.partial(begin, fn), args, kwargs)
             generator, item = begun = drive(pipeline.open(call))
             body = Body(call, call.outcome_of(begun))
             del begun
         else:
-            generator, item = begin(*args, **kwargs)
+            generator, item = begin(fn, *args, **kwargs)
         try:
             if body is not None and item is UNSTARTED:
                 item = drive(body.next(functools.partial(_step, generator, returned)))

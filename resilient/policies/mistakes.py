@@ -12,9 +12,10 @@ from ..errors import ConfigurationWarning
 from .adaptive import MOST
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
+from .hedge import Hedge
 from .timeout import Timeout
 
-__all__ = ["warn_of_mistakes", "warn_of_pool"]
+__all__ = ["warn", "warn_of_mistakes", "warn_of_pool"]
 
 
 def warn_of_mistakes(policies: tuple[Any, ...], name: str) -> None:
@@ -24,7 +25,15 @@ def warn_of_mistakes(policies: tuple[Any, ...], name: str) -> None:
     for policy in policies:
         if isinstance(policy, CircuitBreaker):
             for mistake in _of_breaker(policy, attempt):
-                _warn(name, mistake)
+                warn(name, mistake)
+        if isinstance(policy, Hedge) and policy.delay is not None:
+            last = policy.max_hedges * policy.delay
+            if any(isinstance(other, Timeout) and last > other.total for other in policies):
+                warn(
+                    name,
+                    f"max_hedges={policy.max_hedges} of the Hedge, {policy.delay} s apart, are more than fit into the total "
+                    "of the Timeout: the last ones are never sent",
+                )
 
 
 def warn_of_pool(policies: Iterable[Any], connections: int, name: str) -> None:
@@ -32,7 +41,7 @@ def warn_of_pool(policies: Iterable[Any], connections: int, name: str) -> None:
     for policy in policies:
         # The limit that nobody chose says nothing of what its user thinks.
         if isinstance(policy, Bulkhead) and policy.largest > connections and policy.largest not in (DEFAULT_LIMIT, MOST):
-            _warn(
+            warn(
                 name,
                 f"max_concurrent={policy.largest} of the {type(policy).__name__} is more than the {connections} connections of the pool "
                 "below it: calls will queue for a connection while they hold a slot",
@@ -62,7 +71,8 @@ def _of_breaker(breaker: CircuitBreaker, attempt: float | None) -> list[str]:
     return mistakes
 
 
-def _warn(name: str, mistake: str) -> None:
+def warn(name: str, mistake: str) -> None:
+    """Tell of a mistake, with the line of the program that made it."""
     # To be shown with the line of the program that put it together, whichever of our classes that was done with.
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("resilient."):

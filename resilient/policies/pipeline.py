@@ -27,7 +27,7 @@ from .generators import guard_async_generator, guard_generator
 from .mistakes import warn_of_mistakes
 from .switch import chaos_allowed, switched_on
 
-__all__ = ["Pipeline", "flatten"]
+__all__ = ["Pipeline", "compose", "flatten"]
 
 logger = logging.getLogger("resilient")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,8 +88,8 @@ class Pipeline:
         self._now = clock.now
         self._events = self.outbox.pending
         self._unusual = classify is not None
-        self._entry = _compose(self.policies, self.runtime.attempt)
-        self._sync_entry = _compose(self.policies, self.sync_runtime.attempt)
+        self._entry = compose(self.policies, self.runtime.attempt)
+        self._sync_entry = compose(self.policies, self.sync_runtime.attempt)
         self.substitutes: bool = any(getattr(policy, "substitutes", False) for policy in self.policies)
         for policy in self.policies:
             join = getattr(policy, "join", None)
@@ -312,7 +312,8 @@ def flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
             raise TypeError(f"policies: expected objects with run(call, inner), got {policy!r}")
 
 
-def _compose(policies: tuple[Policy, ...], attempt: Inner) -> Inner:
+def compose(policies: tuple[Policy, ...], attempt: Inner) -> Inner:
+    """One function of a call: the policies, outermost first, around `attempt`."""
     inner = attempt
     for policy in reversed(policies):
         link = getattr(policy, "link", None)

@@ -110,7 +110,8 @@ class Retry:
         self._timed_each = self._timed_each or any(isinstance(policy, Timeout) for policy in inside)
 
     async def run(self, call: Call, inner: Inner) -> Any:
-        self.budget.deposit()
+        budget = self.budget
+        (budget.of(call) if budget.keyed else budget).deposit()
         mark = len(call.held)
         if self._marks:
             call.mark(key=None if call.once else self.idempotency, number=self.attempt_header)
@@ -163,7 +164,7 @@ class Retry:
         runtime = call.runtime
         call.attempts = attempt + 1
         decision = self._decide(call, attempt, made, named)
-        if decision.result == "retried" and not self.budget.withdraw(runtime.now()):
+        if decision.result == "retried" and not self.budget.of(call).withdraw(runtime.now()):
             decision = Decision("budget", 0.0)
         if decision.result != "retried":
             self._report(call, attempt, decision.result, decision.delay, made)

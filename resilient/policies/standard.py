@@ -13,7 +13,9 @@ from .adaptive import AdaptiveConcurrency
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
 from .chaos import Chaos
+from .failover import Failover
 from .fallback import Fallback
+from .hedge import Hedge
 from .ratelimit import RateLimit
 from .retry import Retry
 from .timeout import Timeout
@@ -28,22 +30,28 @@ def standard(
     timeout: float | Timeout | None = None,
     rate_limit: RateLimit | Sequence[RateLimit] | None = None,
     retry: Retry | None = None,
+    hedge: Hedge | None = None,
     bulkhead: Bulkhead | None = None,
     breaker: Any = None,
+    failover: Failover | None = None,
     fallback: Fallback | None = None,
     chaos: Chaos | None = None,
 ) -> tuple[Any, ...]:
     """The policies of a dependency, outermost first.
 
-    Fallback (if given), Timeout, RateLimit (if given), Retry, AdaptiveConcurrency, CircuitBreaker, Chaos (if given).
+    Fallback (if given), Timeout, RateLimit (if given), Retry, Hedge and Failover (if given), AdaptiveConcurrency,
+    CircuitBreaker, Chaos (if given).
 
     Args:
         timeout: seconds in all, or a `Timeout`; 30 in all and 10 an attempt by default.
         rate_limit: how many calls, whatever their attempts, may go; several (tokens a minute, money a day) in a list.
         retry: 3 attempts under a budget of 20 % by default.
+        hedge: a `Hedge`, which then shares the budget of the retry.
         bulkhead: a `Bulkhead`, adaptive or not; by default 100 calls at a time, down to 4 where the dependency is
             overloaded, and 1000 waiting.
         breaker: a `CircuitBreaker`, or a plain `pybreaker.CircuitBreaker`.
+        failover: a `Failover`, each of whose targets has a breaker of its own; there is none for all of them then, unless
+            one is given.
         fallback: what to answer when all of that has failed.
         chaos: faults on purpose, where they are allowed.
 
@@ -61,8 +69,10 @@ def standard(
         timeout = Timeout(total=timeout)
     for name, given, kind in (
         ("retry", retry, Retry),
+        ("hedge", hedge, Hedge),
         ("bulkhead", bulkhead, Bulkhead),
         ("breaker", breaker, pybreaker.CircuitBreaker),
+        ("failover", failover, Failover),
         ("fallback", fallback, Fallback),
         ("chaos", chaos, Chaos),
     ):
@@ -76,8 +86,10 @@ def standard(
         timeout,
         *limits,
         Retry() if retry is None else retry,
+        hedge,
+        failover,
         _bulkhead() if bulkhead is None else bulkhead,
-        CircuitBreaker() if breaker is None else breaker,
+        CircuitBreaker() if breaker is None and failover is None else breaker,
         chaos,
     )
     return tuple(policy for policy in chosen if policy is not None)

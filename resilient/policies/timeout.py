@@ -73,7 +73,7 @@ class Timeout:
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
         if not self.enforce:
             return self._watch(call, inner)
-        call.lower(call.runtime.now() + (self.total if call.total is None else min(call.total, self.total)), "total")
+        call.lower(call.runtime.now() + self.total, "total")
         if self.attempt != math.inf:
             call.timed = True
         call.attempt_timeout = self.attempt  # type: ignore[assignment]  # __post_init__ has put a number there
@@ -88,7 +88,7 @@ class Timeout:
         try:
             return await inner(call)
         finally:
-            if call.runtime.now() - began >= (self.total if call.total is None else min(call.total, self.total)):
+            if call.runtime.now() - began >= self.total:
                 _report(call, "total")
 
     def chunk_limit(self, *, first: bool, silent: bool) -> float:

@@ -14,10 +14,12 @@ from ..events import (
     CircuitChanged,
     DeadlinePassed,
     Event,
+    FailedOver,
     FallbackServed,
     FaultInjected,
     FeatureChanged,
     FeatureDegraded,
+    HedgeDecided,
     ResponseAbandoned,
     RetryDecided,
 )
@@ -77,6 +79,13 @@ REJECTIONS = Family(
     ("dependency", "policy", "reason"),
 )
 RETRIES = Family("resilient_retries_total", "counter", "Failed attempts, by what was decided about another.", ("dependency", "result"))
+HEDGES = Family("resilient_hedges_total", "counter", "Second attempts beside slow ones, by how they ended.", ("dependency", "result"))
+FAILOVERS = Family(
+    "resilient_failovers_total",
+    "counter",
+    "Targets of a failover that a call left for the next one, or for none.",
+    ("dependency", "target", "cause"),
+)
 BREAKER_STATE = Family(
     "resilient_breaker_state",
     "gauge",
@@ -131,6 +140,8 @@ ALL = (
     REQUEST_DURATIONS,
     REJECTIONS,
     RETRIES,
+    HEDGES,
+    FAILOVERS,
     BREAKER_STATE,
     TRANSITIONS,
     IN_USE,
@@ -161,6 +172,8 @@ def _rejection(event: CallRejected) -> Key:
 COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     CallRejected: (REJECTIONS, _rejection),
     RetryDecided: (RETRIES, lambda event: (event.dependency, event.result)),
+    HedgeDecided: (HEDGES, lambda event: (event.dependency, event.result)),
+    FailedOver: (FAILOVERS, lambda event: (event.dependency, event.target, event.cause)),
     CircuitChanged: (TRANSITIONS, lambda event: (event.dependency, event.old, event.new, event.reason)),
     FeatureDegraded: (DEGRADED, lambda event: (event.feature, event.level, event.cause)),
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),

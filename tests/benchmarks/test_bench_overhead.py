@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CASES = {
+    "adaptive",
+    "throttle",
     "empty",
     "breaker",
     "breaker_open",
@@ -21,6 +23,7 @@ CASES = {
     "retry",
     "deadline",
     "deadline_wait",
+    "hedge",
     "stack",
     "stack_deadline",
     "stack_deadline_wait",

@@ -4,19 +4,22 @@ Each record is `{id, source, feature, config, sequence, expected}`. A test takes
 
     @pytest.mark.parametrize("record", records("bulk"))
 
-so that every record is the parameter of a test, under its own id, or has its reason in conformance_skips.toml.
+so that every record is the parameter of a test, under its own id, or has its reason in conformance_skips.toml. A record
+that had to be put into our own terms stands in another folder, in a test with a parameter whose id begins with the
+record's.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["RUN", "SKIPS", "TOLD", "Record", "records"]
+__all__ = ["RECORDS", "RUN", "SKIPS", "TOLD", "Record", "named", "records"]
 
 Record = dict[str, Any]
 
@@ -28,6 +31,14 @@ RUN = ("cb", "retry", "budget", "bulk", "config")
 """The words for which there is a test in this folder."""
 TOLD: dict[str, str] = {}
 """How the records that were run in this session ended."""
+
+
+_IDS = re.compile(rf"\b({'|'.join(map(re.escape, RECORDS))})\b")
+
+
+def named(text: str) -> set[str]:
+    """The records whose ids stand in a text."""
+    return set(_IDS.findall(text))
 
 
 def records(word: str) -> list[Any]:

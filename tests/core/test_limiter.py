@@ -43,9 +43,10 @@ GRADIENT2 = [
 ]
 
 
-def test_limit_05_gradient2() -> None:
+@pytest.mark.parametrize("samples", [pytest.param(GRADIENT2, id="limit-05")])
+def test_gradient2(samples: list[tuple[float, int, int]]) -> None:
     law = Gradient2(initial=20, least=20, most=200, smoothing=0.2, queue=4, tolerance=1.5, long_window=600, warmup=10)
-    assert [law.update(rtt, inflight) for rtt, inflight, _ in GRADIENT2] == [limit for _, _, limit in GRADIENT2]
+    assert [law.update(rtt, inflight) for rtt, inflight, _ in samples] == [limit for _, _, limit in samples]
 
 
 # -- the laws ----------------------------------------------------------------------------------------------------
@@ -59,10 +60,10 @@ def settings(draw_most: int = 1000) -> st.SearchStrategy[dict[str, int]]:
     )
 
 
-samples = st.lists(st.tuples(st.floats(1e-6, 100.0), st.integers(0, 1000), st.booleans()), max_size=60)
+fed = st.lists(st.tuples(st.floats(1e-6, 100.0), st.integers(0, 1000), st.booleans()), max_size=60)
 
 
-@given(settings(), samples)
+@given(settings(), fed)
 def test_no_law_leaves_its_limits(given_settings: dict[str, int], fed: list[tuple[float, int, bool]]) -> None:
     for law in (AIMD(**given_settings), Gradient2(**given_settings)):
         for rtt, inflight, dropped in fed:

@@ -77,6 +77,15 @@ def test_the_day_after_everything_is_there_again() -> None:
     assert quota.try_take(100, 86400.0 + 99) is not None
 
 
+def test_what_is_a_period_ago_is_forgotten_to_the_unit() -> None:
+    quota = Quota(10, 60.0)
+    for number in range(5):
+        quota.charge(number, number * 20.0)
+    assert quota.try_take(0, 80.0) is not None
+    assert quota.used == 2 + 3 + 4 and [group.amount for group in quota._groups] == [2, 3, 4]
+    assert (quota.when(1, 80.0), quota.when(2, 80.0), quota.when(6, 80.0)) == (80, 100, 120)
+
+
 def test_tenths_add_up() -> None:
     quota = Quota(1.0, 60.0)
     assert [quota.try_take(0.1, 0.0) is not None for _ in range(11)] == [True] * 10 + [False]

@@ -12,7 +12,22 @@ from typing import Any
 import pytest
 
 import resilient.events
-from resilient import Bulkhead, Chaos, CircuitBreaker, Fallback, Outcome, RateLimit, Retry, RetryBudget, Timeout
+from resilient import (
+    AdaptiveConcurrency,
+    AdaptiveThrottle,
+    Bulkhead,
+    Chaos,
+    CircuitBreaker,
+    Failover,
+    Fallback,
+    Hedge,
+    Outcome,
+    RateLimit,
+    Retry,
+    RetryBudget,
+    Target,
+    Timeout,
+)
 from resilient.asgi import ResilienceMiddleware
 from resilient.core.rules import Rules
 from resilient.events import Event
@@ -22,7 +37,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 HEADINGS = ["About", "Usage", "Defaults", "Telemetry", "Diagram", "Anti-patterns"]
 REQUIRED = inspect.Parameter.empty
 # What is there for tests, or is told in words below the table.
-UNTOLD = {"random", "result", "growth", "consecutive", "app", "resilience"}
+UNTOLD = {"random", "result", "growth", "consecutive", "app", "resilience", "policies"}
 PYBREAKERS = ["fail_max", "reset_timeout", "success_threshold", "exclude", "listeners", "state_storage", "name", "throw_new_error_on_trip"]
 
 
@@ -59,8 +74,12 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("policies/breaker.md", [CircuitBreaker, Rules]),
         ("policies/ratelimit.md", [RateLimit]),
         ("policies/bulkhead.md", [Bulkhead]),
+        ("policies/adaptive.md", [AdaptiveConcurrency]),
+        ("policies/throttle.md", [AdaptiveThrottle]),
         ("policies/fallback.md", [Fallback]),
         ("policies/chaos.md", [Chaos]),
+        ("policies/hedge.md", [Hedge]),
+        ("policies/failover.md", [Failover, Target]),
         ("asgi.md", [ResilienceMiddleware]),
     ],
 )

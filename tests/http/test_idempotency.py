@@ -90,7 +90,9 @@ async def test_a_redirect_that_keeps_the_method_keeps_the_key(library: Any, cloc
 
 
 async def test_so_does_a_challenge(library: Any, clock: FakeClock, declare: Declare) -> None:
-    challenge = library.Response(401, headers={"www-authenticate": 'Digest realm="r", nonce="n", qop="auth"'})
+    def challenge(request: Any) -> Any:
+        return library.Response(401, headers={"www-authenticate": 'Digest realm="r", nonce="n", qop="auth"'})
+
     inner = FaultyTransport([challenge, 201])
     async with client_of(library, declare, inner, keyed(), auth=library.DigestAuth("user", "secret")) as client:
         assert (await client.post("http://dep/", json=1)).status_code == 201

@@ -134,9 +134,9 @@ async def test_what_policies_are_told(anyio_backend: Any, library: Any, clock: F
             assert current_criticality() is Criticality.CRITICAL_PLUS
     assert looking.seen == [
         (Criticality.SHEDDABLE, "tenant-7", "/orders/{id}", True),
-        (Criticality.CRITICAL, None, None, False),
-        (Criticality.CRITICAL_PLUS, None, None, False),
-        (Criticality.SHEDDABLE_PLUS, None, None, False),
+        (Criticality.CRITICAL, None, "/", False),
+        (Criticality.CRITICAL_PLUS, None, "/", False),
+        (Criticality.SHEDDABLE_PLUS, None, "/", False),
     ]
 
 

@@ -222,7 +222,7 @@ class SyncWorld(World):
 class Lane:
     """A thread of the virtual world: it runs only when it is its turn."""
 
-    def __init__(self, live: Callable[[Lane, Callable[[], None]], None], job: Callable[[], None], until: float, order: int) -> None:
+    def __init__(self, live: Callable[[Lane, Callable[[], object]], None], job: Callable[[], object], until: float, order: int) -> None:
         self.until = until
         self.event: threading.Event | None = None
         self.order = order
@@ -242,6 +242,18 @@ class ThreadClock:
         self._back = threading.Semaphore(0)
         self._mine: Any = threading.local()
         self._order = itertools.count()
+
+    @property
+    def threads(self) -> ThreadClock:
+        """Where a race finds the threads to run in: they live by this clock too."""
+        return self
+
+    def start(self, job: Callable[[], object]) -> bool:
+        """Run `job` beside whoever is running, from now on."""
+        lane = Lane(self._live, job, self._now, next(self._order))
+        self._lanes.append(lane)
+        lane.thread.start()
+        return True
 
     def now(self) -> float:
         return self._now
@@ -280,7 +292,7 @@ class ThreadClock:
             lane.turn.release()
             assert self._back.acquire(timeout=10), "a thread blocks in real time"
 
-    def _live(self, lane: Lane, job: Callable[[], None]) -> None:
+    def _live(self, lane: Lane, job: Callable[[], object]) -> None:
         self._mine.lane = lane
         lane.turn.acquire()
         try:

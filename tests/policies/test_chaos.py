@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from resilient import Bulkhead, Chaos, CircuitBreaker, Dependency, Fallback, Resilience, Retry, Timeout, standard
+from resilient import Bulkhead, Chaos, CircuitBreaker, Dependency, Fallback, Pipeline, Resilience, Retry, Timeout, standard
 from resilient.core.backoff import Constant
 from resilient.errors import DeadlineExceeded
 from resilient.events import FaultInjected
@@ -318,3 +319,24 @@ def test_it_is_counted_by_kind(clock: FakeClock) -> None:
 def test_settings_are_checked(settings: Any, error: str) -> None:
     with pytest.raises((TypeError, ValueError), match=error):
         Chaos(**settings)
+
+
+@pytest.mark.parametrize(
+    ("rate", "harmed"),
+    [
+        pytest.param(0, False, id="chaos-01 never"),
+        pytest.param(0.5, False, id="chaos-01 at it"),
+        pytest.param(0.6, True, id="chaos-01 below"),
+        pytest.param(1, True, id="chaos-01 always"),
+    ],
+)
+def test_it_harms_when_chance_is_below_the_rate(monkeypatch: pytest.MonkeyPatch, rate: float, harmed: bool) -> None:
+    """There a rate out of bounds is coerced; here it is refused at construction."""
+    chaos = Chaos(rate=rate, fault=ConnectionError)
+    monkeypatch.setattr(chaos, "_random", SimpleNamespace(random=lambda: 0.5))
+    try:
+        Pipeline(chaos, chaos=True).call_sync(int)
+    except ConnectionError:
+        assert harmed
+    else:
+        assert not harmed

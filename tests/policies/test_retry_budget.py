@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from resilient import CircuitBreaker, Retry, RetryBudget
-from resilient.core.backoff import Constant
+from typing import Any
+
+import pytest
+
+from resilient import CircuitBreaker, Constant, Pipeline, Retry, RetryBudget
 from resilient.events import RetryDecided
+from resilient.testing import FakeClock
 
 from .driver import Script, World
 
@@ -65,3 +69,52 @@ def test_reset_gives_a_fresh_budget(world: World) -> None:
     script = Script(ValueError)
     world.fails(pipeline, script)
     assert len(script.asked) == 2
+
+
+# -- by key -----------------------------------------------------------------------------------------------------------
+
+
+def by_tenant(**settings: Any) -> RetryBudget:
+    return RetryBudget(reserve=0.1, window=10, saved=1, key=lambda tenant: tenant, **settings)
+
+
+def one_retry(clock: FakeClock, budget: RetryBudget, tenant: Any) -> bool:
+    """Whether a call of the tenant's, which fails once, was repeated."""
+    answers = iter([ValueError(), None])
+
+    def call(tenant: Any) -> None:
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    try:
+        Pipeline(Retry(on=ValueError, budget=budget, backoff=AT_ONCE), clock=clock).call_sync(call, tenant)
+    except ValueError:
+        return False
+    return True
+
+
+def test_each_key_has_a_budget_of_its_own(clock: FakeClock) -> None:
+    budget = by_tenant()
+    assert one_retry(clock, budget, "a")
+    assert not one_retry(clock, budget, "a")
+    assert one_retry(clock, budget, "b")
+    assert budget.remaining_ratio() == 0  # of the one that has least: nobody has paid into that of b since
+    budget.reset()
+    assert one_retry(clock, budget, "a")
+
+
+def test_calls_without_a_key_share_one(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    budget = by_tenant()
+    assert one_retry(clock, budget, [])  # nothing that a state can be kept by
+    assert not one_retry(clock, budget, {})
+    assert one_retry(clock, budget, "a")
+    assert caplog.text.count("key, given to a RetryBudget, failed") == 1
+
+
+def test_pitfall_10_keys_are_bounded(clock: FakeClock) -> None:
+    budget = by_tenant(max_keys=2)
+    assert one_retry(clock, budget, "a")
+    for tenant in range(100):
+        assert one_retry(clock, budget, tenant)
+        assert len(budget._keyed) <= 2
+    assert one_retry(clock, budget, "a")  # which had been forgotten

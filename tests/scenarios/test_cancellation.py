@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -9,8 +10,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient import Bulkhead, Chaos, CircuitBreaker, Dependency, Retry, RetryBudget, Timeout
+from resilient import Bulkhead, Chaos, CircuitBreaker, Dependency, Hedge, Retry, RetryBudget, Timeout
 from resilient.core.backoff import Constant
+from resilient.events import HedgeDecided
+from resilient.testing import RecordingListener
 
 from .cancelling import Fuzz
 
@@ -20,12 +23,18 @@ CANCELLATIONS = 10_000
 WORKERS = 12
 
 
-def dependency(slots: int = 6, *chaos: Chaos, total: float = 0.02) -> Dependency:
+HEDGE = {"hedge": lambda: (Hedge(delay=0.0004, max_hedges=2),), "no hedge": lambda: ()}
+
+
+def dependency(slots: int = 6, *extra: Chaos | Hedge, total: float = 0.02) -> Dependency:
     """Everything is scarce: slots, places in the queue, and, unless more is given, time."""
+    beside = [policy for policy in extra if isinstance(policy, Hedge)]
+    chaos = [policy for policy in extra if isinstance(policy, Chaos)]
     return Dependency(
         "fuzzed",
         Timeout(total=total, attempt=total / 2, min_useful=0.0),
         Retry(attempts=3, backoff=Constant(0.0005), budget=RetryBudget(ratio=1.0, reserve=1e6, saved=10**9), on=ConnectionError),
+        *beside,
         Bulkhead(max_concurrent=slots, queue=20, max_wait=total),
         CircuitBreaker(outage_failures=30, outage_quiet=0.0, break_time=0.002, max_break=0.004, trials=2, lease=0.5),
         *chaos,
@@ -58,9 +67,20 @@ async def until_cancelled(
 CANCELLERS = ("move_on_after", "fail_after", "task group", "asyncio.timeout", "wait_for", "task.cancel", "DeadlineExceeded")
 
 
-async def test_ground_26_cancellation_fuzz_of_functions(anyio_backend: Any, anyio_backend_name: str) -> None:
+async def all_out(used: Dependency) -> None:
+    """Whoever has lost a race comes to its end, and nobody waits for that."""
+    assert used.bulkhead is not None
+    with anyio.fail_after(5):
+        while used.bulkhead.in_use:
+            await anyio.sleep(0.001)
+
+
+@pytest.mark.parametrize("beside", HEDGE)
+async def test_ground_26_cancellation_fuzz_of_functions(anyio_backend: Any, anyio_backend_name: str, beside: str) -> None:
     slow, failing = Chaos(rate=0.2, latency=(0, 0.003), seed=1), Chaos(rate=0.1, fault=ConnectionError, latency=(0, 0.001), seed=1)
-    used = dependency(6, slow, failing, Chaos(rate=0.02, hang=True, seed=1))
+    listener = RecordingListener()
+    used = dependency(6, *HEDGE[beside](), slow, failing, Chaos(rate=0.02, hang=True, seed=1))
+    used.outbox.add(listener)
     fuzz = Fuzz(seed=1, backend=anyio_backend_name)
 
     @used
@@ -78,11 +98,15 @@ async def test_ground_26_cancellation_fuzz_of_functions(anyio_backend: Any, anyi
             with anyio.CancelScope(shield=True):
                 await items.aclose()  # type: ignore[attr-defined]
 
+    enough = CANCELLATIONS if beside == "no hedge" else CANCELLATIONS // 3
     with anyio.fail_after(120):
-        await until_cancelled(fuzz, CANCELLATIONS, [lambda: used.call(fuzz.body), lambda: used.call(fuzz.body), read])
+        await until_cancelled(fuzz, enough, [lambda: used.call(fuzz.body), lambda: used.call(fuzz.body), read])
     assert not fuzz.faults, (fuzz.faults, fuzz.counts)
+    await all_out(used)
     assert_clean(used)
-    assert sum(fuzz.counts[kind] for kind in CANCELLERS) >= CANCELLATIONS
+    hedges = Counter(event.result for event in listener.of(HedgeDecided))
+    assert all(hedges[result] > 20 for result in ("won", "lost", "failed", "cancelled")) or beside != "hedge", hedges
+    assert sum(fuzz.counts[kind] for kind in CANCELLERS) >= enough
     assert slow.injected > 100 and failing.injected > 100
     used.reset()
     used.chaos = False
@@ -132,8 +156,9 @@ class Pool:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # trio tells of the libraries' own generators
 @pytest.mark.filterwarnings("ignore:.*more than the 4 connections")  # which is the point: calls queue at the gate too
-async def test_ground_03_cancellation_fuzz_of_transports(anyio_backend: Any, anyio_backend_name: str, library: Any) -> None:
-    used = dependency(6, *(Chaos(rate=rate, seed=2, **harm) for rate, harm in HARMS))
+@pytest.mark.parametrize("beside", HEDGE)
+async def test_ground_03_cancellation_fuzz_of_transports(anyio_backend: Any, anyio_backend_name: str, library: Any, beside: str) -> None:
+    used = dependency(6, *HEDGE[beside](), *(Chaos(rate=rate, seed=2, **harm) for rate, harm in HARMS))
     fuzz = Fuzz(seed=2, backend=anyio_backend_name)
     pool = Pool(fuzz, library)
     transport = library.ours.AsyncResilientTransport(used, pool, max_connections=4)
@@ -155,6 +180,7 @@ async def test_ground_03_cancellation_fuzz_of_transports(anyio_backend: Any, any
             while pool.open or (gate is not None and gate.slots.in_use):
                 await anyio.sleep(0.001)  # exchanges that their callers left come to their end
         assert not fuzz.faults, (fuzz.faults, fuzz.counts)
+        await all_out(used)
         assert_clean(used)
         assert all(one.injected > 10 for one in used.policies if isinstance(one, Chaos))
         assert gate is None or (gate.slots.in_use, gate.slots.queued) == (0, 0)
@@ -189,14 +215,14 @@ async def at_await(number: float, work: Callable[[], Awaitable[Any]]) -> int:
     return reached
 
 
-@pytest.mark.parametrize("script", ["success", "retries", "queue", "trial"])
+@pytest.mark.parametrize("script", ["success", "retries", "queue", "trial", "hedge"])
 async def test_cancellation_at_each_await_in_turn(anyio_backend: Any, script: str) -> None:
     """The queue, the attempt, the sleep before a retry, a trial: each is left once at each of its awaits."""
     number = 0
     reached = number
     while reached >= number:
         number += 1
-        used = dependency(slots=1, total=0.8)
+        used = dependency(2, Hedge(delay=0, max_hedges=1), total=0.8) if script == "hedge" else dependency(slots=1, total=0.8)
         assert used.bulkhead is not None and used.breaker is not None
         failures = iter([script == "retries"] * 2 + [False])
         if script == "trial":
@@ -214,10 +240,13 @@ async def test_cancellation_at_each_await_in_turn(anyio_backend: Any, script: st
                 while not used.bulkhead.in_use:
                     await anyio.sleep(0)
             reached = await at_await(number, lambda used=used, work=work: used.call(work))
+        if reached < number:  # nobody was cancelled: whoever has lost may still be about to end
+            await all_out(used)
         assert_clean(used)
         await used.call(anyio.sleep, 0)
+        await all_out(used)
         assert_clean(used)
-    assert number > {"success": 2, "retries": 6, "queue": 3, "trial": 2}[script]
+    assert number > {"success": 2, "retries": 6, "queue": 3, "trial": 2, "hedge": 1}[script]
 
 
 async def yield_often() -> None:

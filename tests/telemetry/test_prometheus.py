@@ -18,10 +18,12 @@ from resilient.events import (
     CircuitChanged,
     DeadlinePassed,
     Event,
+    FailedOver,
     FallbackServed,
     FaultInjected,
     FeatureChanged,
     FeatureDegraded,
+    HedgeDecided,
     ResponseAbandoned,
     RetryDecided,
 )
@@ -40,6 +42,8 @@ NAMES = {
     "resilient_request_duration_seconds": ("histogram", {"route", "le"}),
     "resilient_rejections": ("counter", {"dependency", "policy", "reason"}),
     "resilient_retries": ("counter", {"dependency", "result"}),
+    "resilient_hedges": ("counter", {"dependency", "result"}),
+    "resilient_failovers": ("counter", {"dependency", "target", "cause"}),
     "resilient_breaker_state": ("gauge", {"dependency", "state"}),
     "resilient_breaker_transitions": ("counter", {"dependency", "from", "to", "reason"}),
     "resilient_bulkhead_in_use": ("gauge", {"dependency"}),
@@ -70,6 +74,16 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
         RetryDecided(at=1.0, dependency="catalog", result="budget", attempt=1),
         "resilient_retries_total",
         {"dependency": "catalog", "result": "budget"},
+    ),
+    (
+        HedgeDecided(at=1.0, dependency="catalog", result="won", delay=0.1),
+        "resilient_hedges_total",
+        {"dependency": "catalog", "result": "won"},
+    ),
+    (
+        FailedOver(at=1.0, dependency="catalog", target="eu", to="us", cause="circuit_open"),
+        "resilient_failovers_total",
+        {"dependency": "catalog", "target": "eu", "cause": "circuit_open"},
     ),
     (
         CircuitChanged(at=1.0, dependency="catalog", old="closed", new="open", reason="outage"),

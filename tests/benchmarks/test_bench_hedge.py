@@ -1,0 +1,21 @@
+"""The benchmark of hedging runs, and tells what it has counted. Whether the claim holds is for a longer run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_short_run() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "bench_hedge.py"), "--calls", "120", "--rate", "200"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode in (0, 1), done.stderr
+    said = done.stdout.splitlines()
+    rows = [line for line in said if line.startswith(("no hedge", "Hedge("))]
+    assert len(rows) == 3
+    assert rows[0].split()[-1] == "1.000", "one request a call"
+    assert said[-1].startswith("p99 cut to 1/")
