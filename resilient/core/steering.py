@@ -10,7 +10,7 @@ drowns, needs five more rules. They come from TCP, where they have been tried lo
   is over when it is over), the limit doubles in each good window;
 - **drops** lower it by the square of their share, halved: a page that always fails costs next to nothing, a dependency
   that no more answers costs a half of the limit a window (DCTCP, RFC 8257, lowers it by the share, halved);
-- **what is usual is learnt slowly under load**, or an overload of ten minutes becomes what is usual;
+- **what is usual rises by no more than a quarter under load**, or an overload of ten minutes becomes what is usual;
 - **a limit that was halved in vain** is given back: where fewer calls are no quicker, the load is not ours, and what
   they take now is what is usual (the smallest latency seen has to be forgotten some time, as in BBR);
 - **nobody concludes anything from calls that are not limited**: fewer than a half of the limit in flight.

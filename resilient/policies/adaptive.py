@@ -171,5 +171,6 @@ class AdaptiveConcurrency(Bulkhead):
         with self._lock:
             self._law.clear()
             self._samples.clear()
+            self.needed = 0.0
             granted = self._slots.resize(self._law.limit)
         self._queue.wake(granted, 0.0)
