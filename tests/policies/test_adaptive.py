@@ -180,7 +180,7 @@ def test_nobody_waits_for_a_slot_that_would_come_too_late_to_be_of_use(world: Wo
     pipeline, script = world.pipeline(Timeout(total=1), adaptive), Script(takes(0.4))
     world.times(4, world.pipeline(adaptive), takes(0.4), every=1)
     ends = world.scene([Arrival(0, script=Script(takes(0.9)), pipeline=pipeline), Arrival(0.1, script=script, pipeline=pipeline)])
-    assert isinstance(ends[1].error, TimeoutError) and ends[1].at == pytest.approx(1.1 - 0.4)
+    assert isinstance(ends[1].error, TimeoutError) and ends[1].at == pytest.approx(1.1 - 1.5 * 0.4)
     assert script.asked == []
 
 
@@ -257,7 +257,7 @@ async def test_what_counts_of_a_generator_is_its_first_item(anyio_backend: objec
             for _ in range(20):
                 group.start_soon(read, pause)
     assert (adaptive.limit, adaptive.in_use) == (20, 0)
-    assert adaptive.needed == pytest.approx(0.05)
+    assert adaptive.needed == pytest.approx(1.5 * 0.05)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------
