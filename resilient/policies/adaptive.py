@@ -114,7 +114,7 @@ class AdaptiveConcurrency(Bulkhead):
             finally:
                 release()
             if free:
-                call.held.append((self, self._token(call)) if samples.wanted else unmeasured)
+                call.held.append((self, (call, call.runtime.now())) if samples.wanted else unmeasured)
                 return inner(call)
             return self._run_queued(call, inner)
 
@@ -136,19 +136,28 @@ class AdaptiveConcurrency(Bulkhead):
                 self._release()
             if alone:
                 return
-        elif outcome.counted:
-            watched = type(token) is Watched
-            call, began = (token.call, token.call.started) if watched else token
-            duration = FAILED
-            if outcome is OUTAGE:
-                duration = DROPPED
-            elif not outcome.failed:
-                # An attempt with a deadline knows itself when it began, be it after a wait for a connection.
-                duration = (call.answered or now) - (call.attempt_started or began)
-            with self._lock:
-                samples.add(duration, slots.in_use + (0 if self.enforce else slots.queued))
+        elif outcome.counted and self._measured(token, outcome, now):
+            return
         self._steer(now)
         super().settle(token if type(token) is Watched else None, outcome, now, error)
+
+    def _measured(self, token: Any, outcome: Outcome, now: float) -> bool:
+        """Take a sample. True if the slot could be given back at the same time."""
+        slots, samples = self._slots, self._samples
+        watched = type(token) is Watched
+        call, began = (token.call, token.call.started) if watched else token
+        duration = FAILED
+        if outcome is OUTAGE:
+            duration = DROPPED
+        elif not outcome.failed:
+            # An attempt with a deadline knows itself when it began, be it after a wait for a connection.
+            duration = (call.answered or now) - (call.attempt_started or began)
+        with self._lock:
+            samples.add(duration, slots.in_use if self.enforce else slots.in_use + slots.queued)
+            alone = now < samples.due and not slots.queued and slots.in_use > 0 and not watched
+            if alone:
+                slots.in_use -= 1
+        return alone
 
     def _steer(self, now: float) -> None:
         """Move the limit, if a window is over."""
