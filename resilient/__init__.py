@@ -28,6 +28,8 @@ from .errors import SpendExceeded as SpendExceeded
 from .feature import Feature as Feature
 from .feature import Level as Level
 from .http.options import RequestOptions as RequestOptions
+from .policies import AdaptiveConcurrency as AdaptiveConcurrency
+from .policies import AdaptiveThrottle as AdaptiveThrottle
 from .policies import Bulkhead as Bulkhead
 from .policies import Chaos as Chaos
 from .policies import CircuitBreaker as CircuitBreaker
@@ -44,6 +46,8 @@ from .policies import standard as standard
 from .resilience import Resilience as Resilience
 
 __all__ = [
+    "AdaptiveConcurrency",
+    "AdaptiveThrottle",
     "AllTargetsFailed",
     "Bulkhead",
     "BulkheadFull",

@@ -47,7 +47,7 @@ class Body:
         self._away = 0.0
         self._returned = self._now() if bounded else 0.0
         self.settled = False
-        call.answered = True
+        call.answered = self._now()
         if call.trial is not None and not outcome.failed:
             call.trial.answered = True
 

@@ -77,8 +77,8 @@ class Call(Judged):
     """The cancel scope around the attempt, where somebody may want to move its end, and the event loop it belongs to."""
     cut_at: float = INFINITY
     """When the attempt ends because its circuit has opened."""
-    answered: bool = False
-    """Whether its answer has begun, so that what it still waits for is a body."""
+    answered: float = 0.0
+    """When its answer began, so that what it still waits for is a body: a response's head, a generator's first item."""
     origin: str = ""
     """The origin that it goes to; empty for a plain function."""
     queues: bool = False

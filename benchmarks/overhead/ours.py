@@ -11,6 +11,8 @@ from overhead.bare import app, getter, noop, pause, refused, request, wire
 from overhead.entry import Entry
 from overhead.memory import Specimen
 from resilient import (
+    AdaptiveConcurrency,
+    AdaptiveThrottle,
     Bulkhead,
     CircuitBreaker,
     CircuitOpen,
@@ -35,6 +37,11 @@ def breaker() -> CircuitBreaker:
     return CircuitBreaker()
 
 
+def bulkhead() -> AdaptiveConcurrency:
+    """The bulkhead of `standard()`."""
+    return AdaptiveConcurrency(initial=100, min_concurrent=4, max_concurrent=100)
+
+
 def _piped(case: str, *policies: Any) -> Entry:
     return Entry(case, Pipeline(*policies).call, (noop,))
 
@@ -48,6 +55,8 @@ def entries() -> Iterator[Entry]:
     yield _piped("breaker", breaker())
     yield Entry("breaker_open", Pipeline(CircuitBreaker(reset_timeout=3600.0)).call, (refused,), rejects=CircuitOpen)
     yield _piped("bulkhead", Bulkhead())
+    yield _piped("adaptive", AdaptiveConcurrency())
+    yield _piped("throttle", AdaptiveThrottle())
     yield _piped("ratelimit", RateLimit(1e6))
     yield _piped("retry", Retry(budget=RetryBudget()))
     yield _piped("hedge", Hedge(delay=30.0))
@@ -61,7 +70,7 @@ def entries() -> Iterator[Entry]:
 
 
 def _stack(case: str, *timeout: Timeout, fn: Any = noop) -> Entry:
-    policies = (Fallback(None), *timeout, Retry(budget=RetryBudget()), Bulkhead(), breaker())
+    policies = (Fallback(None), *timeout, Retry(budget=RetryBudget()), bulkhead(), breaker())
     return Entry(case, Dependency("bench", *policies).call, (fn,))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .adaptive import AdaptiveConcurrency as AdaptiveConcurrency
 from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
 from .chaos import Chaos as Chaos
@@ -14,9 +15,12 @@ from .retry import Retry as Retry
 from .retry import RetryBudget as RetryBudget
 from .standard import standard as standard
 from .target import Target as Target
+from .throttle import AdaptiveThrottle as AdaptiveThrottle
 from .timeout import Timeout as Timeout
 
 __all__ = [
+    "AdaptiveConcurrency",
+    "AdaptiveThrottle",
     "Bulkhead",
     "Chaos",
     "CircuitBreaker",

@@ -63,6 +63,12 @@ class SlotQueue:
             mine, turn.given_back = not turn.given_back, True
         return mine
 
+    def wake(self, granted: list[Any], now: float) -> None:
+        """Wake waiters that were granted a slot each; called outside the lock."""
+        for waiter in granted:
+            if not waiter.wake() and self._give_back(waiter):
+                self.release(now)
+
     async def acquire(self, runtime: Runtime, max_wait: float, deadline: float) -> str | None:
         """Wait for a slot. Returns None with one, or the reason why there is none: full, waited, standing, deadline."""
         joined = runtime.now()
@@ -133,10 +139,10 @@ class Watched:
         self._granted = self.call.runtime.now()
         return True
 
-    def report(self, now: float) -> None:
+    def report(self, now: float, policy: str) -> None:
         """Tell of the rejection that there would have been, had the call not got its slot in time."""
         if (now if self._granted is None else self._granted) > self._until:
-            self.call.report_rejection("bulkhead", self._reason, enforced=False)
+            self.call.report_rejection(policy, self._reason, enforced=False)
 
 
 class Bulkhead:
@@ -161,6 +167,11 @@ class Bulkhead:
     """
 
     __slots__ = ("_lock", "_queue", "_slots", "enforce", "max_wait")
+
+    policy = "bulkhead"
+    """What errors, events and metrics call it."""
+    needed = 0.0
+    """Seconds that must be left before the deadline for a wait to be of use."""
 
     def __init__(
         self,
@@ -196,6 +207,11 @@ class Bulkhead:
     def limit(self) -> int:
         return self._slots.limit
 
+    @property
+    def largest(self) -> int:
+        """The limit that it never goes beyond."""
+        return self._slots.limit
+
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
         return self.link(inner)(call)
 
@@ -226,19 +242,23 @@ class Bulkhead:
             return await self._run_watched(call, inner)
         runtime = call.runtime
         max_wait = self._max_wait(call) if runtime.may_wait() else 0.0
-        refusal = await self._queue.acquire(runtime, max_wait, call.deadline)
+        refusal = await self._queue.acquire(runtime, max_wait, call.deadline - self.needed)
         if refusal is None:
-            call.held.append((self, None))
+            call.held.append((self, self._token(call)))
             return await inner(call)
         if refusal == "deadline":
-            raise call.cut("the deadline came while waiting for a slot", policy="bulkhead", reason=call.limit, outcome=Outcome.IGNORED)
-        raise call.reject(BulkheadFull, f"all {self.limit} slots are taken ({refusal})", policy="bulkhead", reason=refusal)
+            raise call.cut("the deadline came while waiting for a slot", policy=self.policy, reason=call.limit, outcome=Outcome.IGNORED)
+        raise call.reject(BulkheadFull, f"all {self.limit} slots are taken ({refusal})", policy=self.policy, reason=refusal)
+
+    def _token(self, call: Call) -> Any:
+        """What a call is settled with that has a slot."""
+        return None
 
     def _run_watched(self, call: Call, inner: Inner) -> Awaitable[Any]:
         """Shadow mode: the call runs while it stands in the queue for its slot."""
         watched = self._queue.watch(call, self._max_wait(call))
         if watched is None:
-            call.report_rejection("bulkhead", "full", enforced=False)
+            call.report_rejection(self.policy, "full", enforced=False)
         else:
             call.held.append((self, watched))
         return inner(call)
@@ -255,7 +275,7 @@ class Bulkhead:
         # Shadow mode: the call may have got the slot meanwhile that it stood in the queue for.
         if not self._queue.leave(token):
             self._queue.release(now)
-        token.report(now)
+        token.report(now, self.policy)
 
     def reset(self) -> None:
         """Nothing to forget: slots in use belong to calls that are under way and give them back themselves."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ConfigurationWarning
+from .adaptive import MOST
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
 from .hedge import Hedge
@@ -39,11 +40,11 @@ def warn_of_pool(policies: Iterable[Any], connections: int, name: str) -> None:
     """Warn of a bulkhead that admits more calls than the connection pool below it has connections."""
     for policy in policies:
         # The limit that nobody chose says nothing of what its user thinks.
-        if isinstance(policy, Bulkhead) and policy.limit > connections and policy.limit != DEFAULT_LIMIT:
+        if isinstance(policy, Bulkhead) and policy.largest > connections and policy.largest not in (DEFAULT_LIMIT, MOST):
             warn(
                 name,
-                f"max_concurrent={policy.limit} of the Bulkhead is more than the {connections} connections of the pool below it: "
-                "calls will queue for a connection while they hold a slot",
+                f"max_concurrent={policy.largest} of the {type(policy).__name__} is more than the {connections} connections of the pool "
+                "below it: calls will queue for a connection while they hold a slot",
             )
 
 

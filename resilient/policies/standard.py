@@ -9,8 +9,9 @@ from typing import Any
 import pybreaker
 
 from ..core.bounds import positive
+from .adaptive import AdaptiveConcurrency
 from .breaker import CircuitBreaker
-from .bulkhead import Bulkhead
+from .bulkhead import DEFAULT_LIMIT, Bulkhead
 from .chaos import Chaos
 from .failover import Failover
 from .fallback import Fallback
@@ -20,6 +21,8 @@ from .retry import Retry
 from .timeout import Timeout
 
 __all__ = ["standard"]
+
+LEAST = 4  # calls at a time that a dependency is asked for, however it fares
 
 
 def standard(
@@ -36,15 +39,16 @@ def standard(
 ) -> tuple[Any, ...]:
     """The policies of a dependency, outermost first.
 
-    Fallback (if given), Timeout, RateLimit (if given), Retry, Hedge and Failover (if given), Bulkhead, CircuitBreaker, Chaos
-    (if given).
+    Fallback (if given), Timeout, RateLimit (if given), Retry, Hedge and Failover (if given), AdaptiveConcurrency,
+    CircuitBreaker, Chaos (if given).
 
     Args:
         timeout: seconds in all, or a `Timeout`; 30 in all and 10 an attempt by default.
         rate_limit: how many calls, whatever their attempts, may go; several (tokens a minute, money a day) in a list.
         retry: 3 attempts under a budget of 20 % by default.
         hedge: a `Hedge`, which then shares the budget of the retry.
-        bulkhead: 100 calls at a time, 1000 waiting, by default.
+        bulkhead: a `Bulkhead`, adaptive or not; by default 100 calls at a time, down to 4 where the dependency is
+            overloaded, and 1000 waiting.
         breaker: a `CircuitBreaker`, or a plain `pybreaker.CircuitBreaker`.
         failover: a `Failover`, each of whose targets has a breaker of its own; there is none for all of them then, unless
             one is given.
@@ -84,8 +88,13 @@ def standard(
         Retry() if retry is None else retry,
         hedge,
         failover,
-        Bulkhead() if bulkhead is None else bulkhead,
+        _bulkhead() if bulkhead is None else bulkhead,
         CircuitBreaker() if breaker is None and failover is None else breaker,
         chaos,
     )
     return tuple(policy for policy in chosen if policy is not None)
+
+
+def _bulkhead() -> Bulkhead:
+    """A bulkhead that begins with all of its slots, so that a burst into a fresh client fares as with a fixed one."""
+    return AdaptiveConcurrency(initial=DEFAULT_LIMIT, min_concurrent=LEAST, max_concurrent=DEFAULT_LIMIT)

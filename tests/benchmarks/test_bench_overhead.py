@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CASES = {
+    "adaptive",
+    "throttle",
     "empty",
     "breaker",
     "breaker_open",

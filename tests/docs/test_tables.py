@@ -13,6 +13,8 @@ import pytest
 
 import resilient.events
 from resilient import (
+    AdaptiveConcurrency,
+    AdaptiveThrottle,
     Bulkhead,
     Chaos,
     CircuitBreaker,
@@ -72,6 +74,8 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("policies/breaker.md", [CircuitBreaker, Rules]),
         ("policies/ratelimit.md", [RateLimit]),
         ("policies/bulkhead.md", [Bulkhead]),
+        ("policies/adaptive.md", [AdaptiveConcurrency]),
+        ("policies/throttle.md", [AdaptiveThrottle]),
         ("policies/fallback.md", [Fallback]),
         ("policies/chaos.md", [Chaos]),
         ("policies/hedge.md", [Hedge]),

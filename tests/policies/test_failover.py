@@ -329,7 +329,7 @@ def test_targets_are_dependencies_to_operators() -> None:
 
 def test_standard_has_no_breaker_for_all_of_them() -> None:
     names = [type(policy).__name__ for policy in standard(failover=Failover("https://a.example"))]
-    assert names == ["Timeout", "Retry", "Failover", "Bulkhead"]
+    assert names == ["Timeout", "Retry", "Failover", "AdaptiveConcurrency"]
     names = [type(policy).__name__ for policy in standard(failover=Failover("https://a.example"), breaker=CircuitBreaker())]
     assert names[-1] == "CircuitBreaker"
     with pytest.warns(ConfigurationWarning, match="takes all targets for one"):

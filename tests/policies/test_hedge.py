@@ -348,7 +348,7 @@ def test_retry_and_hedge_share_one_budget(world: World) -> None:
     assert dependency.budget is hedge.budget
     assert Dependency("shop", alone := Hedge()).budget is alone.budget
     names = [type(policy).__name__ for policy in policies]
-    assert names == ["Timeout", "Retry", "Hedge", "Bulkhead", "CircuitBreaker"]
+    assert names == ["Timeout", "Retry", "Hedge", "AdaptiveConcurrency", "CircuitBreaker"]
 
 
 def test_what_the_budget_refuses_is_not_sent(world: World) -> None:

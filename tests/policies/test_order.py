@@ -45,7 +45,7 @@ def test_a_new_kind_is_put_where_it_belongs() -> None:
         "Fallback",
         "Timeout",
         "Retry",
-        "Bulkhead",
+        "AdaptiveConcurrency",
         "CircuitBreaker",
         "Chaos",
     ]
@@ -55,7 +55,7 @@ def test_a_new_kind_is_put_where_it_belongs() -> None:
 
 def test_a_policy_of_ones_own_stands_outermost_or_replaces_its_like() -> None:
     first, second = Mine(), Mine()
-    assert kinds(replaced(standard(), [first])) == ["Mine", "Timeout", "Retry", "Bulkhead", "CircuitBreaker"]
+    assert kinds(replaced(standard(), [first])) == ["Mine", "Timeout", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
     assert replaced((Timeout(), first), [second])[1] is second
 
 

@@ -11,7 +11,19 @@ from typing import Any
 import pybreaker
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, Dependency, Fallback, RateLimit, Retry, RetryBudget, Timeout, standard
+from resilient import (
+    AdaptiveConcurrency,
+    AdaptiveThrottle,
+    Bulkhead,
+    CircuitBreaker,
+    Dependency,
+    Fallback,
+    RateLimit,
+    Retry,
+    RetryBudget,
+    Timeout,
+    standard,
+)
 from resilient.core.backoff import Constant, Exponential, Linear
 
 NOT_A_NUMBER = ("1", None, True, math.nan)
@@ -59,6 +71,19 @@ def hard(**given: Any) -> RateLimit:
         (hard, "burst", (1, 10)),
         (hard, "max_wait", (1, 0.5)),
         (hard, "rate", (0.5,)),
+        *[(AdaptiveConcurrency, name, (0, -1, 1.5, "1", True)) for name in ("initial", "min_concurrent", "max_concurrent")],
+        (AdaptiveConcurrency, "law", ("vegas", None, 5)),
+        (AdaptiveConcurrency, "tolerance", (0.9, 0, "1", None, True, math.nan, math.inf)),
+        (AdaptiveConcurrency, "timeout", (0, -1, "1", None, True, math.nan, math.inf)),
+        (AdaptiveConcurrency, "queue", (-1, 1.5, "1", None, True)),
+        (AdaptiveConcurrency, "max_wait", (-1, "1", math.nan, math.inf, True)),
+        (AdaptiveConcurrency, "enforce", (0, None, "no")),
+        (AdaptiveThrottle, "k", (0.9, 0, -1, "2", None, True, math.nan, math.inf)),
+        (AdaptiveThrottle, "window", (0, -1, "1", None, True, math.nan, math.inf)),
+        (AdaptiveThrottle, "min_requests", (0, -1, 1.5, "1", None, True)),
+        (AdaptiveThrottle, "max_rejection", (0, -1, 1.1, "1", None, True, math.nan)),
+        (AdaptiveThrottle, "enforce", (0, None, "no")),
+        (AdaptiveThrottle, "random", (5, None)),
         (CircuitBreaker, "fail_max", (0, -1, 1.5, "1", True)),
         (CircuitBreaker, "reset_timeout", (0, -1, "1", math.nan, True)),
         (CircuitBreaker, "success_threshold", (0, -1, 1.5, "1")),
@@ -107,13 +132,15 @@ def test_a_bad_setting_is_named(make: Any, name: str, values: tuple[Any, ...]) -
             make(**{name: value})
 
 
-@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, Bulkhead])
+@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, AdaptiveConcurrency, AdaptiveThrottle, Bulkhead])
 def test_settings_are_given_by_name(policy: Any) -> None:
     with pytest.raises(TypeError, match="positional"):
         policy(5)
 
 
-@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, RateLimit, Bulkhead, CircuitBreaker, standard, Fallback])
+@pytest.mark.parametrize(
+    "policy", [Timeout, Retry, RetryBudget, AdaptiveConcurrency, AdaptiveThrottle, RateLimit, Bulkhead, CircuitBreaker, standard, Fallback]
+)
 def test_a_misspelt_setting_is_an_error(policy: Any) -> None:
     arguments = {Fallback: ("x",), RateLimit: (5,)}.get(policy, ())
     with pytest.raises(TypeError, match="atempts"):
@@ -143,6 +170,9 @@ def test_settings_that_are_right() -> None:
     retry = Retry()
     assert (retry.attempts, retry.backoff, retry.max_retry_after, retry.on) == (3, Exponential(), 60, None)
     assert Retry(backoff=Constant(1)).backoff == Constant(1)
+    adaptive, throttle = AdaptiveConcurrency(), AdaptiveThrottle()
+    assert (adaptive.limit, adaptive.largest, adaptive.max_wait, adaptive.enforce) == (20, 1000, None, True)
+    assert (throttle.requests, throttle.accepts, throttle.enforce) == (0, 0, True)
     bulkhead = Bulkhead()
     assert (bulkhead.limit, bulkhead.max_wait, bulkhead.enforce) == (100, None, True)
     bucket = RateLimit(5)
@@ -159,7 +189,9 @@ def test_a_timeout_is_frozen() -> None:
         Timeout().total = 5  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("policy", [Timeout, Retry, RetryBudget, RateLimit, Bulkhead, CircuitBreaker, standard, Fallback])
+@pytest.mark.parametrize(
+    "policy", [Timeout, Retry, RetryBudget, AdaptiveConcurrency, AdaptiveThrottle, RateLimit, Bulkhead, CircuitBreaker, standard, Fallback]
+)
 def test_every_parameter_is_documented(policy: Any) -> None:
     text = inspect.getdoc(policy) or ""
     parameters = [name for name, one in inspect.signature(policy).parameters.items() if one.kind is not one.VAR_KEYWORD]

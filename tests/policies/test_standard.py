@@ -18,12 +18,12 @@ def kinds(*policies: object) -> list[str]:
 
 
 def test_the_order() -> None:
-    assert kinds(*standard()) == ["Timeout", "Retry", "Bulkhead", "CircuitBreaker"]
+    assert kinds(*standard()) == ["Timeout", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
     limited = standard(fallback=Fallback([]), rate_limit=RateLimit(5))
-    assert kinds(*limited) == ["Fallback", "Timeout", "RateLimit", "Retry", "Bulkhead", "CircuitBreaker"]
+    assert kinds(*limited) == ["Fallback", "Timeout", "RateLimit", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
     tokens, money = RateLimit(5), RateLimit(5, hard=True)
     assert standard(rate_limit=[tokens, money])[1:3] == (tokens, money)
-    assert kinds(*standard(fallback=Fallback([]))) == ["Fallback", "Timeout", "Retry", "Bulkhead", "CircuitBreaker"]
+    assert kinds(*standard(fallback=Fallback([]))) == ["Fallback", "Timeout", "Retry", "AdaptiveConcurrency", "CircuitBreaker"]
 
 
 def test_what_is_given_takes_its_place() -> None:
