@@ -170,6 +170,8 @@ class FaultyTransport:
     """
 
     def __init__(self, answers: Iterable[Any] = (200,), *, delay: float = 0.0) -> None:
+        if not isinstance(answers, Iterable):
+            raise TypeError(f"answers: expected them in a list, got {answers!r}")
         self._answers = list(answers)
         if not self._answers:
             raise ValueError("answers: expected at least one")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import math
 import threading
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from resilient import Criticality, Deadline, current_criticality, current_deadline
+from resilient import Criticality, Deadline, DeadlineExceeded, Dependency, Timeout, current_criticality, current_deadline
 from resilient.context import RECORD, criticality, current_record, deadline_scope
 from resilient.core.degradation import DegradationRecord
 from resilient.testing import FakeClock
@@ -73,6 +76,33 @@ def test_a_scope_is_entered_and_left(clock: FakeClock) -> None:
 def test_an_inner_scope_can_only_shorten(clock: FakeClock) -> None:
     with deadline_scope(Deadline.after(1, clock)) as outer, deadline_scope(Deadline.after(5, clock)) as inner:
         assert inner is outer and current_deadline() is outer
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.1, 100), st.floats(0, 10)), max_size=8))
+def test_deadlines_only_ever_come_nearer(steps: list[tuple[bool, float, float]]) -> None:
+    """Scopes and calls within each other, in any order, with time passing in between: whoever is inside has no more time."""
+    clock = FakeClock()
+    seen = [math.inf]
+
+    def go_in(steps: list[tuple[bool, float, float]]) -> None:
+        now = current_deadline()
+        seen.append(math.inf if now is None else now.at)
+        if not steps:
+            return
+        (is_call, seconds, pause), *further = steps
+        clock.advance(pause)
+        if is_call:
+            Dependency("dep", Timeout(total=seconds), clock=clock).call_sync(go_in, further)
+        else:
+            with deadline_scope(Deadline.after(seconds, clock)):
+                go_in(further)
+
+    try:
+        go_in(steps)
+    except DeadlineExceeded:
+        assert current_deadline() is None
+    assert all(inside <= outside for outside, inside in itertools.pairwise(seen))
+    assert len(seen) == 2 or max(seen[2:]) < math.inf
 
 
 @pytest.mark.parametrize("deadline", [2, None, "2 s"])

@@ -309,7 +309,7 @@ async def test_without_a_fallback_the_failure_is_raised_and_told(resilience: Res
 
 
 @pytest.mark.anyio
-async def test_pitfall_9_every_kind_of_function(resilience: Resilience) -> None:
+async def test_pitfall_09_every_kind_of_function(resilience: Resilience) -> None:
     feature = resilience.feature("a", fallback="instead")
 
     class Shop:

@@ -229,3 +229,5 @@ def test_a_script_that_cannot_be_played_is_refused(answer: Any) -> None:
     """A response serves one request, and a script may need it again."""
     with pytest.raises(TypeError, match="answers: expected statuses"):
         FaultyTransport([answer])
+    with pytest.raises(TypeError, match="answers: expected them in a list, got 503"):
+        FaultyTransport(503)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ class Failover:
         self.targets: tuple[Target, ...] = tuple(Target.of(target) for target in targets)
         names = [target.name for target in self.targets]
         if len(set(names)) < len(names):
-            raise ValueError(f"targets: each needs a name of its own, got {', '.join(names)}")
+            raise ValueError(f"targets: each needs a name of its own, as by Target(name, ...), got {', '.join(names)}")
         self.repeat: bool = repeat
         self._pipelines: tuple[TargetPipeline, ...] = ()
 

@@ -308,6 +308,8 @@ def flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
             yield policy
         elif isinstance(policy, pybreaker.CircuitBreaker):
             yield ForeignBreaker.of(policy)
+        elif isinstance(policy, tuple | list):
+            raise TypeError(f"policies: put a star in front of a {type(policy).__name__} of policies, as in Pipeline(*standard())")
         else:
             raise TypeError(f"policies: expected objects with run(call, inner), got {policy!r}")
 

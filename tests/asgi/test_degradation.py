@@ -247,7 +247,7 @@ async def test_a_request_made_in_process_is_another_request(resilience: Resilien
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("chunks", [0, 1, 5])
-async def test_pitfall_1_a_streamed_response_keeps_every_message_once(chunks: int, resilience: Resilience, ask: Any) -> None:
+async def test_pitfall_01_a_streamed_response_keeps_every_message_once(chunks: int, resilience: Resilience, ask: Any) -> None:
     async def stream() -> Any:
         for number in range(chunks):
             yield f"{number}".encode()
@@ -267,7 +267,7 @@ async def test_pitfall_1_a_streamed_response_keeps_every_message_once(chunks: in
 
 
 @pytest.mark.anyio
-async def test_pitfall_1_messages_of_other_kinds_pass_in_their_order(middleware: Any, resilience: Resilience, ask: Any) -> None:
+async def test_pitfall_01_messages_of_other_kinds_pass_in_their_order(middleware: Any, resilience: Resilience, ask: Any) -> None:
     sent = [
         {"type": "http.response.early_hint", "links": []},
         {"type": "http.response.debug", "info": {}},

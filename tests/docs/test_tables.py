@@ -110,3 +110,20 @@ def test_events() -> None:
 
 def test_outcomes() -> None:
     assert list(table("failures.md", "Outcomes", "Outcome")) == [outcome.name for outcome in Outcome]
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
+PACKAGE = DOCS.parent / "resilient"
+
+
+def test_where_is_names_files_that_there_are() -> None:
+    named = re.findall(r"`([\w/]+\.py)`", ARCHITECTURE)
+    assert len(named) > 40
+    assert [path for path in named if not (PACKAGE / path).exists() and not (DOCS.parent / path).exists()] == []
+
+
+def test_layers_hold_every_module() -> None:
+    drawn = ARCHITECTURE.split("```text\n", 1)[1].split("```", 1)[0]
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
+    columns = " ".join(line[11:54] for line in drawn.splitlines())
+    assert modules - set(columns.split()) == set()

@@ -306,7 +306,7 @@ class Gate:
         return self.first(request)
 
 
-def test_sync_the_first_good_answer_and_the_late_one_is_closed(library: Any, declare: Declare, listener: RecordingListener) -> None:
+def test_ground_24_sync_first_good_answer_and_the_late_one_is_closed(library: Any, declare: Declare, listener: RecordingListener) -> None:
     unread = scripted(library, b"late")
     gate = Gate(unread)
     dependency = declare(*standard(hedge=Hedge(delay=0.01)))
@@ -334,7 +334,7 @@ def test_sync_an_error_waits_for_the_other(library: Any, declare: Declare) -> No
     until_idle(dependency)
 
 
-def test_sync_all_fail(library: Any, declare: Declare) -> None:
+def test_ground_23_sync_all_fail_and_the_first_error_comes_as_it_is(library: Any, declare: Declare) -> None:
     gate = Gate(fail(library.ReadError("first")))
 
     def fails(request: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -179,6 +180,27 @@ def test_ground_10_sync_buffered_chunk_after_expiry_raises(library: Any, clock: 
         with client.stream("GET", "http://dep/") as response, pytest.raises(library.ours.DeadlineExceeded):
             for _ in response.iter_raw():
                 clock.advance(0.3)
+
+
+def test_ground_11_sync_body_read_in_another_thread(library: Any, declare: Declare) -> None:
+    dependency = declare(*standard(timeout=Timeout(total=5, body="total")))
+    inner = FaultyTransport([scripted(library, b"a", b"b", b"c")])
+    with client_of(library, dependency, inner) as client, ThreadPoolExecutor(1) as other:
+        response = client.send(client.build_request("GET", "http://dep/"), stream=True)
+        chunks = response.iter_raw()
+        assert [other.submit(next, chunks).result(5), next(chunks), other.submit(next, chunks).result(5)] == [b"a", b"b", b"c"]
+        assert other.submit(next, chunks, None).result(5) is None
+    assert dependency.bulkhead.in_use == 0
+    assert dependency.stats.snapshot().counts["success"] == 1
+
+
+def test_ground_12_sync_slow_consumer_is_not_cut_off(library: Any, clock: FakeClock, declare: Declare) -> None:
+    dependency = declare(*standard(timeout=Timeout(total=3, idle=2)))
+    with client_of(library, dependency, FaultyTransport([scripted(library, b"a", 1, b"b", 1, b"c", clock=clock)])) as client:
+        with client.stream("GET", "http://dep/") as response:
+            for _ in response.iter_raw():
+                clock.advance(100)
+    assert dependency.stats.snapshot().counts["success"] == 1
 
 
 def test_ground_19_sync_event_stream_may_pause(library: Any, clock: FakeClock, declare: Declare) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pybreaker
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, Fallback, Outcome, Pipeline, Retry, Timeout
+from resilient import Bulkhead, CircuitBreaker, Fallback, Outcome, Pipeline, Retry, Timeout, standard
 from resilient.call import Call
 from resilient.core.backoff import Constant
 from resilient.events import CallRejected, CircuitChanged, Event, FallbackServed, RetryDecided
@@ -100,6 +100,12 @@ def test_a_policy_may_refuse(world: World) -> None:
 def test_what_is_no_policy_is_refused(policy: Any) -> None:
     with pytest.raises(TypeError, match="^policies:"):
         Pipeline(policy)
+
+
+def test_a_forgotten_star_is_told() -> None:
+    for given in (standard(), [Bulkhead()]):
+        with pytest.raises(TypeError, match=rf"^policies: put a star in front of a {type(given).__name__} of policies"):
+            Pipeline(given)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from resilient import CircuitBreaker, Constant, Pipeline, Retry, RetryBudget
+from resilient import CircuitBreaker, Constant, Hedge, Pipeline, Retry, RetryBudget
 from resilient.events import RetryDecided
 from resilient.testing import FakeClock
 
@@ -51,6 +56,47 @@ def test_amplification_stays_in_bounds(world: World) -> None:
         asked = sum(begin <= moment < begin + 10 for moment in script.asked)
         assert asked <= rate * 10 * (1 + 0.2 + 3 / rate) + 1e-6
     assert len(script.asked) > rate * seconds * 1.2  # and it is used
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    bursts=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 40)), min_size=1, max_size=12),
+    ends=st.lists(st.tuples(st.sampled_from([0, 1, 3, 8]), st.booleans()), min_size=1, max_size=8),
+)
+def test_retries_and_hedges_together_stay_in_bounds(bursts: list[tuple[int, int]], ends: list[tuple[int, bool]]) -> None:
+    """Over any 10 s at most 20 % of the calls and 3 a second are sent besides, whatever comes and however it ends."""
+    clock = FakeClock()
+    pipeline = Pipeline(Retry(on=ValueError, attempts=5, backoff=AT_ONCE), Hedge(delay=0.125, max_hedges=2), clock=clock)
+    first: list[float] = []
+    besides: list[float] = []
+    attempts = itertools.cycle(ends)
+
+    async def ask(call: list[int]) -> None:
+        (besides if call else first).append(clock.now())
+        call.append(1)
+        lasts, fails = next(attempts)
+        await asyncio.sleep(lasts / 16)
+        if fails:
+            raise ValueError
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for pause, calls in bursts:
+                await asyncio.sleep(pause / 16)
+                for _ in range(calls):
+                    group.create_task(one())
+
+    async def one() -> None:
+        with contextlib.suppress(ValueError):
+            await pipeline.call(ask, [])
+
+    with asyncio.Runner(loop_factory=clock.loop) as runner:
+        runner.run(main())
+    assert len(first) == sum(calls for _, calls in bursts)
+    for at in besides:
+        for start, end in ((at, at + 10), (at - 10 + 1 / 16, at + 1 / 16)):
+            extra = sum(start <= moment < end for moment in besides)
+            assert extra <= 30 + 0.2 * sum(start <= moment < end for moment in first) + 1e-6
 
 
 def test_one_budget_for_several_policies(world: World) -> None:
