@@ -27,10 +27,10 @@ class Relay(Server):
             await asyncio.wait([upward, downward], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._writers.discard(peer.writer)
+            writer.close()  # before anything is awaited, where a server that stops would cancel it
             for task in (upward, downward):
                 task.cancel()
             await asyncio.gather(upward, downward, return_exceptions=True)
-            writer.close()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, held: bool = False) -> None:
         while data := await source.read(65536):
