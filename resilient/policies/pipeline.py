@@ -163,8 +163,11 @@ class Pipeline:
             return cast("F", type(fn)(self(fn.__func__)))
         if not callable(fn):
             raise TypeError(f"expected a function to decorate, got {fn!r}")
-        # An object with an async __call__ is a coroutine function that does not look like one.
-        target = fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__
+        # An object with an async __call__ is a coroutine function that does not look like one, in a partial too.
+        target: Any = fn
+        while isinstance(target, functools.partial):
+            target = target.func
+        target = target if inspect.isroutine(target) else type(target).__call__
         if inspect.isasyncgenfunction(target):
             return cast("F", guard_async_generator(self, fn))
         if inspect.isgeneratorfunction(target):

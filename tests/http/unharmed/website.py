@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import os
 import re
 import socket
 import subprocess
@@ -188,21 +189,19 @@ class Website:
 
 async def main() -> None:
     """Print the port, and serve until the standard input ends."""
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     print(listener.getsockname()[1], flush=True)
     config = hypercorn.config.Config()
     config.bind = [f"fd://{listener.detach()}"]
-    config.graceful_timeout = 0.1
     config.errorlog = config.accesslog = None
 
-    def wait() -> None:
+    def end_with_the_input() -> None:
         sys.stdin.read()
-        loop.call_soon_threadsafe(over.set)
+        os._exit(0)  # without waiting for connections that somebody might still keep
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=end_with_the_input, daemon=True).start()
     app: Any = Starlette(routes=ROUTES)
-    await hypercorn.asyncio.serve(app, config, shutdown_trigger=over.wait)
+    await hypercorn.asyncio.serve(app, config)
 
 
 if __name__ == "__main__":
