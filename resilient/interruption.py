@@ -85,6 +85,7 @@ def _interrupted(inner: Any, interruption: Interruption) -> Generator[Any, Any, 
     except asyncio.CancelledError as error:
         if interruption.caused(error):
             return EXPIRED
+        interruption.give_way(error)
         raise
     finally:
         interruption.disarm()
@@ -181,6 +182,15 @@ class Interruption:
     def caused(self, error: BaseException) -> bool:
         """Whether a cancellation that the code let pass is ours, and nobody else has asked for one."""
         return self.delivered and error is not self._others and self._task.cancelling() <= self._asked
+
+    def give_way(self, error: BaseException) -> None:
+        """Raise the cancellation that somebody else has asked for in place of ours, which came first: anyio knows its own by sight."""
+        others = self._others
+        if self.delivered and error is not others and isinstance(others, asyncio.CancelledError):
+            try:
+                raise others
+            finally:
+                del others
 
 
 def _scope_of(task: asyncio.Task[Any]) -> Any:

@@ -185,6 +185,24 @@ async def test_an_outer_scope_that_expires_as_well_hears_of_it() -> None:
         assert scope.cancelled_caught and not reached
 
 
+async def test_an_outer_scope_that_expires_while_the_code_cleans_up_knows_its_own() -> None:
+    """It goes by what a cancellation says, and the code raises the one that it heard of first."""
+
+    async def work() -> None:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            with contextlib.suppress(asyncio.CancelledError):
+                await forever()
+            raise
+
+    with anyio.move_on_after(0.03) as scope:
+        await within(0.01, work())
+    task = asyncio.current_task()
+    assert scope.cancelled_caught
+    assert task is not None and task.cancelling() == 0
+
+
 async def test_nested_deadlines_each_cut_their_own() -> None:
     async def inner() -> str:
         assert await within(0.01, forever()) is EXPIRED
