@@ -15,7 +15,7 @@ import asyncio
 import sys
 import types
 from collections.abc import Awaitable, Callable, Generator
-from types import CoroutineType
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from .wheel import slot_in
@@ -111,7 +111,7 @@ class Interruption:
         self.waiting = waiting
         loop = asyncio.get_running_loop()
         task: Any = asyncio.current_task(loop)
-        self._task: asyncio.Task[Any] = task
+        self._task: Any = task
         self._asked: int = _native_requests(task)
         self._outer = _scope_of(task)
         if exact:
@@ -129,7 +129,7 @@ class Interruption:
         if self._handle is not None:
             self._handle.cancel()
         # What they hold or lead to is the frame that holds this, once it has failed.
-        self.waiting = self._others = None
+        self.waiting = self._others = self._task = self._outer = None
 
     def bring_forward(self, seconds: float) -> None:
         """Let it come in so many seconds, if that is sooner."""
@@ -143,6 +143,8 @@ class Interruption:
         """The deadline has come, or the code has gone on for a second since it heard of it."""
         self.due = True
         self.deliver()
+        if self._slot is not None:  # it was brought forward, and must not come once more so soon
+            self._slot.discard(self)
         if self._handle is not None:
             self._handle.cancel()
         self._call_in(AGAIN)
@@ -203,7 +205,8 @@ def _native_requests(task: asyncio.Task[Any]) -> int:
 
 
 def _steps_of(awaitable: Awaitable[Any]) -> Any:
-    steps: Any = awaitable if hasattr(awaitable, "send") else awaitable.__await__()
+    # What `@types.coroutine` makes of a generator has no `__await__`; anything else may have a `send` that is its own.
+    steps: Any = awaitable if isinstance(awaitable, GeneratorType) else awaitable.__await__()
     return steps if hasattr(steps, "send") and hasattr(steps, "throw") else _awaited(awaitable)
 
 

@@ -27,6 +27,8 @@ from .waiters import AsyncioWaiter, ThreadWaiter, TrioWaiter
 from .wheel import current_home
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from .call import Call
     from .protocols import Waiter
 
@@ -99,12 +101,19 @@ def expendable(call: Call) -> bool:
         if cover is None or not cover.up:
             return False
     call.home = current_home()
+    if call.cut_at != INFINITY:
+        call.cut_at = INFINITY  # it was an earlier attempt that was to end then
     return True
 
 
-def lift(deadline: Deadline, outer: Deadline | None) -> None:
+def lift(deadline: Deadline, outer: Deadline | None, token: Token[Deadline | None]) -> None:
     """End an attempt's deadline with the attempt: tasks that were started inside have it in contexts of their own."""
     deadline.at = INFINITY if outer is None else outer.at
+    try:  # as `put_back` does, without its frame
+        DEADLINE.reset(token)
+    except ValueError as error:
+        if not isinstance(error.__context__, GeneratorExit):
+            raise
 
 
 def on_asyncio() -> bool:
@@ -149,8 +158,7 @@ class AsyncRuntime:
                 movable = call if expendable(call) or call.paced else None
                 value = await self._within_scope(seconds, start, call, movable=movable)
         finally:
-            DEADLINE.reset(token)
-            lift(deadline, outer)
+            lift(deadline, outer, token)
         if value is EXPIRED:
             raise cut_off(call, now())
         return value
@@ -230,10 +238,11 @@ class SyncRuntime:
         try:
             value = self._value(call)
         finally:
-            DEADLINE.reset(token)
-            lift(deadline, outer)
+            lift(deadline, outer, token)
         if self.now() >= call.attempt_deadline:
             call.came_late()
+        elif call._late is not None:
+            call._late = None  # it was an earlier attempt's value that came late
         return value
 
     @staticmethod

@@ -38,12 +38,12 @@ class Cancellable(Protocol):
 
 
 class Wheel:
-    """The armed scopes of one event loop, by slot."""
+    """The armed scopes of one event loop, by slot. Its timers keep it: what they would cancel leads to the loop."""
 
-    __slots__ = ("_at", "_exponent", "_latest", "_width", "loop", "slots")
+    __slots__ = ("__weakref__", "_at", "_exponent", "_latest", "_width", "loop", "slots")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = weakref.ref(loop)
+        self.loop = loop
         self.slots: dict[float, set[Any]] = {}
         self._exponent = -(2**30)
         self._width = self._at = 0.0
@@ -76,9 +76,9 @@ class Wheel:
 
 
 class _Local(threading.local):
-    """The wheel of the loop that ran last on this thread. It holds the loop weakly, so that none outlives its run."""
+    """The wheel of the loop that ran last on this thread, for as long as that loop has timers of it."""
 
-    wheel: Wheel | None = None
+    wheel: Callable[[], Wheel | None] = staticmethod(lambda: None)
     scope: type[anyio.CancelScope] | None = None
 
 
@@ -86,9 +86,10 @@ _local = _Local()
 
 
 def _wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
-    wheel = _local.wheel
-    if wheel is None or wheel.loop() is not loop:
-        wheel = _local.wheel = Wheel(loop)
+    wheel = _local.wheel()
+    if wheel is None or wheel.loop is not loop:
+        wheel = Wheel(loop)
+        _local.wheel = weakref.ref(wheel)
     return wheel
 
 

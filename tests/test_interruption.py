@@ -7,7 +7,7 @@ import contextlib
 import gc
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 
 import anyio
@@ -119,6 +119,24 @@ def _as_awaited(future: Any) -> Any:
     return future
 
 
+class _Letter:
+    """An awaitable with methods of its own that are called as a coroutine's are."""
+
+    def send(self, to: Any) -> str:
+        return f"sent to {to}"
+
+    def throw(self, where: Any) -> str:
+        return f"thrown {where}"
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield from asyncio.sleep(0).__await__()
+        return "answer"
+
+
+async def test_an_awaitable_is_awaited_whatever_else_it_can() -> None:
+    assert await within(1, _Letter()) == "answer"
+
+
 async def test_an_error_and_a_value_pass() -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
@@ -165,6 +183,25 @@ async def test_an_outer_scope_that_expires_as_well_hears_of_it() -> None:
             await anyio.sleep(1)
             reached = True
         assert scope.cancelled_caught and not reached
+
+
+async def test_an_outer_scope_that_expires_while_the_code_cleans_up_cancels_what_comes_next() -> None:
+    """The code has heard of both, and raises the one that it heard of first: ours, which the scope would not know."""
+
+    async def work() -> None:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            with contextlib.suppress(asyncio.CancelledError):
+                await forever()
+            raise
+
+    with anyio.move_on_after(0.03) as scope:
+        assert await within(0.01, work()) is EXPIRED
+        await anyio.sleep(10)
+    task = asyncio.current_task()
+    assert scope.cancelled_caught
+    assert task is not None and task.cancelling() == 0
 
 
 async def test_nested_deadlines_each_cut_their_own() -> None:
@@ -263,6 +300,27 @@ async def test_code_that_goes_on_is_interrupted_again(monkeypatch: pytest.Monkey
     assert times == 3
 
 
+class _Movable:
+    scope: Any = None
+
+
+async def test_one_that_was_brought_forward_does_not_come_again_at_its_old_time() -> None:
+    cleaned: list[bool] = []
+    call: Any = _Movable()
+
+    async def work() -> None:
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0.06)
+            cleaned.append(True)
+
+    asyncio.get_running_loop().call_later(0.01, lambda: call.scope.bring_forward(0))
+    assert await interruptible(work(), time.monotonic() + 0.03, time.monotonic, False, call) is EXPIRED
+    assert cleaned == [True]
+    assert call.scope is None
+
+
 async def test_a_result_that_is_there_is_given() -> None:
     future = asyncio.get_running_loop().create_future()
 
@@ -333,6 +391,28 @@ async def test_a_failure_keeps_nothing_alive(how: str) -> None:
         await asyncio.sleep(0)
         # An error that a future keeps holds the frames it went through for as long as the future lives.
         future = asyncio.get_running_loop().create_future()
+        await asyncio.sleep(0)
+        assert alive[0]() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_task_that_fails_is_not_kept_by_its_own_error() -> None:
+    alive: list[weakref.ref[Big]] = []
+
+    async def fail() -> None:
+        local = Big()
+        alive.append(weakref.ref(local))
+        await asyncio.sleep(0)
+        raise KeyError("theirs")
+
+    gc.collect()
+    gc.disable()
+    try:
+        task = asyncio.create_task(within(1, fail()))
+        with contextlib.suppress(KeyError):
+            await task
+        del task
         await asyncio.sleep(0)
         assert alive[0]() is None
     finally:

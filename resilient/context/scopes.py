@@ -6,7 +6,7 @@ import enum
 import math
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from ..clock import SYSTEM_CLOCK, Clock
@@ -26,6 +26,7 @@ __all__ = [
     "current_record",
     "deadline_scope",
     "in_force",
+    "put_back",
 ]
 
 
@@ -125,8 +126,8 @@ async def covered(awaitable: Awaitable[Any]) -> Any:
     try:
         return await awaitable
     finally:
-        COVER.reset(token)
         cover.up = False  # for tasks that were started inside and are still running, nobody answers any more
+        put_back(COVER, token)
 
 
 def current_deadline() -> Deadline | None:
@@ -144,6 +145,22 @@ def current_record() -> DegradationRecord | None:
     return RECORD.get()
 
 
+def put_back(variable: ContextVar[Any], token: Token[Any]) -> None:
+    """Reset a context variable.
+
+    A coroutine that nobody ends is closed by the garbage collector, in whatever context that runs: one that never saw the
+    value.
+
+    Raises:
+        ValueError: it was set in another context, and nothing is being closed.
+    """
+    try:
+        variable.reset(token)
+    except ValueError as error:
+        if not isinstance(error.__context__, GeneratorExit):
+            raise
+
+
 @contextmanager
 def in_force(variable: ContextVar[Any], value: Any) -> Iterator[None]:
     """Set a context variable for what is done inside."""
@@ -151,7 +168,7 @@ def in_force(variable: ContextVar[Any], value: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        variable.reset(token)
+        put_back(variable, token)
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def join_hops(call: HttpCall) -> None:
     del extensions[KEY]  # of an earlier send perhaps: what is found in a history is of this one
     if hop is not None:
         call.lower(hop.deadline, "total")
-        call.key = hop.key
+        if not call.repeatable:  # a 303 goes on with a GET: another operation than the one that the key is for
+            call.key = hop.key
 
 
 def _history(library: str) -> list[Any] | None:

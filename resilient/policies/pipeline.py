@@ -215,7 +215,7 @@ class Pipeline:
 
     def close(self, call: Call, outcome: Outcome, error: BaseException | None, *, sampled: bool = True) -> None:
         """Settle all that a call still holds, count it, and tell listeners what happened on its way."""
-        if error is not None and type(error) is GeneratorExit and may_hold_locks(sys._getframe(2)):
+        if error is not None and type(error) is GeneratorExit and may_hold_locks(sys._getframe(1).f_back):
             self._close_later(call, outcome)
             return
         if call.held:

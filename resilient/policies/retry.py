@@ -216,7 +216,7 @@ class Retry:
         if call.request is not None and not call.repeatable:
             return False
         if isinstance(self.on_result, bool):
-            return self.on_result and made.outcome.failed
+            return self.on_result and made.outcome.failed and not call.late  # an answer that came late is still one
         return _says("on_result", self.on_result, made.result)
 
     def reset(self) -> None:

@@ -89,7 +89,15 @@ async def test_a_redirect_that_keeps_the_method_keeps_the_key(library: Any, cloc
     assert len({request.headers[KEY] for request in inner.requests}) == 1
 
 
-async def test_so_does_a_challenge(library: Any, clock: FakeClock, declare: Declare) -> None:
+async def test_a_redirect_to_something_else_drops_it(library: Any, clock: FakeClock, declare: Declare) -> None:
+    """A look at what the POST has made is another operation, and one that needs no key."""
+    inner = FaultyTransport([lambda request: library.Response(303, headers={"location": "/made"}), 200])
+    async with client_of(library, declare, inner, keyed(), follow_redirects=True) as client:
+        assert (await client.post("http://dep/", json=1)).status_code == 200
+    assert [(request.method, KEY in request.headers) for request in inner.requests] == [("POST", True), ("GET", False)]
+
+
+async def test_a_challenge_keeps_it(library: Any, clock: FakeClock, declare: Declare) -> None:
     def challenge(request: Any) -> Any:
         return library.Response(401, headers={"www-authenticate": 'Digest realm="r", nonce="n", qop="auth"'})
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
+import inspect
+import sys
+import threading
+import time
 from collections.abc import Coroutine, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import pybreaker
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Pipeline
+from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Pipeline, Timeout
+from resilient.context import Deadline, covered, deadline_scope
 from resilient.testing import FakeClock
 
 from ..collecting import Cycle, Where, collect, entering
@@ -188,9 +194,10 @@ def test_what_is_collected_elsewhere_is_settled_at_once(dropped: Any) -> None:
     assert bulkhead.in_use == 0
 
 
-def test_a_task_of_a_closed_event_loop_gives_its_slot_back() -> None:
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_task_of_a_closed_event_loop_gives_its_slot_back(timed: bool) -> None:
     bulkhead = Bulkhead(max_concurrent=1)
-    pipeline = Pipeline(bulkhead)
+    pipeline = Pipeline(bulkhead, Timeout(total=60)) if timed else Pipeline(bulkhead)
     loop = asyncio.new_event_loop()
     task = loop.create_task(pipeline.call(loop.create_future))
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is what this test is about
@@ -199,4 +206,50 @@ def test_a_task_of_a_closed_event_loop_gives_its_slot_back() -> None:
     loop.close()
     del task, loop
     gc.collect()
+    assert bulkhead.in_use == 0
+
+
+@pytest.mark.parametrize("around", [nullcontext, covered, lambda: deadline_scope(Deadline.after(60))], ids=["alone", "covered", "deadline"])
+def test_a_call_that_is_closed_in_another_context_is_no_failure(around: Any) -> None:
+    """As the collector does with what is left of a task, in the context of whatever runs at that moment."""
+    bulkhead, breaker, outer = Bulkhead(max_concurrent=1), CircuitBreaker(fail_max=1), CircuitBreaker(fail_max=1)
+    inner = Pipeline(bulkhead, breaker, Timeout(total=60))
+    loop = asyncio.new_event_loop()
+
+    async def work() -> None:
+        if around is covered:
+            await covered(inner.call(loop.create_future))
+        else:
+            with around():
+                await inner.call(loop.create_future)
+
+    task = loop.create_task(Pipeline(outer).call(work))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is what this test is about
+    loop.run_until_complete(asyncio.sleep(0))
+    assert bulkhead.in_use == 1
+    task.get_coro().close()  # type: ignore[union-attr]
+    loop.close()
+    inner.call_sync(int)
+    assert bulkhead.in_use == 0
+    assert breaker.current_state == outer.current_state == "closed"
+    assert inner.stats.snapshot().counts == {"success": 1, "failure": 0, "ignored": 1}
+
+
+def test_a_call_is_closed_where_nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a program, say, or by a thread that runs nothing of Python's."""
+    broken: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", broken.append)
+    bulkhead, over = Bulkhead(max_concurrent=1), threading.Event()
+    waiting = pending(Pipeline(bulkhead))
+    waiting.send(None)
+
+    def look() -> None:
+        while not broken and inspect.getcoroutinestate(waiting) != inspect.CORO_CLOSED:
+            time.sleep(0.001)
+        over.set()
+
+    _thread.start_new_thread(waiting.close, ())
+    threading.Thread(target=look, daemon=True).start()
+    assert over.wait(10)
+    assert not broken
     assert bulkhead.in_use == 0

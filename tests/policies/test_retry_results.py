@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from resilient import CircuitBreaker, Constant, Outcome, Retry
+from resilient import CircuitBreaker, Constant, Outcome, Pipeline, Retry, Timeout
 from resilient.events import RetryDecided
+from resilient.testing import FakeClock
 
 from .driver import Script, World
 
@@ -60,3 +61,37 @@ def test_a_function_that_fails_asks_for_nothing(world: World, caplog: pytest.Log
         assert world.call(world.pipeline(retry(on_result=lambda result: result < 2)), script) == "text"
     assert len(script.asked) == 1
     assert "on_result" in caplog.text
+
+
+# -- values that came late, as only a synchronous call's do --------------------------------------------------------------
+
+
+class Slow:
+    """A function whose first value comes after its attempt should have ended."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.calls = 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        if self.calls == 1:
+            self.clock.sleep(2)
+        return self.calls
+
+
+def slow(clock: FakeClock, **settings: Any) -> tuple[Slow, CircuitBreaker, Pipeline]:
+    circuit = CircuitBreaker(fail_max=5)
+    return Slow(clock), circuit, Pipeline(Timeout(total=10, attempt=1), retry(**settings), circuit, clock=clock)
+
+
+def test_a_value_that_came_late_is_not_asked_for_again(clock: FakeClock) -> None:
+    function, _, pipeline = slow(clock, on_result=True)
+    assert pipeline.call_sync(function) == 1
+
+
+def test_a_value_that_comes_in_time_after_one_that_did_not_is_a_success(clock: FakeClock) -> None:
+    function, circuit, pipeline = slow(clock, on_result=lambda result: result < 2)
+    assert pipeline.call_sync(function) == 2
+    assert circuit.fail_counter == 0
+    assert pipeline.stats.snapshot().counts == {"success": 1, "failure": 0, "ignored": 0}

@@ -14,6 +14,7 @@ from resilient.context import Cover
 from resilient.core.backoff import Constant
 from resilient.events import CircuitChanged, DeadlinePassed
 from resilient.testing import FakeClock
+from resilient.wheel import end_in
 
 from .driver import START, Ended, World, at, only_awaited, takes
 
@@ -114,6 +115,30 @@ def test_a_call_that_was_cut_is_not_tried_again(world: World) -> None:
     ends = world.together(pipeline, *hanging(16))
     assert [end.value for end in ends] == ["instead"] * 16
     assert max(seconds(ends)) < 2.6
+
+
+@pytest.mark.anyio
+async def test_an_attempt_after_the_one_that_was_to_end_is_not_told_to_have_been_cut_for_it() -> None:
+    seen: list[Exception] = []
+    circuit = breaker()
+    again = Retry(on=KeyError, attempts=2, backoff=Constant(0.0, jitter="none"))
+    pipeline = Pipeline(Fallback("instead"), Recorder(seen), circuit, again, Timeout(total=0.1))
+    calls = 0
+
+    async def work() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            await anyio.sleep(60)
+        await anyio.sleep(0)
+        (call,) = circuit._core.flights
+        end_in(call, 0.05)
+        await anyio.sleep(0.01)
+        raise KeyError
+
+    assert await pipeline.call(work) == "instead"
+    (error,) = seen
+    assert isinstance(error, DeadlineExceeded) and (error.policy, error.reason) == ("timeout", "total")
 
 
 # -- what does not trip ------------------------------------------------------------------------------------------------
