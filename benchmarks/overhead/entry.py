@@ -58,6 +58,7 @@ YARDSTICK = 3.6
 CASES = (
     Case("empty", "empty pipeline", 0.4),
     Case("breaker", "breaker, closed, 10 s time window", 0.9, single=True),
+    Case("breaker_keyed", "breaker with a circuit for each of ten keys", single=True),
     Case("breaker_open", "breaker, open: a rejection raised and caught", 1.8, single=True),
     Case("bulkhead", "bulkhead, 100 slots, one in use", 0.6, single=True),
     Case("adaptive", "bulkhead whose limit follows the dependency, one in use", single=True),
@@ -65,6 +66,9 @@ CASES = (
     Case("ratelimit", "rate limit of a million a second, never reached", single=True),
     Case("retry", "retry with a budget, first attempt succeeds", single=True),
     Case("hedge", "hedge with a budget, first attempt quick: a task, and nothing sent beside it", single=True),
+    Case("failover", "failover of two targets with a breaker each, the first one answers", single=True),
+    Case("fallback", "fallback that is not needed", single=True),
+    Case("chaos", "chaos that is allowed and strikes nobody", single=True),
     Case("deadline", "deadline of 30 s over a plain async function", single=True),
     Case("deadline_wait", "the same over a function that suspends once", single=True),
     Case("stack", "fallback + retry with budget + windowed breaker + bulkhead + metrics", 3.0),

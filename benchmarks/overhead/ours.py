@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +15,11 @@ from resilient import (
     AdaptiveConcurrency,
     AdaptiveThrottle,
     Bulkhead,
+    Chaos,
     CircuitBreaker,
     CircuitOpen,
     Dependency,
+    Failover,
     Fallback,
     Hedge,
     Pipeline,
@@ -24,6 +27,7 @@ from resilient import (
     Resilience,
     Retry,
     RetryBudget,
+    Target,
     Timeout,
 )
 from resilient.asgi import ResilienceMiddleware
@@ -53,6 +57,8 @@ def entries() -> Iterator[Entry]:
     """What `resilient` has for each case."""
     yield _piped("empty")
     yield _piped("breaker", breaker())
+    tenants = itertools.cycle(range(10))
+    yield _piped("breaker_keyed", CircuitBreaker(key=lambda: next(tenants)))
     yield Entry("breaker_open", Pipeline(CircuitBreaker(reset_timeout=3600.0)).call, (refused,), rejects=CircuitOpen)
     yield _piped("bulkhead", Bulkhead())
     yield _piped("adaptive", AdaptiveConcurrency())
@@ -60,6 +66,9 @@ def entries() -> Iterator[Entry]:
     yield _piped("ratelimit", RateLimit(1e6))
     yield _piped("retry", Retry(budget=RetryBudget()))
     yield _piped("hedge", Hedge(delay=30.0))
+    yield _piped("failover", Failover(Target("first"), Target("second")))
+    yield _piped("fallback", Fallback(None))
+    yield Entry("chaos", Pipeline(Chaos(rate=0, fault=ConnectionError), chaos=True).call, (noop,))
     yield _piped("deadline", Timeout(total=30.0))
     yield Entry("deadline_wait", Pipeline(Timeout(total=30.0)).call, (pause,))
     yield _stack("stack")

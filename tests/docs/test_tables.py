@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ from resilient import (
 )
 from resilient.asgi import ResilienceMiddleware
 from resilient.core.rules import Rules
-from resilient.events import Event
+from resilient.events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned
 from resilient.telemetry.families import ALL
+from resilient.telemetry.logging import TransitionLog
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEADINGS = ["About", "Usage", "Defaults", "Telemetry", "Diagram", "Anti-patterns"]
@@ -101,6 +103,18 @@ def test_metrics() -> None:
     assert {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, (kind, labels, _) in said.items()} == {
         family.name: (family.kind, family.labels) for family in ALL
     }
+
+
+def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="resilient")
+    log = TransitionLog()
+    log.on_event(CircuitChanged(at=1.0, dependency="dep", old="closed", new="open", reason="outage"))
+    log.on_event(FeatureChanged(at=1.0, feature="shop", old="full", new="static", cause="deadline"))
+    log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
+    known = vars(logging.makeLogRecord({})).keys() | {"event", "message"}
+    told: dict[str, Any] = {record.__dict__["event"]: vars(record).keys() - known for record in caplog.records}
+    said = table("telemetry.md", "Logs", "`event`")
+    assert {name: set(re.findall(r"`(\w+)`", cells[0])) for name, cells in said.items()} == told
 
 
 def test_events() -> None:

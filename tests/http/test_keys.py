@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient import CircuitBreaker, Dependency
+from resilient import CircuitBreaker, Constant, Dependency, RateLimit, Rejected, Retry, RetryBudget
 from resilient.http.template import template_of
 from resilient.testing import FaultyTransport
 
@@ -80,6 +82,46 @@ def test_an_origin_each(library: Any) -> None:
         client.get("http://a:80/2")
     assert client.get("https://a/1").status_code == client.get("http://a:8080/1").status_code == 200
     assert list(breaker.circuits) == ["http://a", "https://a", "http://a:8080"]
+
+
+def budget(key: Any) -> Retry:
+    return Retry(attempts=2, backoff=Constant(0), budget=RetryBudget(ratio=0, reserve=0.1, window=10, key=key))
+
+
+def by_partition(name: str) -> tuple[str, dict[str, Any]]:
+    return "http://shop/", {"resilient": {"partition": name}}
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(lambda key: CircuitBreaker(1, 60, key=key), id="breaker"),
+        pytest.param(lambda key: RateLimit(1, per=60, key=key), id="rate limit"),
+        pytest.param(budget, id="budget"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("key", "request_of"),
+    [
+        ("route", lambda name: (f"http://shop/{name}/17", {})),
+        ("origin", lambda name: (f"http://{name}/", {})),
+        ("partition", by_partition),
+        (lambda request: request.headers["host"], lambda name: (f"http://{name}/", {})),
+    ],
+)
+def test_each_policy_takes_the_same_keys(library: Any, policy: Callable[[Any], Any], key: Any, request_of: Any) -> None:
+    """What the first one has used up is used up for its key, and for no other."""
+    inner = FaultyTransport([500])
+    client = library.Client(transport=library.ours.ResilientTransport(Dependency("shop", policy(key)), inner))
+
+    def sent(name: str) -> int:
+        before, (url, extensions) = len(inner.requests), request_of(name)
+        with contextlib.suppress(Rejected):
+            client.get(url, extensions=extensions)
+        return len(inner.requests) - before
+
+    first, second, other = sent("ann"), sent("ann"), sent("bob")
+    assert first == other > second
 
 
 def test_a_key_of_ones_own_is_made_of_the_request(library: Any) -> None:

@@ -13,12 +13,28 @@ import anyio
 import pytest
 import trio
 
-from resilient import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, Dependency, Pipeline, Retry, RetryBudget, Timeout
+from resilient import (
+    AllTargetsFailed,
+    Bulkhead,
+    BulkheadFull,
+    CircuitBreaker,
+    CircuitOpen,
+    Dependency,
+    Failover,
+    Hedge,
+    Pipeline,
+    RateLimit,
+    Retry,
+    RetryBudget,
+    Target,
+    Timeout,
+)
 from resilient.core.backoff import Constant
 from resilient.events import Event
 
 THREADS = 8
 CALLS = 400
+REFUSED = (ValueError, AllTargetsFailed, BulkheadFull, CircuitOpen)
 
 
 class Tally:
@@ -78,7 +94,7 @@ def callers(pipeline: Pipeline, tally: Tally, backend: str) -> list[Callable[[],
         for _ in range(CALLS):
             try:
                 tally.count(pipeline.call_sync(tally.work, rng.randrange(1000)))
-            except (ValueError, BulkheadFull, CircuitOpen) as error:
+            except REFUSED as error:
                 tally.count(type(error).__name__)
 
     async def awaiting(task: int) -> None:
@@ -92,7 +108,7 @@ def callers(pipeline: Pipeline, tally: Tally, backend: str) -> list[Callable[[],
                         tally.count("cancelled")
                 else:
                     tally.count(await pipeline.call(tally.async_work, rng.randrange(1000)))
-            except (ValueError, BulkheadFull, CircuitOpen) as error:
+            except REFUSED as error:
                 tally.count(type(error).__name__)
 
     async def main() -> None:
@@ -175,6 +191,31 @@ def test_eight_threads_and_a_loop_share_a_whole_dependency(backend: str, keyed: 
     assert (bulkhead.in_use, bulkhead.queued, tally.running) == (0, 0, 0)
     assert not any(circuit.busy for circuit in circuits)
     assert dependency.settle_errors == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_eight_threads_and_a_loop_share_targets_and_a_race(backend: str) -> None:
+    """Every call is counted once, and whoever was left, beaten or cancelled has given back what it held."""
+    slots = [Bulkhead(max_concurrent=5, queue=1000, max_wait=30, standing_after=60) for _ in range(2)]
+    hedge = Hedge(delay=0.0002, budget=RetryBudget(ratio=1, reserve=100, saved=1000))
+    limit, targets = RateLimit(1_000_000), Failover(Target("a", slots[0]), Target("b", slots[1]))
+    dependency = Dependency("d", Timeout(total=60), limit, hedge, targets)
+    tally = Tally()
+    in_threads(*callers(dependency, tally, backend))
+    calls = THREADS * CALLS + 16 * (CALLS // 4)
+    counts = dependency.stats.snapshot().counts
+    assert sum(tally.ends.values()) == sum(counts.values()) == calls
+    assert (counts["success"], counts["failure"]) == (tally.ends["ok"], tally.ends["AllTargetsFailed"])
+    assert counts["failure"] > 0
+    for _ in range(5000):  # losers in threads run to their end, and nobody waits for them
+        if not any(one.in_use for one in slots):
+            break
+        threading.Event().wait(0.001)
+    assert [(one.in_use, one.queued) for one in slots] == [(0, 0), (0, 0)]
+    first, second = (target.stats.snapshot().counts for target in targets.pipelines)
+    assert first["success"] > 0 < second["failure"], "calls went on to the second one"
+    assert (tally.running, dependency.settle_errors) == (0, 0)
 
 
 def test_half_open_admits_no_more_than_its_trials_from_any_number_of_threads() -> None:
