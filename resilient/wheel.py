@@ -28,6 +28,7 @@ logger = logging.getLogger("resilient")
 
 SOONEST = 0.001
 FINEST = -10  # as a power of two: about 1 ms
+NEVER = -(2**30)  # no number of seconds has this exponent
 FRACTION = 8  # a slot is at most 2**(1 - FRACTION) of the time that was asked for
 
 
@@ -45,7 +46,7 @@ class Wheel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.slots: dict[float, set[Any]] = {}
-        self._exponent = -(2**30)
+        self._exponent = NEVER
         self._width = self._at = 0.0
         self._latest: set[Any] = set()
 
@@ -67,6 +68,8 @@ class Wheel:
         return slot
 
     def _expire(self, at: float) -> None:
+        if at == self._at:
+            self._exponent = NEVER  # a coarse clock lets a timer come early, while somebody may still ask for this slot
         expired: Iterable[Cancellable] = self.slots.pop(at, ())
         for one in list(expired):
             try:
