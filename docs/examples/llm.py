@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import httpx2
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from resilient import Dependency, Outcome, Timeout, standard
+from resilient import Dependency, Failover, Outcome, RateLimit, Target, Timeout, standard
 from resilient.httpx2 import AsyncResilientTransport
 
 PATIENCE = Timeout(
@@ -75,3 +76,50 @@ async def anthropic_words(client: AsyncAnthropic, model: str, question: str, spe
         async for word in stream.text_stream:
             yield word
         spent(tokens((await stream.get_final_message()).usage))
+
+
+# -- what answers may cost --------------------------------------------------------------------------------------------
+
+
+def at_most(request: httpx2.Request) -> float:
+    """Tokens that a request may cost: its answer as long as it may be, and a token for each four bytes of the question."""
+    return json.loads(request.content).get("max_tokens", 1000) + len(request.content) / 4
+
+
+def metered(name: str, a_minute: float, a_day: float) -> tuple[Dependency, list[RateLimit]]:
+    """A provider that is sent no more tokens a minute than it wants, and no more a day than are paid for."""
+    limits = [
+        RateLimit(a_day, per=86_400, hard=True, cost=at_most),  # over it SpendExceeded, never a wait
+        RateLimit(a_minute, per=60, max_wait=10, cost=at_most),
+    ]
+    return Dependency(name, *standard(timeout=PATIENCE, rate_limit=limits), classify=busy), limits
+
+
+def settle(limits: list[RateLimit], response: Any, usage: Any) -> None:
+    """Charge what an answer really cost, in place of what it might have."""
+    for limit in limits:
+        limit.charge(response).settle(tokens(usage))
+
+
+async def metered_answer(client: AsyncOpenAI, limits: list[RateLimit], model: str, question: str) -> str:
+    """A whole answer, charged. Of a stream, `stream.response` is the response to settle."""
+    messages: Any = [{"role": "user", "content": question}]
+    raw = await client.chat.completions.with_raw_response.create(model=model, messages=messages, max_tokens=500)
+    answer = raw.parse()
+    settle(limits, raw.http_response, answer.usage)
+    return answer.choices[0].message.content or ""
+
+
+# -- another provider -------------------------------------------------------------------------------------------------
+
+
+def replaceable(url: str, other: str, key: str, model: str) -> Dependency:
+    """OpenAI at `url`, and in its place, while it fails, another provider that speaks the same API."""
+    second = Target("other", url=other, headers={"authorization": f"Bearer {key}"}, json={"model": model})
+    failover = Failover(Target("openai"), second, repeat=True)  # a second completion costs money and changes nothing
+    return Dependency("llm", *standard(timeout=PATIENCE, failover=failover), origin=url, classify=busy)
+
+
+def either(first: Callable[..., Any], second: Callable[..., Any]) -> Dependency:
+    """Two functions that ask, one through each SDK: for providers that speak different APIs."""
+    return Dependency("answers", *standard(timeout=PATIENCE, failover=Failover(first, second)))
