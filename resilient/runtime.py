@@ -85,7 +85,9 @@ def start(call: Call) -> Awaitable[Any]:
     kwargs = call.kwargs
     awaitable = call.fn(*call.args, **kwargs) if kwargs else call.fn(*call.args)
     if type(awaitable) is not CoroutineType and not hasattr(awaitable, "__await__"):
-        error = TypeError(f"{call.fn!r} did not return an awaitable: use call_sync() for a plain function")
+        streamed = isinstance(awaitable, GeneratorType | AsyncGeneratorType)
+        advice = "decorate a generator function" if streamed else "use call_sync() for a plain function"
+        error = TypeError(f"{call.fn!r} returned {type(awaitable).__name__}, which cannot be awaited: {advice}")
         call.ignore(error)
         raise error
     return awaitable  # type: ignore[no-any-return]

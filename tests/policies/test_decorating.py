@@ -280,3 +280,16 @@ async def test_arguments_arrive_as_they_were_given(anyio_backend: Any) -> None:
     assert await tell(1, 2, fn=3, call=4, self=5, inner=6, clock=7) == expected
     assert await dependency.call(tell.__wrapped__, 1, 2, fn=3, call=4, inner=6, clock=7) == (expected[0], 3, 4, None, expected[4])  # type: ignore[attr-defined]
     assert dependency.call_sync(tell_now, 1, fn=2, sync=3) == ((1,), 2, 3)
+
+
+@pytest.mark.anyio
+async def test_a_generator_function_that_is_called_is_told_to_be_decorated() -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 1
+
+    pipeline = Pipeline()
+    with pytest.raises(TypeError, match="returned async_generator, which cannot be awaited: decorate a generator function"):
+        await pipeline.call(items)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="returned generator, which cannot be awaited: decorate a generator function"):
+        await pipeline.call(lambda: (item for item in range(3)))  # type: ignore[arg-type,return-value]
+    assert pipeline.stats.snapshot().counts["ignored"] == 2
