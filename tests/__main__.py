@@ -7,6 +7,7 @@ same, so that one run tells everything.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# Half of the time tests wait for real clocks and sockets, so there may be more of them than cores.
+WORKERS = str(max(2, (os.cpu_count() or 1) * 3 // 2))
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 CHECKS = {
@@ -29,7 +32,7 @@ CHECKS = {
     "layers": [["-c", LINT_IMPORTS, "--no-logo"]],
     "tests": [
         ["-m", "coverage", "erase"],
-        ["-m", "coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "worksteal"],
+        ["-m", "coverage", "run", "-m", "pytest", "-n", WORKERS, "--dist", "worksteal"],
         ["-m", "coverage", "combine", "--quiet"],
         ["-m", "coverage", "report"],
     ],
