@@ -170,7 +170,7 @@ class Bulkhead:
 
     policy = "bulkhead"
     """What errors, events and metrics call it."""
-    needed = 0.0
+    needed: float = 0.0
     """Seconds that must be left before the deadline for a wait to be of use."""
 
     def __init__(

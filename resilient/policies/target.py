@@ -71,13 +71,13 @@ class Target:
             flag("trusted", trusted)
         if function is not None and not callable(function):
             raise TypeError(f"function: expected a function, got {function!r}")
-        self.name = name
+        self.name: str = name
         self.policies: tuple[Any, ...] = policies or (CircuitBreaker(),)
-        self.url = None if url is None else url.rstrip("/")
+        self.url: str | None = None if url is None else url.rstrip("/")
         self.headers: dict[str, str | None] = _mapping("headers", headers)
-        self.json = dict(json) if isinstance(json, Mapping) else json
-        self.trusted = trusted
-        self.function = function
+        self.json: Mapping[str, Any] | Callable[[Any], Any] | None = dict(json) if isinstance(json, Mapping) else json
+        self.trusted: bool | None = trusted
+        self.function: Callable[..., Any] | None = function
         self.arguments: dict[str, Any] = _mapping("arguments", arguments)
 
     def __repr__(self) -> str:

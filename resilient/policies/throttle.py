@@ -65,7 +65,7 @@ class AdaptiveThrottle:
         self._lock = threading.Lock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._random = random
-        self.enforce = enforce
+        self.enforce: bool = enforce
 
     @property
     def requests(self) -> int:
