@@ -75,7 +75,7 @@ class Target:
         self.policies: tuple[Any, ...] = policies or (CircuitBreaker(),)
         self.url: str | None = None if url is None else url.rstrip("/")
         self.headers: dict[str, str | None] = _mapping("headers", headers)
-        self.json: Mapping[str, Any] | Callable[[Any], Any] | None = dict(json) if isinstance(json, Mapping) else json
+        self.json: dict[str, Any] | Callable[[Any], Any] | None = dict(json) if isinstance(json, Mapping) else json
         self.trusted: bool | None = trusted
         self.function: Callable[..., Any] | None = function
         self.arguments: dict[str, Any] = _mapping("arguments", arguments)
