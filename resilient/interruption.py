@@ -42,7 +42,7 @@ def interruptible(
         deadline: absolute time ...
         now: ... on this clock.
         exact: arm a timer of its own, rather than share one that may be up to 1/128 late.
-        movable: a call that is given, as its `scope`, what its end can be moved with.
+        movable: a call that is given, as its `scope` and its `home`, what its end can be moved with, and where.
     """
     inner: Any = awaitable if type(awaitable) is CoroutineType else _steps_of(awaitable)
     try:
@@ -51,7 +51,7 @@ def interruptible(
         return stop.value
     if movable is None:
         return (yield from _interrupted(inner, interruption))
-    movable.scope = interruption
+    movable.scope, movable.home = interruption, interruption.home
     try:
         return (yield from _interrupted(inner, interruption))
     finally:
@@ -109,7 +109,7 @@ class Interruption:
 
     def __init__(self, waiting: Any, seconds: float, exact: bool) -> None:
         self.waiting = waiting
-        loop = asyncio.get_running_loop()
+        self.home = loop = asyncio.get_running_loop()
         task: Any = asyncio.current_task(loop)
         self._task: Any = task
         self._asked: int = _native_requests(task)

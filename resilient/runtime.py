@@ -96,13 +96,12 @@ def start(call: Call) -> Awaitable[Any]:
 def expendable(call: Call) -> bool:
     """Whether something is served in place of the call, should it fail: by its pipeline, or by a feature around it.
 
-    Then its attempt may be ended from outside, and the call says where that has to be done.
+    Then its attempt may be ended from outside.
     """
     if not call.owner.substitutes:
         cover = COVER.get()
         if cover is None or not cover.up:
             return False
-    call.home = current_home()
     if call.cut_at != INFINITY:
         call.cut_at = INFINITY  # it was an earlier attempt that was to end then
     return True
@@ -157,7 +156,9 @@ class AsyncRuntime:
                 movable = call if expendable(call) else None
                 value = await interruptible(start(call), call.attempt_deadline, now, self.exact, movable)
             else:
-                movable = call if expendable(call) or call.paced else None
+                if expendable(call):
+                    call.home = current_home()
+                movable = call if call.home is not None or call.paced else None
                 value = await self._within_scope(seconds, start, call, movable=movable)
         finally:
             lift(deadline, outer, token)

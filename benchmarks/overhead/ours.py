@@ -79,7 +79,7 @@ def entries() -> Iterator[Entry]:
 
 
 def _stack(case: str, *timeout: Timeout, fn: Any = noop) -> Entry:
-    policies = (Fallback(None), *timeout, Retry(budget=RetryBudget()), bulkhead(), breaker())
+    policies = (Fallback(None), *timeout, Retry(budget=RetryBudget()), Bulkhead(), breaker())
     return Entry(case, Dependency("bench", *policies).call, (fn,))
 
 
