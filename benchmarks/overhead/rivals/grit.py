@@ -29,7 +29,7 @@ IDLE = Specimen(breaker, lambda breaker: breaker(noop)())
 def entries() -> Iterator[Entry]:
     """What grit has for each case."""
     yield Entry("breaker", breaker()(noop), lacks="no window")
-    yield Entry("breaker_open", breaker()(refused), rejects=grit.exceptions.BreakerOpen)
+    yield Entry("breaker_open", breaker()(refused), rejects=grit.exceptions.BreakerOpen, lacks="no window; counts no rejection")
     yield Entry("bulkhead", grit.bulkhead(100)(noop), lacks="one event loop, no bound on waiting")
     yield Entry("retry", grit.retry(tries=3)(noop), lacks="no budget")
     yield Entry("deadline", grit.timeout(30.0)(noop))
