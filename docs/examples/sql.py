@@ -34,9 +34,14 @@ def engine(url: str) -> AsyncEngine:
 
 
 def interrupt(context: Any) -> None:
-    """Stop a statement that nobody waits for any more: SQLite would run it to its end, and closing waits for that."""
+    """Stop a statement that nobody waits for any more: SQLite would run it to its end, and keep its lock for longer still."""
+
+    async def stop(driver: Any) -> None:
+        await driver.interrupt()
+        await driver.rollback()
+
     if isinstance(context.original_exception, asyncio.CancelledError):
-        context.connection.connection.dbapi_connection.run_async(lambda driver: driver.interrupt())
+        context.connection.connection.dbapi_connection.run_async(stop)
 
 
 def database(total: float = 2.0) -> Dependency:
