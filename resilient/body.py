@@ -53,8 +53,15 @@ class Body:
 
     @property
     def read_limit(self) -> float:
-        """Seconds that a single read may take from here on."""
-        return self._idle if self._total == INFINITY else min(self._idle, self._total - self._now())
+        """Seconds that a single read may take from here on.
+
+        Looked up once for all of a body over HTTP/1.1, so that it must not be too short for the first chunk, nor for the
+        others; each chunk's own limit is kept to where a read can be interrupted.
+        """
+        limit = self._idle
+        if self._first:
+            limit = max(limit, self.call.timeout.first_byte or 0.0)  # type: ignore[union-attr]  # it is why this is the first
+        return limit if self._total == INFINITY else min(limit, self._total - self._now())
 
     async def next(self, fetch: Callable[[], Any]) -> Any:
         """The next chunk, or END.

@@ -28,6 +28,8 @@ PATIENT = Timeout(total=5, first_byte=5, idle=5)
 SHORT_TOTAL = Timeout(total=0.5, first_byte=5, idle=5)
 SHORT_IDLE = Timeout(total=5, first_byte=5, idle=0.2)
 SHORT_FIRST = Timeout(total=5, first_byte=0.2, idle=5)
+SHORT_BOTH = Timeout(total=5, first_byte=0.3, idle=0.3)  # a thread may have to wait for the longer one
+LATE_FIRST = Timeout(total=5, first_byte=5, idle=0.15)
 
 
 def streaming(*steps: Any) -> Handler:
@@ -82,8 +84,10 @@ def sync_client(library: Any, dependency: Dependency) -> Any:
         (SHORT_IDLE, ("a", "b", SILENCE), "DeadlineExceeded", "idle"),
         (SHORT_FIRST, (SILENCE,), "DeadlineExceeded", "first_byte"),
         (SHORT_TOTAL, (*[0.1, "x"] * 6,), None, None),
+        (LATE_FIRST, (0.3, "a", "b"), None, None),
+        (LATE_FIRST, (0.3, "a", SILENCE), "DeadlineExceeded", "idle"),
     ],
-    ids=["whole", "cut", "silence", "silence at once", "longer than the total"],
+    ids=["whole", "cut", "silence", "silence at once", "longer than the total", "late", "late and silent"],
 )
 async def test_in_a_block(library: Any, declare: Declare, timeout: Timeout, steps: Any, error: str | None, reason: str | None) -> None:
     dependency = declare(*standard(timeout=timeout))
@@ -109,10 +113,11 @@ async def test_in_a_block(library: Any, declare: Declare, timeout: Timeout, step
     [
         (PATIENT, ("a", "b", 0.05, "c"), None, None),
         (PATIENT, ("a", "b", 0.05, CUT), "RemoteProtocolError", None),
-        (SHORT_IDLE, ("a", "b", SILENCE), "DeadlineExceeded", "idle"),
-        (SHORT_FIRST, (SILENCE,), "DeadlineExceeded", "first_byte"),
+        (SHORT_BOTH, ("a", "b", SILENCE), "DeadlineExceeded", "idle"),
+        (SHORT_BOTH, (SILENCE,), "DeadlineExceeded", "first_byte"),
+        (LATE_FIRST, (0.3, "a", "b"), None, None),
     ],
-    ids=["whole", "cut", "silence", "silence at once"],
+    ids=["whole", "cut", "silence", "silence at once", "late"],
 )
 def test_in_a_sync_block(library: Any, declare: Declare, timeout: Timeout, steps: Any, error: str | None, reason: str | None) -> None:
     dependency = declare(*standard(timeout=timeout))
