@@ -332,7 +332,7 @@ async def test_pitfall_09_what_has_yet_to_run_is_no_success(anyio_backend: Any) 
     for function in (items, async_items, work):
         with pytest.raises(TypeError, match="yet to run"):
             pipeline.call_sync(function)
-    with pytest.raises(TypeError, match="awaitable"):
+    with pytest.raises(TypeError, match="decorate a generator function"):
         await pipeline.call(async_items)
     assert list(pipeline.call_sync(lambda: (number for number in (1, 2)))) == [1, 2]  # a value like any other
     assert pipeline.stats.snapshot().counts == {"success": 1, "failure": 0, "ignored": 4}
