@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Half of the time tests wait for real clocks and sockets, so there may be more of them than cores.
-WORKERS = str(max(2, (os.cpu_count() or 1) * 3 // 2))
+# Half of the time tests wait for real clocks and sockets, so there are two for each core.
+WORKERS = str(2 * (os.cpu_count() or 1))
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 CHECKS = {
