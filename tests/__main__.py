@@ -7,7 +7,6 @@ same, so that one run tells everything.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -15,8 +14,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Half of the time tests wait for real clocks and sockets, so there are two for each core.
-WORKERS = str(2 * (os.cpu_count() or 1))
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 CHECKS = {
@@ -32,7 +29,7 @@ CHECKS = {
     "layers": [["-c", LINT_IMPORTS, "--no-logo"]],
     "tests": [
         ["-m", "coverage", "erase"],
-        ["-m", "coverage", "run", "-m", "pytest", "-n", WORKERS, "--dist", "worksteal"],
+        ["-m", "coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "worksteal"],
         ["-m", "coverage", "combine", "--quiet"],
         ["-m", "coverage", "report"],
     ],
