@@ -121,7 +121,7 @@ class Interruption:
             slot.add(self)
 
     def _call_in(self, seconds: float) -> None:
-        self._handle = self._task.get_loop().call_later(max(seconds, 0.0), self.cancel)
+        self._handle = self.home.call_later(max(seconds, 0.0), self.cancel)
 
     def disarm(self) -> None:
         if self._slot is not None:
@@ -134,7 +134,7 @@ class Interruption:
     def bring_forward(self, seconds: float) -> None:
         """Let it come in so many seconds, if that is sooner."""
         due = self._handle
-        if due is None or due.when() > self._task.get_loop().time() + seconds:
+        if due is None or due.when() > self.home.time() + seconds:
             if due is not None:
                 due.cancel()
             self._call_in(seconds)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -24,7 +23,7 @@ from .interruption import EXPIRED, interruptible
 from .race import AsyncioRace, Race, ThreadRace, TrioRace
 from .threads import Threads
 from .waiters import AsyncioWaiter, ThreadWaiter, TrioWaiter
-from .wheel import current_home
+from .wheel import current_home, native_loop
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["EXPIRED", "AsyncRuntime", "SyncRuntime", "drive"]
 
 INFINITY = math.inf
-_running_loop = asyncio._get_running_loop
 UNFINISHED = frozenset({AsyncGeneratorType, CoroutineType, GeneratorType})
 
 
@@ -117,12 +115,6 @@ def lift(deadline: Deadline, outer: Deadline | None, token: Token[Deadline | Non
             raise
 
 
-def on_asyncio() -> bool:
-    """Whether the running code is a native asyncio task. Trio can run as a guest of an asyncio loop."""
-    loop = _running_loop()
-    return loop is not None and ("trio" not in sys.modules or asyncio.current_task(loop) is not None)
-
-
 class AsyncRuntime:
     """Awaits, on asyncio and on trio.
 
@@ -152,7 +144,7 @@ class AsyncRuntime:
         try:
             if seconds == INFINITY:
                 value = await start(call)
-            elif not call.paced and on_asyncio():
+            elif not call.paced and native_loop() is not None:
                 movable = call if expendable(call) else None
                 value = await interruptible(start(call), call.attempt_deadline, now, self.exact, movable)
             else:
@@ -169,7 +161,7 @@ class AsyncRuntime:
     def bounded(self, deadline: float, fn: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
         if deadline == INFINITY:
             return fn()
-        if on_asyncio():
+        if native_loop() is not None:
             return interruptible(fn(), deadline, self.now, self.exact)
         return self._within_scope(deadline - self.now(), fn)
 

@@ -22,7 +22,7 @@ import anyio
 if TYPE_CHECKING:
     from .call import Call
 
-__all__ = ["current_home", "current_slot", "end_in", "new_scope", "slot_in"]
+__all__ = ["current_home", "current_slot", "end_in", "native_loop", "new_scope", "slot_in"]
 
 logger = logging.getLogger("resilient")
 
@@ -96,13 +96,18 @@ def _wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
     return wheel
 
 
+def native_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop whose native task is running; None on trio, which can run as a guest of an asyncio loop."""
+    loop = asyncio._get_running_loop()
+    if loop is not None and "trio" in sys.modules and asyncio.current_task(loop) is None:
+        return None
+    return loop
+
+
 def current_slot(seconds: float) -> set[Any] | None:
     """The running event loop's slot for `seconds`; None unless the caller is a native asyncio task, and for infinity."""
-    loop = asyncio._get_running_loop()
-    # Trio can run as a guest of an asyncio loop; what runs there is no task of that loop.
-    if loop is None or seconds == math.inf or ("trio" in sys.modules and asyncio.current_task(loop) is None):
-        return None
-    return slot_in(loop, seconds)
+    loop = native_loop()
+    return None if loop is None or seconds == math.inf else slot_in(loop, seconds)
 
 
 def slot_in(loop: asyncio.AbstractEventLoop, seconds: float) -> set[Any]:
@@ -123,8 +128,8 @@ def new_scope() -> anyio.CancelScope:
 
 def current_home() -> Any:
     """What a scope of the running task belongs to: an asyncio event loop, or the token of a trio run."""
-    loop = asyncio._get_running_loop()
-    if loop is not None and ("trio" not in sys.modules or asyncio.current_task(loop) is not None):
+    loop = native_loop()
+    if loop is not None:
         return loop
     import trio
 
