@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +9,12 @@ from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import whole
 from ..core.budget import Budget
 from ..core.keys import Keyed
-from .key import Key, check_key, finder
+from .key import NO_KEY, Key, check_key, forgiving_finder
 
 if TYPE_CHECKING:
     from ..call import Call
 
 __all__ = ["RetryBudget"]
-
-logger = logging.getLogger("resilient")
 
 
 class RetryBudget:
@@ -40,7 +37,7 @@ class RetryBudget:
         TypeError, ValueError: naming the parameter.
     """
 
-    __slots__ = ("_budget", "_find", "_key_failed", "_keyed", "_lock", "_settings", "clock", "keyed")
+    __slots__ = ("_budget", "_find", "_keyed", "_lock", "_settings", "clock", "keyed")
 
     def __init__(
         self,
@@ -59,10 +56,9 @@ class RetryBudget:
         if key is not None:
             check_key(key)
         whole("max_keys", max_keys)
-        self._find = None if key is None else finder(key)
+        self._find = None if key is None else forgiving_finder(key, "RetryBudget", "budget")
         self.keyed: bool = key is not None
         self._keyed: Keyed[RetryBudget] = Keyed(self._another, max_keys, forgetful=True)
-        self._key_failed = False
 
     def _another(self) -> RetryBudget:
         made = RetryBudget(**self._settings)
@@ -73,13 +69,8 @@ class RetryBudget:
         """The budget that pays for the repetitions of `call`: this one, or that of its key."""
         if self._find is None:
             return self
-        try:
-            key = self._find(call)
-            hash(key)
-        except Exception:
-            if not self._key_failed:
-                self._key_failed = True
-                logger.exception("key, given to a RetryBudget, failed; such calls share a budget, further failures are not logged")
+        key = self._find(call)
+        if key is NO_KEY:
             return self
         with self._lock:
             return self._keyed.get(key, call.runtime.now()) or self

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ..call import Call
 
-__all__ = ["KEYS", "Key", "check_key", "finder"]
+__all__ = ["KEYS", "NO_KEY", "Key", "check_key", "finder", "forgiving_finder"]
+
+logger = logging.getLogger("resilient")
+NO_KEY: Hashable = object()
+"""The key of a call whose own could not be computed."""
 
 Key = Literal["route", "origin", "partition"] | Callable[..., Hashable]
 """A name in `KEYS`, or a function of the call's arguments (of the request, over HTTP)."""
@@ -42,3 +47,28 @@ def finder(key: Key) -> Callable[[Call], Hashable]:
         return key(*args, **kwargs)
 
     return find
+
+
+def forgiving_finder(key: Key, whose: str, shared: str) -> Callable[[Call], Hashable]:
+    """As `finder`, but NO_KEY for a key that cannot be computed or kept by, which is logged once.
+
+    Args:
+        key: what calls are told apart by.
+        whose: what the key was given to, for the log.
+        shared: what such calls share, for the log.
+    """
+    find, told = finder(key), False
+
+    def ask(call: Call) -> Hashable:
+        nonlocal told
+        try:
+            found = find(call)
+            hash(found)
+        except Exception:
+            if not told:
+                told = True
+                logger.exception("key, given to a %s, failed; such calls share a %s, further failures are not logged", whose, shared)
+            return NO_KEY
+        return found
+
+    return ask

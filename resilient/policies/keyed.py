@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.breaker import CLOSED, HALF_OPEN, OPEN, Breaker
 from .circuit import Circuit
-from .key import Key, finder
+from .key import NO_KEY, Key, forgiving_finder
 
 if TYPE_CHECKING:
     from ..call import Call
 
 __all__ = ["Circuits", "KeyedCircuit"]
 
-logger = logging.getLogger("resilient")
 SHARED = ""  # the key of calls that have none: of plain functions, and those whose key could not be computed
 LONGEST = 200  # characters of a key that are told to listeners
 WORST = {CLOSED: 0, HALF_OPEN: 1, OPEN: 2}
@@ -56,13 +54,12 @@ class Circuits:
             asked for again.
     """
 
-    __slots__ = ("_breaker", "_by_key", "_failed", "_find", "_lock", "_most")
+    __slots__ = ("_breaker", "_by_key", "_find", "_lock", "_most")
 
     def __init__(self, breaker: Any, key: Key, most: int) -> None:
         self._breaker = breaker
-        self._find = finder(key)
+        self._find = forgiving_finder(key, "circuit breaker", "circuit")
         self._most = most
-        self._failed = False
         self._by_key: OrderedDict[Hashable, KeyedCircuit] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -92,15 +89,8 @@ class Circuits:
         return max(self.all().values(), key=lambda circuit: WORST[circuit.current_state], default=None)
 
     def _ask(self, call: Call) -> Hashable:
-        try:
-            key = self._find(call)
-            hash(key)
-        except Exception:
-            if not self._failed:
-                self._failed = True
-                logger.exception("key, given to a circuit breaker, failed; such calls share a circuit, further failures are not logged")
-            return SHARED
-        return SHARED if key is None else key
+        key = self._find(call)
+        return SHARED if key is None or key is NO_KEY else key
 
     def _least_missed(self) -> Hashable:
         closed: list[Hashable] = []
