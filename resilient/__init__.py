@@ -31,6 +31,7 @@ from .http.options import RequestOptions as RequestOptions
 from .policies import AdaptiveConcurrency as AdaptiveConcurrency
 from .policies import AdaptiveThrottle as AdaptiveThrottle
 from .policies import Bulkhead as Bulkhead
+from .policies import Cache as Cache
 from .policies import Chaos as Chaos
 from .policies import CircuitBreaker as CircuitBreaker
 from .policies import Failover as Failover
@@ -51,6 +52,7 @@ __all__ = [
     "AllTargetsFailed",
     "Bulkhead",
     "BulkheadFull",
+    "Cache",
     "Chaos",
     "CircuitBreaker",
     "CircuitOpen",

@@ -93,6 +93,10 @@ class Call(Judged):
     """The HTTP request, where the call sends one."""
     once: bool = False
     """Whether the caller asked that it be made once at most: neither repeated nor hedged."""
+    uncached: bool = False
+    """Whether the caller asked that no cache take part."""
+    caching: Any = None
+    """How a `Cache` deals with this kind of call."""
     partition: str | None = None
     """Whose call it is (a tenant, a region), for policies that keep several states apart."""
     harms: Any = None
@@ -159,6 +163,12 @@ class Call(Judged):
 
     def mark(self, *, key: Literal["auto", "bare"] | None, number: bool) -> None:
         """Make attempts known to the dependency for what they are: by a key that they share, by their number."""
+
+    def detach(self) -> None:
+        """Make this branch go on without its caller: his limits are not its own."""
+        self.deadline = self.inherited = INFINITY
+        self.limit = "total"
+        self.timed = False
 
     # -- branches -------------------------------------------------------------------------------------------------
 

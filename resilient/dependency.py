@@ -19,6 +19,7 @@ from .core.route import Route
 from .outbox import Outbox
 from .policies.breaker import CircuitBreaker
 from .policies.bulkhead import Bulkhead
+from .policies.cache import Cache
 from .policies.fallback import Fallback
 from .policies.foreign import ForeignBreaker
 from .policies.hedge import Hedge
@@ -44,7 +45,7 @@ class Dependency(Pipeline):
         origin: the URL that its requests begin with, for transports that are given a `Resilience`.
         required: whether the service is of no use without it. It is told by /readyz, and has no implicit fallback.
         timeout: seconds that a call may take in all.
-        cache: must be None; this release caches nothing.
+        cache: a `Cache`, or True for one with its defaults: answers are stored and served by RFC 9111.
         fallback: what to answer instead, as for `Fallback`.
         classify: `classify(result, error)` returns an `Outcome`, or None to leave it to the default.
         clock: what time is read from.
@@ -65,7 +66,7 @@ class Dependency(Pipeline):
         origin: str | None = None,
         required: bool = False,
         timeout: float | None = None,
-        cache: None = None,
+        cache: Cache | bool | None = None,
         fallback: Any = _ABSENT,
         classify: Classifier | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -78,9 +79,7 @@ class Dependency(Pipeline):
         if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", name) or len(name) > LONGEST_NAME:
             raise ValueError(f"name: expected 1 to {LONGEST_NAME} characters without white space, got {name!r}")
         flag("required", required)
-        if cache is not None:
-            raise TypeError(f"cache: this release caches nothing; leave it None, got {cache!r}")
-        chosen = _with_timeout(policies, timeout)
+        chosen = _with_cache(_with_timeout(policies, timeout), cache)
         if fallback is not _ABSENT:
             chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)
         self.variant_of: Pipeline | None = variant_of
@@ -201,6 +200,11 @@ class Dependency(Pipeline):
         return None if spender is None else spender.budget
 
     @property
+    def cache(self) -> Cache | None:
+        """Its outermost cache."""
+        return self._first(Cache)
+
+    @property
     def state(self) -> str:
         """closed, open or half-open; a dependency without a breaker is always closed."""
         breaker = self.breaker
@@ -215,6 +219,16 @@ def _with_timeout(policies: tuple[Any, ...], timeout: float | None) -> tuple[Any
     if any(isinstance(policy, Timeout) for given in policies for policy in (given.policies if isinstance(given, Pipeline) else (given,))):
         raise TypeError("timeout: the policies given hold a Timeout already")
     return (_total(timeout), *policies)
+
+
+def _with_cache(policies: tuple[Any, ...], cache: Cache | bool | None) -> tuple[Any, ...]:
+    if cache is None or cache is False:
+        return policies
+    if cache is not True and not isinstance(cache, Cache):
+        raise TypeError(f"cache: expected a Cache, True or None, got {cache!r}")
+    if any(isinstance(policy, Cache) for given in policies for policy in (given.policies if isinstance(given, Pipeline) else (given,))):
+        raise TypeError("cache: the policies given hold a Cache already")
+    return (Cache() if cache is True else cache, *policies)
 
 
 def _total(timeout: float | None) -> Timeout | None:

@@ -1,4 +1,6 @@
-"""What happened, as frozen facts handed to listeners. Successes make no event: counters tell of them."""
+"""What happened, as frozen facts handed to listeners. Successes make no event: counters tell of them. Only of a cache
+is every use told, for there is no other account of it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 __all__ = [
+    "CacheUsed",
     "CallRejected",
     "CircuitChanged",
     "DeadlinePassed",
@@ -107,6 +110,19 @@ class FallbackServed(Event):
 
     level: str
     cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUsed(Event):
+    """A cache has looked at a request.
+
+    `result`: hit, stale (within stale-while-revalidate), validated (the origin confirmed it), miss, collapsed (into the
+    fetch of another caller), stale_if_error and fallback (in place of an error), error (nothing could stand in for it),
+    pass (not to be stored), bypass (none of a cache's business), write, only_if_cached; of what goes on behind the readers:
+    refreshed, refresh_failed.
+    """
+
+    result: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import httpx
 from . import errors
 from .http import library
 from .http.response import AsyncGuard, SyncGuard
+from .http.taped import AsyncTaped, SyncTaped
 from .http.transport import AsyncEngine, SyncEngine
 from .http.wire import AsyncWire, Probe, SyncWire
 
@@ -85,6 +86,14 @@ class _SyncWire(SyncWire, httpx.SyncByteStream):
     pass
 
 
+class _AsyncTaped(AsyncTaped, httpx.AsyncByteStream):
+    pass
+
+
+class _SyncTaped(SyncTaped, httpx.SyncByteStream):
+    pass
+
+
 _LIBRARY = library.Library(
     module=httpx,
     door="resilient.httpx",
@@ -94,6 +103,8 @@ _LIBRARY = library.Library(
     sync_guard=_SyncGuard,
     async_wire=_AsyncWire,
     sync_wire=_SyncWire,
+    async_taped=_AsyncTaped,
+    sync_taped=_SyncTaped,
 )
 
 

@@ -43,6 +43,10 @@ class Judged:
     classify: Classifier | None = None
     degraded: str | None = None
     """Why the answer is not the dependency's own, once a fallback was served."""
+    elsewhere: str | None = None
+    """Where the answer is from, if it is not the dependency's to this very call: "cached"."""
+    counted: bool = True
+    """Whether it is counted; one whose answer another call has fetched, and was counted for, is not."""
     error_types: Mapping[type[ResilienceError], type[ResilienceError]] = MappingProxyType({})
     lost: bool = False
     """Whether it was a branch that another one has beaten, so that its end says nothing of the dependency."""
@@ -117,7 +121,7 @@ class Judged:
             return IGNORED
         if self._late is not None:
             return self._late
-        if self.degraded is not None:
+        if self.degraded is not None or self.elsewhere is not None:
             return IGNORED
         return self.verdict(result, None) or SUCCESS
 

@@ -70,6 +70,8 @@ class Runtime(Protocol):
     """All that a policy may ask of the world. One implementation awaits, one blocks, and none needs to know which."""
 
     clock: Clock
+    sync: bool
+    """Whether nothing that is awaited here ever suspends."""
 
     def now(self) -> float: ...
 
@@ -86,6 +88,10 @@ class Runtime(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None: ...
+
+    async def offload(self, act: Callable[[], Any]) -> Any:
+        """Run what may block, without blocking an event loop, and return what it returned."""
+        ...
 
     def waiter(self) -> Waiter: ...
 

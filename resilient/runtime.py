@@ -12,7 +12,8 @@ import math
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 
@@ -34,7 +35,17 @@ if TYPE_CHECKING:
 __all__ = ["EXPIRED", "AsyncRuntime", "SyncRuntime", "drive"]
 
 INFINITY = math.inf
+THREADS = Threads(limit=32)  # for what blocks and was asked for on an event loop
+T = TypeVar("T")
 UNFINISHED = frozenset({AsyncGeneratorType, CoroutineType, GeneratorType})
+
+
+class ThreadsBusy(RuntimeError):
+    """Nothing was done, for every thread was busy."""
+
+
+def _throw(error: BaseException) -> NoReturn:
+    raise error
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -124,6 +135,7 @@ class AsyncRuntime:
     """
 
     __slots__ = ("clock", "exact", "now")
+    sync = False
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
@@ -190,6 +202,25 @@ class AsyncRuntime:
         loop = asyncio._get_running_loop()
         return AsyncioRace(self) if loop is not None and asyncio.current_task(loop) is not None else TrioRace(self)
 
+    async def offload(self, act: Callable[[], T]) -> T:
+        """On a thread, while the event loop goes on. A caller who is cancelled leaves it to its end."""
+        box: list[Callable[[], T]] = []
+        waiter = self.waiter()
+
+        def work() -> None:
+            try:
+                value = act()
+            except Exception as error:  # noqa: BLE001 - raised where the caller waits
+                box.append(partial(_throw, error))
+            else:
+                box.append(lambda: value)
+            waiter.wake()
+
+        if not THREADS.start(work):
+            raise ThreadsBusy("every thread for blocking work is busy")
+        await waiter.event.wait()
+        return box[0]()
+
     async def wait(self, waiter: Any, deadline: float) -> bool:
         event = waiter.event
         with anyio.CancelScope() as scope:
@@ -203,6 +234,7 @@ class SyncRuntime:
     """Blocks the calling thread, never suspends, and never interrupts running code."""
 
     __slots__ = ("_warned", "clock", "now", "threads")
+    sync = True
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
@@ -252,6 +284,9 @@ class SyncRuntime:
 
     async def sleep(self, seconds: float) -> None:
         self.clock.sleep(seconds)
+
+    async def offload(self, act: Callable[[], T]) -> T:
+        return act()
 
     def waiter(self) -> Waiter:
         return ThreadWaiter()

@@ -24,7 +24,7 @@ class Library:
         module: the library; under `httpx2.alias_httpx()` the name `httpx` is httpx2 as well.
         door: the module of ours that users import for it.
         errors: our error classes, each with the one that is also the library's own.
-        probe, async_guard, sync_guard, async_wire, sync_wire: stream classes that pass the library's type checks.
+        probe, async_guard, sync_guard, async_wire, sync_wire, async_taped, sync_taped: stream classes that pass the library's type checks.
     """
 
     module: ModuleType
@@ -35,6 +35,8 @@ class Library:
     sync_guard: type[Any]
     async_wire: type[Any]
     sync_wire: type[Any]
+    async_taped: type[Any]
+    sync_taped: type[Any]
 
     @property
     def name(self) -> str:

@@ -24,6 +24,7 @@ class RequestOptions(TypedDict, total=False):
         criticality: how much this request matters, where that differs from the work it is part of.
         partition: whose request it is (a tenant, a region), for policies that keep several states apart.
         route: the template of its path, `/orders/{id}`, for policies that keep a state for each route.
+        cache: False to let no cache take part: nothing stored is served, and nothing is stored.
     """
 
     timeout: float
@@ -31,6 +32,7 @@ class RequestOptions(TypedDict, total=False):
     criticality: Criticality
     partition: str
     route: str
+    cache: bool
 
 
 def apply_options(call: Call, given: Any) -> None:
@@ -74,12 +76,18 @@ def _route(call: Call, name: str, value: Any) -> None:
     call._route = value
 
 
+def _cache(call: Call, name: str, value: Any) -> None:
+    flag(name, value)
+    call.uncached = not value
+
+
 KEYS: dict[str, Callable[[Call, str, Any], None]] = {
     "timeout": _timeout,
     "retry": _retry,
     "criticality": _criticality,
     "partition": _partition,
     "route": _route,
+    "cache": _cache,
 }
 
 

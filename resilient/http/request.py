@@ -13,6 +13,7 @@ from ..call import HANDLES, Call
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
 from ..core.retry import parse_retry_after
 from ..errors import ResilienceError, cause_of
+from .caching import HttpCaching
 from .harm import HttpHarms
 from .options import apply_options
 from .pacing import PacedCall
@@ -43,6 +44,7 @@ class HttpCall(PacedCall):
     """A call that sends `request` and returns a response whose body is still to come."""
 
     harms = HttpHarms()
+    caching = HttpCaching()
     headed = True
     untrusted: bool = False
     """Whether it went to a target that may not see or set what belongs to the dependency's own origin."""
@@ -119,7 +121,7 @@ class HttpCall(PacedCall):
             return Outcome.IGNORED
         if self._late is not None:
             return self._late
-        if self.degraded is not None:
+        if self.degraded is not None or self.elsewhere is not None:
             return Outcome.IGNORED
         if self.classify is None:
             return outcome_of_status(result.status_code)

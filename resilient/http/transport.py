@@ -136,6 +136,9 @@ class AsyncEngine(Engine):
             response = await call.owner.open(call)
             if call.response is not response and call.response is not None:
                 await self._drop(call)  # a policy answered with something else
+            if call.elsewhere is not None and not call.held:
+                call.owner.close(call, Outcome.IGNORED, None)
+                return response  # nothing is held for it
             body, length = self._conclude(call, response)
         except BaseException as error:
             if call.held:
@@ -225,6 +228,9 @@ class SyncEngine(Engine):
             response = drive(call.owner.open(call))
             if call.response is not response:
                 self._drop(call)  # a policy answered with something else
+            if call.elsewhere is not None and not call.held:
+                call.owner.close(call, Outcome.IGNORED, None)
+                return response  # nothing is held for it
             body, length = self._conclude(call, response)
         except BaseException as error:
             if call.held:

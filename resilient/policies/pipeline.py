@@ -223,8 +223,10 @@ class Pipeline:
         if call._cut is not None:
             # Nobody asks any more, and its traceback holds every frame of whoever was on the way.
             call._cut = None
-        if not outcome.counted:
-            self.stats.record("ignored" if call.degraded is None else "fallback", None, call.started)
+        if not call.counted:
+            pass  # the call that fetched its answer was counted
+        elif not outcome.counted:
+            self.stats.record(call.elsewhere or "ignored" if call.degraded is None else "fallback", None, call.started)
         else:
             now = self._now()
             durations = self.stats.successes

@@ -12,6 +12,7 @@ from ..core.bounds import positive
 from .adaptive import AdaptiveConcurrency
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
+from .cache import Cache
 from .chaos import Chaos
 from .failover import Failover
 from .fallback import Fallback
@@ -35,11 +36,12 @@ def standard(
     breaker: Any = None,
     failover: Failover | None = None,
     fallback: Fallback | None = None,
+    cache: Cache | None = None,
     chaos: Chaos | None = None,
 ) -> tuple[Any, ...]:
     """The policies of a dependency, outermost first.
 
-    Fallback (if given), Timeout, RateLimit (if given), Retry, Hedge and Failover (if given), AdaptiveConcurrency,
+    Fallback and Cache (if given), Timeout, RateLimit (if given), Retry, Hedge and Failover (if given), AdaptiveConcurrency,
     CircuitBreaker, Chaos (if given).
 
     Args:
@@ -53,6 +55,7 @@ def standard(
         failover: a `Failover`, each of whose targets has a breaker of its own; there is none for all of them then, unless
             one is given.
         fallback: what to answer when all of that has failed.
+        cache: a `Cache`, which answers what was answered before.
         chaos: faults on purpose, where they are allowed.
 
     Returns:
@@ -74,6 +77,7 @@ def standard(
         ("breaker", breaker, pybreaker.CircuitBreaker),
         ("failover", failover, Failover),
         ("fallback", fallback, Fallback),
+        ("cache", cache, Cache),
         ("chaos", chaos, Chaos),
     ):
         if given is not None and not isinstance(given, kind):
@@ -83,6 +87,7 @@ def standard(
         raise TypeError(f"rate_limit: expected a RateLimit, or several in a list, got {rate_limit!r}")
     chosen = (
         fallback,
+        cache,
         timeout,
         *limits,
         Retry() if retry is None else retry,

@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 
 from ..core.degradation import Level
 from ..events import (
+    CacheUsed,
     CallRejected,
     CircuitChanged,
     DeadlinePassed,
@@ -123,6 +124,13 @@ DEADLINES = Family(
     "Time limits that were reached; a policy that only watches counts those that it would have enforced as shadow_<side>.",
     ("side",),
 )
+CACHE_REQUESTS = Family(
+    "resilient_cache_requests_total", "counter", "Requests that a cache looked at, by what came of it.", ("dependency", "result")
+)
+CACHE_BYTES = Family(
+    "resilient_cache_bytes", "gauge", "Bytes that a cache holds in this process, what comes with each entry included.", ("dependency",)
+)
+CACHE_ENTRIES = Family("resilient_cache_entries", "gauge", "Answers and notes that a cache holds in this process.", ("dependency",))
 INJECTED = Family(
     "resilient_faults_injected_total",
     "counter",
@@ -151,6 +159,9 @@ ALL = (
     FEATURE_LEVEL,
     DEGRADED,
     DEADLINES,
+    CACHE_REQUESTS,
+    CACHE_BYTES,
+    CACHE_ENTRIES,
     INJECTED,
     ABANDONED,
     LISTENER_ERRORS,
@@ -178,6 +189,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     FeatureDegraded: (DEGRADED, lambda event: (event.feature, event.level, event.cause)),
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
     DeadlinePassed: (DEADLINES, lambda event: (event.side if event.enforced else f"shadow_{event.side}",)),
+    CacheUsed: (CACHE_REQUESTS, lambda event: (event.dependency, event.result)),
     FaultInjected: (INJECTED, lambda event: (event.dependency, event.kind if event.enforced else f"shadow_{event.kind}")),
     ResponseAbandoned: (ABANDONED, lambda event: (event.dependency,)),
 }

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ..outbox import Outbox
 from ..stats import CallStats
-from .families import BREAKER_STATE, BREAKER_STATES, BUDGET, FEATURE_LEVEL, GAUGES, IN_USE, LEVELS, LIMIT, QUEUED, Family, Key
+from .families import BREAKER_STATE, BREAKER_STATES, BUDGET, CACHE_BYTES, CACHE_ENTRIES, FEATURE_LEVEL, GAUGES, IN_USE, LEVELS, LIMIT, QUEUED, Family, Key
 
 __all__ = ["BreakerView", "BudgetView", "BulkheadView", "DependencyView", "FeatureView", "Source", "gauges"]
 
@@ -36,6 +36,22 @@ class BudgetView(Protocol):
     def remaining_ratio(self) -> float: ...
 
 
+class StoreView(Protocol):
+    """What a cache has in this process: bytes, and how many things."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+
+
+class CacheView(Protocol):
+    """`store` is where its answers are."""
+
+    @property
+    def store(self) -> Any: ...
+
+
 class DependencyView(Protocol):
     """A dependency; None stands for a policy that it does not have."""
 
@@ -49,6 +65,8 @@ class DependencyView(Protocol):
     def bulkhead(self) -> BulkheadView | None: ...
     @property
     def budget(self) -> BudgetView | None: ...
+    @property
+    def cache(self) -> CacheView | None: ...
 
 
 class FeatureView(Protocol):
@@ -93,12 +111,13 @@ def gauges(
 
 
 def _put_dependency(put: Callable[[Family, Key, float], None], label: str, dependency: DependencyView) -> None:
-    breaker, bulkhead, budget = dependency.breaker, dependency.bulkhead, dependency.budget
+    breaker, bulkhead, budget, cache = dependency.breaker, dependency.bulkhead, dependency.budget, dependency.cache
     shared = getattr(dependency, "variant_of", None)
     if shared is not None:  # what a variant shares is one thing, and told of once
         breaker = None if breaker is shared.breaker else breaker
         bulkhead = None if bulkhead is shared.bulkhead else bulkhead
         budget = None if budget is shared.budget else budget
+        cache = None if cache is shared.cache else cache
     if breaker is not None:
         state = breaker.current_state
         for word in BREAKER_STATES:
@@ -109,3 +128,7 @@ def _put_dependency(put: Callable[[Family, Key, float], None], label: str, depen
         put(QUEUED, (label,), bulkhead.queued)
     if budget is not None:
         put(BUDGET, (label,), budget.remaining_ratio())
+    store: StoreView | None = None if cache is None else getattr(cache.store, "here", cache.store)
+    if store is not None:
+        put(CACHE_BYTES, (label,), getattr(store, "size", 0))
+        put(CACHE_ENTRIES, (label,), getattr(store, "count", 0))

@@ -1,0 +1,101 @@
+"""Work that goes on beside its caller, and after him: a task on an event loop, a thread elsewhere.
+
+It runs in a copy of the caller's context without what belongs to the caller alone: his deadline, his degradation record,
+and the promise that something is served in his answer's place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+
+from .context import COVER, DEADLINE, RECORD
+from .threads import Threads
+from .wheel import native_loop, new_scope
+
+__all__ = ["Task", "begin_task", "begin_thread"]
+
+logger = logging.getLogger("resilient")
+
+Job = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Task:
+    """Work in progress. Whoever began it holds this: an event loop by itself holds its tasks only weakly."""
+
+    __slots__ = ("_home", "_scope", "_task", "cancelled")
+
+    def __init__(self, scope: anyio.CancelScope | None, home: Any) -> None:
+        self._scope = scope
+        self._task: asyncio.Task[None] | None = None
+        self._home = home
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Ask it to end, from whichever thread. A thread cannot be interrupted: it only learns of it."""
+        self.cancelled = True
+        if self._scope is None:
+            return
+        with contextlib.suppress(RuntimeError):  # of a closed loop, and trio's RunFinishedError: its tasks are gone
+            if isinstance(self._home, asyncio.AbstractEventLoop):
+                self._home.call_soon_threadsafe(self._scope.cancel)
+            else:
+                self._home.run_sync_soon(self._scope.cancel)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it can never come to its end: its event loop was closed."""
+        return isinstance(self._home, asyncio.AbstractEventLoop) and self._home.is_closed()
+
+    async def _run(self, job: Job) -> None:
+        try:
+            with self._scope or anyio.CancelScope():
+                if not self.cancelled:
+                    await job()
+        except Exception:
+            logger.exception("work in the background failed")
+
+
+def _context() -> contextvars.Context:
+    context = contextvars.copy_context()
+    context.run(_leave_caller)
+    return context
+
+
+def _leave_caller() -> None:
+    DEADLINE.set(None)
+    RECORD.set(None)
+    COVER.set(None)
+
+
+def begin_task(job: Job) -> Task:
+    """Run `job` in a task of its own on the event loop that runs now, asyncio's or trio's."""
+    loop = native_loop()
+    if loop is not None:
+        task = Task(new_scope(), loop)
+        task._task = loop.create_task(task._run(job), context=_context())
+        return task
+    import trio
+
+    task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token())
+    trio.lowlevel.spawn_system_task(task._run, job, context=_context())
+    return task
+
+
+def begin_thread(job: Callable[[], None], threads: Threads) -> Task | None:
+    """Run `job` on a thread. None if there is none to be had."""
+    context = _context()
+
+    def work() -> None:
+        try:
+            context.run(job)
+        except Exception:
+            logger.exception("work in the background failed")
+
+    return Task(None, None) if threads.start(work) else None
