@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any, TypeAlias
 
-__all__ = ["KEYS", "OVERHEAD", "SPECS", "Entry", "Mark", "Record", "Variants"]
+from .asked import Asked
+from .caching import CachingRules, forbids_stale, kept_fields, means_everybody, wants_validation
+from .directives import delta_seconds
+from .groups import CACHE_GROUPS, strings
+from .head import Fields, Head
+from .lifetime import date_value, initial_age, lifetime
+from .vary import selected, vary_names
+
+__all__ = ["KEYS", "OVERHEAD", "SPECS", "Entry", "Mark", "Record", "Variants", "described"]
 
 # What an entry takes besides its body and fields, in bytes: measured, rounded up.
 OVERHEAD = 1024
@@ -88,6 +97,57 @@ class Entry:
         return self
 
     @classmethod
+    def made(
+        cls,
+        asked: Asked,
+        status: int,
+        fields: Fields,
+        body: bytes,
+        *,
+        requested_at: float,
+        received_at: float,
+        now: float,
+        rules: CachingRules,
+        generation: str = "",
+        chance: float = 0.0,
+    ) -> Entry:
+        """An answer, read once: what a later request needs of it are comparisons.
+
+        Whether it may be kept is another question (`why_not_stored`), to be asked first.
+
+        Args:
+            asked: the request.
+            status: the answer's status.
+            fields: its header fields.
+            body: its content.
+            requested_at: when it was asked for, in wall time ...
+            received_at: ... and when its head was here ...
+            now: ... which is this moment in monotonic time.
+            rules: the operator's.
+            generation: of the marks that were read before it was asked for.
+            chance: a number in [0, 1), by which the operator's lifetimes are spread; 0 leaves them as they are.
+        """
+        head = Head.of(fields)
+        vary = vary_names(head) or ()
+        return described(
+            cls(
+                status=status,
+                body=body,
+                requested_at=requested_at,
+                received_at=received_at,
+                arrived=now,
+                took=max(0.0, received_at - requested_at),
+                vary=vary,
+                selected=selected(asked, vary) if vary else (),
+                generation=generation,
+            ),
+            head,
+            rules,
+            partition=asked.partition,
+            chance=chance,
+        )
+
+    @classmethod
     def of_value(
         cls,
         value: Any,
@@ -127,6 +187,34 @@ class Entry:
             generation=generation,
             size=size + OVERHEAD,
         )
+
+
+def described(entry: Entry, head: Head, rules: CachingRules, *, partition: str | None, chance: float) -> Entry:
+    """Fill in what the head of an answer says of it; returns the entry, which nobody else may know yet."""
+    received_at = entry.received_at
+    date = date_value(head, received_at)
+    age = initial_age(head, date, entry.requested_at, received_at)
+    fresh = lifetime(head, entry.status, rules, date)
+    if chance and rules.by_operator(head, entry.status):
+        fresh *= 1 - rules.jitter * chance
+    entry.lifetime = fresh
+    entry.initial_age = fresh if age is None else age  # not known: no longer fresh
+    directives = head.directives
+    entry.stale_while_revalidate = float(delta_seconds(directives.get("stale-while-revalidate")) or 0)
+    entry.stale_if_error = float(delta_seconds(directives.get("stale-if-error")) or 0)
+    entry.needs_validation = wants_validation(head)
+    entry.strict = forbids_stale(head, rules)
+    entry.open = means_everybody(head)
+    entry.etag = head.first(b"etag")
+    entry.last_modified = head.first(b"last-modified")
+    entry.date = date
+    entry.groups = strings(head.get(CACHE_GROUPS))
+    fields = kept_fields(head, rules, everybody=entry.open, partition=partition)
+    if b"date" not in head:  # RFC 9110 section 6.6.1: who keeps an undated answer dates it
+        fields = (*fields, (b"Date", formatdate(received_at, usegmt=True).encode("ascii")))
+    entry.fields = fields
+    entry.size = OVERHEAD + len(entry.body) + sum([len(name) + len(value) for name, value in fields])
+    return entry
 
 
 @dataclass(frozen=True, slots=True)
