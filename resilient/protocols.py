@@ -6,8 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from .call import Call
     from .clock import Clock
+    from .core.entry import Record
     from .core.outcome import Outcome
     from .policies.pipeline import Pipeline
     from .race import Race
@@ -56,6 +59,16 @@ class Router(Protocol):
     def route(self, url: Any) -> Pipeline:
         """`url` has `scheme`, `host`, `port` (None for the scheme's own) and `path`."""
         ...
+
+
+class Store(Protocol):
+    """Where a cache keeps its records."""
+
+    blocking: bool
+
+    def load(self, keys: Sequence[str]) -> Sequence[Record | None]: ...
+    def save(self, records: Mapping[str, tuple[Record, float]]) -> None: ...
+    def remove(self, keys: Sequence[str]) -> None: ...
 
 
 class Waiter(Protocol):

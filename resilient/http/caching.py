@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from ..body import Body
 from ..core.asked import Asked
 from ..core.caching import why_not_shared, why_not_stored
 from ..core.entry import Entry
-from ..core.freshness import Use, look, usable_on_error
+from ..core.freshness import Use, look, outlasts, seconds_of_use
+from ..core.head import Head
 from ..core.invalidation import invalidated_by
 from ..core.outcome import Outcome
 from ..core.validation import answer_to, conditions, freshened, updated_by_head
@@ -124,19 +126,18 @@ class HttpCaching:
         forward = "stale" if found.entry is not None else "vary-miss" if found.varied else "uri-miss"
         status = "; fwd-status=304" if flight.validated else ""
         member = f"fwd={forward}{status}" + ("; collapsed" if collapsed else "") + ("; stored" if flight.kept else "")
-        tape, reading, fresh = flight.tape, None, flight.entry
-        if tape is not None and not (tape.done and fresh is not None):
-            reading = flight.take_reading()
-        if reading is None or _decided(asked, fresh):
-            if reading is not None:
-                reading.close()
-            else:
-                flight.leave()
-            return self._answer(call, asked, fresh, member, aged=flight.validated or reading is None)
-        head = flight.head
+        entry, head, library = flight.entry, flight.head, call.library
+        reading = flight.take_reading()
+        if flight.validated or _decided(asked, entry):
+            _put_back(flight, reading)
+            return self._answer(call, asked, entry, member)
         fields = [*head.headers.raw, (b"Cache-Status", _name(call) + b"; " + member.encode())]
-        stream = call.library.sync_taped(reading, call.runtime) if call.sync else call.library.async_taped(reading, call.runtime)
-        return call.library.module.Response(head.status_code, headers=fields, stream=stream, extensions=_shared_extensions(head))
+        if flight.tape.done and not flight.tape.spilled:
+            _put_back(flight, reading)
+            stream = library.module.ByteStream(flight.tape.body())
+        else:
+            stream = (library.sync_taped if call.sync else library.async_taped)(reading, call.runtime)
+        return library.module.Response(head.status_code, headers=fields, stream=stream, extensions=_shared_extensions(head))
 
     def answer(self, call: HttpCall, asked: Asked, entry: Entry, *, hit: bool, status: int | None = None, detail: str = "") -> Any:
         """What is stored, as an answer.
@@ -152,21 +153,20 @@ class HttpCaching:
         member = "hit" if hit else f"fwd=stale; fwd-status={status}"
         now = call.runtime.now()
         member += f"; ttl={math.floor(entry.ttl(now))}" + (f"; detail={detail}" if detail else "")
-        response = self._answer(call, asked, entry, member, aged=True)
+        response = self._answer(call, asked, entry, member)
         if detail:
             stale_for = max(-entry.ttl(now), 0.0)
             response.extensions["degraded"] = {"dependency": call.owner.name, "cause": call.degraded, "stale_for": stale_for}
         return response
 
-    def _answer(self, call: HttpCall, asked: Asked, entry: Entry, member: str, *, aged: bool) -> Any:
+    def _answer(self, call: HttpCall, asked: Asked, entry: Entry, member: str) -> Any:
         status, fields, body = entry.status, entry.fields, entry.body
         if asked.conditional or asked.ranged:
             own = answer_to(asked, entry)
             if own is not None:
                 status, fields, body = own
-        raw = [*fields, (b"Cache-Status", _name(call) + b"; " + member.encode())]
-        if aged:
-            raw.append((b"Age", b"%d" % max(entry.age(call.runtime.now()), 0.0)))
+        age = b"%d" % entry.age(call.runtime.now())
+        raw = [*fields, (b"Age", age), (b"Cache-Status", _name(call) + b"; " + member.encode())]
         module = call.library.module
         stream = module.ByteStream(b"" if asked.method == "HEAD" else body)
         return module.Response(status, headers=raw, stream=stream, extensions={"http_version": b"HTTP/1.1"})
@@ -199,7 +199,7 @@ class HttpCaching:
 class _Fetched:
     """An answer of the origin that has begun, and what becomes of it."""
 
-    __slots__ = ("asked", "branch", "cache", "fields", "flight", "found", "received_at", "requested_at", "response")
+    __slots__ = ("asked", "branch", "cache", "flight", "found", "head", "received_at", "requested_at", "response")
 
     def __init__(
         self, cache: Cache, flight: Flight, branch: HttpCall, asked: Asked, found: Found, response: Any, requested_at: float
@@ -210,7 +210,7 @@ class _Fetched:
         self.asked = asked
         self.found = found
         self.response = response
-        self.fields = tuple(response.headers.raw)
+        self.head = Head(response.headers.raw)
         self.requested_at = requested_at
         self.received_at = time.time()
 
@@ -221,7 +221,7 @@ class _Fetched:
         await branch.discard(self.response)
         branch.response = None
         fresh = freshened(
-            entry, self.fields, requested_at=self.requested_at, received_at=self.received_at, now=now, rules=self.cache.rules
+            entry, self.head, requested_at=self.requested_at, received_at=self.received_at, now=now, rules=self.cache.rules, asked=self.asked
         )
         if fresh is None:
             branch.settle(0, Outcome.SUCCESS, None)
@@ -239,11 +239,10 @@ class _Fetched:
         """Any other answer."""
         cache, asked, response, found = self.cache, self.asked, self.response, self.found
         status, rules = response.status_code, cache.rules
-        why = "busy" if self.flight.crowded else why_not_stored(asked, status, self.fields, rules)
+        why = "busy" if self.flight.crowded else why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
         if status in rules.stale_statuses:
-            now = self.branch.runtime.now()
-            covered = found.entry is not None and usable_on_error(found.entry, asked, now, rules)
-            if (why or covered) and await self._failure(covered=bool(covered)):
+            covered = found.entry is not None and outlasts(found.entry, status, self.branch.runtime.now(), rules)
+            if (why or covered) and await self._failure(covered=covered):
                 return
         else:
             cache.recovered(asked)
@@ -270,10 +269,10 @@ class _Fetched:
     async def _pass_on(self) -> None:
         """The first caller gets it as it is."""
         flight, entry = self.flight, self.found.entry
-        if self.asked.method == "HEAD" and entry is not None:
+        if self.asked.method == "HEAD" and entry is not None and self.response.status_code == 200:
             now = self.branch.runtime.now()
             updated = updated_by_head(
-                entry, self.response.status_code, self.fields, requested_at=self.requested_at, received_at=self.received_at, now=now, rules=self.cache.rules
+                entry, self.head, requested_at=self.requested_at, received_at=self.received_at, now=now, rules=self.cache.rules, asked=self.asked
             )
             if updated is not None:
                 await self._keep(updated)
@@ -286,10 +285,9 @@ class _Fetched:
         """Read it to a tape, for everybody."""
         cache, flight, branch, now = self.cache, self.flight, self.branch, self.branch.runtime.now()
         entry = Entry.made(
-            self.asked, self.response.status_code, self.fields, b"",
-            requested_at=self.requested_at, received_at=self.received_at, now=now, rules=cache.rules,
+            self.asked, self.response.status_code, self.head, b"",
+            requested_at=self.requested_at, received_at=self.received_at, now=now, rules=cache.rules, chance=random.random(),
         )  # fmt: skip
-        entry.took = self.received_at - self.requested_at
         flight.entry, flight.head, flight.length, flight.groups = entry, self.response, length, entry.groups
         size = cache.max_body if length is None else length
         flight.take_in(Tape(size, copied), size)
@@ -306,7 +304,7 @@ class _Fetched:
             await self._read(body, length)
 
     def _for_all(self) -> bool:
-        return why_not_shared(self.asked, self.response.status_code, self.fields, self.cache.rules) is None
+        return why_not_shared(self.asked, self.response.status_code, self.head, self.cache.rules, received_at=self.received_at) is None
 
     async def _read(self, body: Body, length: int | None) -> None:
         tape, branch, stream = self.flight.tape, self.branch, self.response.stream
@@ -352,7 +350,16 @@ class _Fetched:
     async def _keep(self, entry: Entry) -> None:
         cache = self.cache
         rules = cache.rules
-        await cache.stock.keep(self.asked, self.found, entry, entry.useful_for(rules), self.branch.runtime)
+        runtime = self.branch.runtime
+        await cache.stock.keep(self.asked, self.found, entry, seconds_of_use(entry, runtime.now(), rules), runtime)
+
+
+def _put_back(flight: Flight, reading: Any) -> None:
+    """Nobody reads what is on its way."""
+    if reading is None:
+        flight.leave()
+    else:
+        reading.close()
 
 
 def _decided(asked: Asked, entry: Entry | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .adaptive import AdaptiveConcurrency as AdaptiveConcurrency
 from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
+from .cache import Cache as Cache
 from .chaos import Chaos as Chaos
 from .failover import Failover as Failover
 from .fallback import Fallback as Fallback
@@ -22,6 +23,7 @@ __all__ = [
     "AdaptiveConcurrency",
     "AdaptiveThrottle",
     "Bulkhead",
+    "Cache",
     "Chaos",
     "CircuitBreaker",
     "Failover",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..core.asked import IDENTITY
-from ..core.bounds import flag, fraction, not_negative, positive, whole
+from ..core.bounds import flag, not_negative, positive, whole
 from ..core.caching import CachingRules
 from ..runtime import drive
 from ..stores.memory import MemoryStore
@@ -33,6 +33,7 @@ class Cache(Serving):
     ask for the same thing at the same time share one fetch. What one user was given is never served to another.
 
     Args:
+        ttl: seconds for which a good answer is fresh that says nothing about that.
         stale_if_error: seconds that a stale answer may be served for in place of an error, also where the origin did
             not say so (RFC 5861); never against its `no-cache`, `must-revalidate` or `s-maxage`. The origin's own
             `stale-if-error` holds in any case, up to `max_stale`.
@@ -51,7 +52,9 @@ class Cache(Serving):
         refresh_early: how eagerly an answer is fetched anew before it expires, so that the readers of many processes do
             not all do so at once (XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede
             Prevention", VLDB 2015, their beta); by default 1 where others share the store, else 0.
-        stale_on: the statuses that are an error.
+        stale_statuses: the statuses that are an error: 5xx but not 501, and 429 where you want it.
+        unkeyed: of the fields that might choose an answer without the origin saying so (`X-Forwarded-Host` and its like), those
+            that do not at this origin; what was asked for with any other of them is not kept.
         ignore_origin_prohibition: serve stale even what the origin forbids to. For a route, where you know better.
         store: where answers are kept; by default 64 MiB of this process's memory.
 
@@ -62,6 +65,7 @@ class Cache(Serving):
     def __init__(
         self,
         *,
+        ttl: float | None = None,
         stale_if_error: float = 0.0,
         stale_while_revalidate: float = 0.0,
         soft_timeout: float | None = None,
@@ -75,7 +79,8 @@ class Cache(Serving):
         max_stale: float = 86400.0,
         heuristic: float = 0.1,
         refresh_early: float | None = None,
-        stale_on: Iterable[int] = (500, 502, 503, 504),
+        stale_statuses: Iterable[int] = (500, 502, 503, 504),
+        unkeyed: Iterable[str] = (),
         ignore_origin_prohibition: bool = False,
         store: Store | None = None,
     ) -> None:
@@ -87,8 +92,18 @@ class Cache(Serving):
         whole("max_body", max_body)
         if refresh_early is not None:
             not_negative("refresh_early", refresh_early)
-        self.rules = _rules(
-            stale_if_error, stale_while_revalidate, negative_ttl, shared, per_user, max_stale, heuristic, stale_on, ignore_origin_prohibition
+        self.rules = CachingRules(
+            shared=shared,
+            per_user=per_user,
+            ttl=ttl,
+            negative_ttl=_by_status(negative_ttl),
+            heuristic=heuristic,
+            stale_if_error=stale_if_error,
+            stale_while_revalidate=stale_while_revalidate,
+            max_stale=max_stale,
+            stale_statuses=frozenset(stale_statuses),
+            ignore_origin_prohibition=ignore_origin_prohibition,
+            unkeyed=_names("unkeyed", unkeyed),
         )
         self.soft_timeout: float | None = soft_timeout
         self.partition = partition
@@ -186,52 +201,14 @@ class Cache(Serving):
             clear()
 
 
+def _by_status(value: Mapping[int, float] | None) -> dict[int, float]:
+    if value is not None and not (isinstance(value, Mapping) and all(type(status) is int for status in value)):
+        raise TypeError(f"negative_ttl: expected seconds by status, such as {{404: 5}}, got {value!r}")
+    return dict(value or {})
+
+
 def _names(name: str, value: Iterable[str]) -> frozenset[str]:
     names = (value,) if isinstance(value, str) else tuple(value)
     if not all(isinstance(one, str) and one for one in names):
         raise TypeError(f"{name}: expected names of header fields, got {value!r}")
     return frozenset(one.lower() for one in names)
-
-
-def _rules(
-    stale_if_error: float,
-    stale_while_revalidate: float,
-    negative_ttl: Mapping[int, float] | None,
-    shared: bool,
-    per_user: bool,
-    max_stale: float,
-    heuristic: float,
-    stale_on: Iterable[int],
-    ignore_origin_prohibition: bool,
-) -> CachingRules:
-    not_negative("stale_if_error", stale_if_error)
-    not_negative("stale_while_revalidate", stale_while_revalidate)
-    not_negative("max_stale", max_stale)
-    fraction("heuristic", heuristic, zero=True)
-    flag("shared", shared)
-    flag("per_user", per_user)
-    flag("ignore_origin_prohibition", ignore_origin_prohibition)
-    if negative_ttl is not None and not isinstance(negative_ttl, Mapping):
-        raise TypeError(f"negative_ttl: expected seconds by status, such as {{404: 5}}, got {negative_ttl!r}")
-    for status, seconds in (negative_ttl or {}).items():
-        _status("negative_ttl", status)
-        not_negative(f"negative_ttl[{status}]", seconds)
-    statuses = tuple(stale_on)
-    for status in statuses:
-        _status("stale_on", status)
-    return CachingRules(
-        shared=shared,
-        stale_if_error=stale_if_error,
-        stale_while_revalidate=stale_while_revalidate,
-        negative_ttl=dict(negative_ttl or {}),
-        heuristic=heuristic,
-        max_stale=max_stale,
-        per_user=per_user,
-        ignore_origin_prohibition=ignore_origin_prohibition,
-        stale_statuses=frozenset(statuses),
-    )
-
-
-def _status(name: str, status: Any) -> None:
-    if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 599:
-        raise ValueError(f"{name}: expected statuses of HTTP, got {status!r}")

@@ -81,6 +81,8 @@ class Serving:
             if use is Use.REFRESH:
                 self._refresh(call, inner, asked, found)
                 return self._hit(call, asked, entry, "stale")
+            if use is Use.STALE:
+                return self._hit(call, asked, entry, "stale")
             if asked.only_if_cached:
                 return self._hit_or_nothing(call, asked, None)
             cause = self._cooling(asked, now)
