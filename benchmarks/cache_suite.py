@@ -4,8 +4,8 @@
 
 Needs node with npm, and the `demo` and `httpx2` extras. The suite comes from the npm registry once, into the user's
 cache folder. Its own origin server and its own client run here, with a small reverse proxy between them whose client
-has the transport. Exit status: 0 if no required test failed, 1 if one did, 2 if it could not be run. README.md beside
-this file says how to read the table.
+has the transport. Exit status: 0 if no required test failed but those that ask for the opposite of RFC 9111, 1 if one
+did, 2 if it could not be run. README.md beside this file says how to read the table.
 """
 
 from __future__ import annotations

@@ -175,6 +175,16 @@ def test_only_a_required_test_fails_the_run(caching: Any, result: str, failed: b
     assert not table.failed([group(("optimal", "not optimal"), ("check", "no"))])
 
 
+def test_what_rfc_9111_has_turned_round_is_counted_and_fails_no_run(caching: Any) -> None:
+    table = caching("table")
+    some = group(("required", "fail"), ("required", "pass"))
+    some["tests"][0]["id"] = "age-parse-dup-0"
+    said = list(table.lines([some], [], "subject"))
+    assert not table.failed([some])
+    assert next(line for line in said if line.startswith("subject")).split()[1] == "1/1"
+    assert any("RFC 9111 section 5.1" in line for line in said)
+
+
 @pytest.mark.slow
 def test_a_group_without_a_cache(caching: Any, tmp_path: Path) -> None:
     """Nothing is reused, so what must not be reused passes, and what could be is not optimal."""
