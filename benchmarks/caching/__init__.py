@@ -1,0 +1,1 @@
+"""The public suite of tests of HTTP caches, run against a transport."""
