@@ -1,0 +1,97 @@
+"""The header fields of one message, by name.
+
+Rules of this file: bytes in, text out, read as Latin-1, which no byte is foreign to. Looked through once; whoever asks
+for several things about an answer makes a `Head` of its fields first and hands that around instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from .directives import Directives, parse_directives
+
+__all__ = ["HOP_BY_HOP", "Fields", "Head", "Lines", "joined"]
+
+Lines: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+# RFC 9110 section 7.6.1 and RFC 9111 section 3.1. A stored answer has no trailers, so nothing is said of them either.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_NOTHING = parse_directives("")
+
+
+class Head:
+    """The fields of one message.
+
+    Attributes:
+        lines: the fields as they came.
+        values: the same by name, in lower case, the values of several lines in a list.
+    """
+
+    __slots__ = ("_directives", "lines", "values")
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+        self._directives: Directives | None = None
+        self.values: dict[bytes, list[bytes]] = {}
+        values = self.values
+        for name, value in lines:
+            low = name.lower()
+            if low in values:
+                values[low].append(value)
+            else:
+                values[low] = [value]
+
+    @classmethod
+    def of(cls, fields: Fields) -> Head:
+        """The head that these fields are; one that is one already, as it is."""
+        return fields if isinstance(fields, cls) else cls(fields)  # type: ignore[arg-type]
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self.values
+
+    def first(self, name: bytes) -> str | None:
+        """The value of a field's first line, or None."""
+        lines = self.values.get(name)
+        return None if lines is None else lines[0].decode("latin-1").strip(" \t")
+
+    def get(self, name: bytes) -> str | None:
+        """A field's value, lines joined by commas, or None."""
+        lines = self.values.get(name)
+        return None if lines is None else joined(lines)
+
+    @property
+    def directives(self) -> Directives:
+        """Those of `Cache-Control`."""
+        if self._directives is None:
+            value = self.get(b"cache-control")
+            self._directives = _NOTHING if value is None else parse_directives(value)
+        return self._directives
+
+    def hop_by_hop(self) -> frozenset[bytes]:
+        """The names of what is meant for this one connection only, those that `Connection` lists among them."""
+        value = self.get(b"connection")
+        if value is None:
+            return HOP_BY_HOP
+        return HOP_BY_HOP.union(name.strip(" \t").lower().encode("latin-1") for name in value.split(","))
+
+
+Fields: TypeAlias = "Lines | Head"
+
+
+def joined(lines: Iterable[bytes]) -> str:
+    """Several lines of a field as one (RFC 9110 section 5.3)."""
+    return ", ".join(line.decode("latin-1").strip(" \t") for line in lines)

@@ -1,0 +1,194 @@
+"""The bound, who goes first, and a naive model of the same rules."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from resilient.core.segmented import Segmented
+
+
+def test_what_is_asked_for_again_outlives_a_scan() -> None:
+    kept: Segmented[str, int] = Segmented(100)
+    kept.put("hot", 1, 10)
+    assert kept.get("hot") == 1
+    for number in range(1000):
+        kept.put(f"cold {number}", number, 10)
+    assert kept.get("hot") == 1
+    assert kept.evictions == 1000 - 9 and len(kept) == 10 and kept.size == 100
+
+
+def test_the_worthless_goes_before_what_is_in_use() -> None:
+    kept: Segmented[str, int] = Segmented(30)
+    for name, moment in (("old", math.inf), ("worthless", 5.0), ("new", 50.0)):
+        kept.put(name, 0, 10, worthless_at=moment, now=0.0)
+    kept.get("worthless")  # protected, and worthless none the less
+    kept.put("another", 0, 10, worthless_at=60.0, now=6.0)
+    assert list(kept) == ["old", "new", "another"]
+    assert (kept.expired, kept.evictions) == (1, 0)
+    kept.put("one more", 0, 10, now=7.0)
+    assert "old" not in kept and kept.evictions == 1
+
+
+def test_the_number_is_bounded_too() -> None:
+    kept: Segmented[int, int] = Segmented(10**9, 3)
+    for number in range(10):
+        assert kept.put(number, number, 1)
+    assert list(kept) == [7, 8, 9]
+
+
+def test_what_fits_nowhere_is_not_kept_and_nothing_else_goes_for_it() -> None:
+    kept: Segmented[str, int] = Segmented(100)
+    kept.put("a", 1, 50)
+    kept.put("b", 2, 50)
+    assert not kept.put("a", 3, 101)
+    assert "a" not in kept and kept.get("b") == 2  # the old "a" is no longer what was said last
+
+
+def test_something_large_does_not_push_out_what_is_protected() -> None:
+    kept: Segmented[str, int] = Segmented(100)
+    kept.put("small", 1, 10)
+    kept.get("small")
+    kept.put("large", 2, 85)
+    assert kept.get("large") == 2
+    kept.put("new", 3, 50)
+    assert kept.peek("small") == 1 and kept.peek("large") is None and kept.size == 60
+
+
+def test_within_5_percent_of_the_bound_under_random_sizes() -> None:
+    draw = random.Random(7)
+    bound, largest = 1_000_000, 50_000
+    kept: Segmented[int, int] = Segmented(bound)
+    filled: list[float] = []
+    for number in range(20_000):
+        evictions = kept.evictions
+        size = min(largest, int(draw.expovariate(1 / 8000)) + 1)
+        kept.put(draw.randrange(5000), number, size, worthless_at=number + 1e6, now=float(number))
+        if draw.random() < 0.5:
+            kept.get(draw.randrange(5000))
+        assert kept.size <= bound
+        if kept.evictions > evictions:  # no more goes than has to
+            assert kept.size > bound - largest
+        if kept.evictions:
+            filled.append(kept.size / bound)
+    assert kept.evictions > 10_000
+    assert sum(filled) / len(filled) > 0.98
+
+
+def test_moments_long_gone_take_no_memory() -> None:
+    kept: Segmented[int, int] = Segmented(100)
+    for number in range(100_000):
+        kept.put(number, number, 10, worthless_at=number + 1e6, now=0.0)
+    assert len(kept._heap) < 200 and len(kept._moments) == len(kept._heap)
+
+
+class Model(RuleBasedStateMachine):
+    """Against lists: the first of a list goes first."""
+
+    @initialize(entries=st.integers(1, 12))
+    def begin(self, entries: int) -> None:
+        self.kept: Segmented[int, int] = Segmented(100, entries)
+        self.entries = entries
+        self.probation: list[tuple[int, int, int, int]] = []
+        self.protected: list[tuple[int, int, int, int]] = []
+        self.now = 0
+        self.count = 0
+
+    def _take(self, key: int) -> tuple[tuple[int, int, int, int] | None, bool]:
+        for segment in (self.probation, self.protected):
+            for one in segment:
+                if one[0] == key:
+                    segment.remove(one)
+                    return one, segment is self.protected
+        return None, False
+
+    def _size(self, *segments: list[tuple[int, int, int, int]]) -> int:
+        return sum(one[2] for segment in segments for one in segment)
+
+    def _protect(self, one: tuple[int, int, int, int]) -> None:
+        if one[2] > 80:
+            self.probation.append(one)
+            return
+        self.protected.append(one)
+        while self._size(self.protected) > 80:
+            self.probation.append(self.protected.pop(0))
+
+    def _full(self, size: int) -> bool:
+        both = self.probation, self.protected
+        return self._size(*both) + size > 100 or sum(map(len, both)) >= self.entries
+
+    @rule(key=st.integers(0, 15), size=st.integers(0, 110), life=st.integers(0, 9))
+    def puts(self, key: int, size: int, life: int) -> None:
+        self.count += 1
+        worthless_at = self.now + life
+        kept = self.kept.put(key, self.count, size, worthless_at=float(worthless_at), now=float(self.now))
+        _, was_protected = self._take(key)
+        assert kept is (size <= 100)
+        if not kept:
+            return
+        if self._full(size):
+            for segment in (self.probation, self.protected):
+                segment[:] = [one for one in segment if one[3] > self.now]
+        while self._full(size):
+            (self.probation or self.protected).pop(0)
+        one = (key, self.count, size, worthless_at)
+        if was_protected:
+            self._protect(one)
+        else:
+            self.probation.append(one)
+
+    @rule(key=st.integers(0, 15))
+    def gets(self, key: int) -> None:
+        one, _ = self._take(key)
+        assert self.kept.get(key) == (one and one[1])
+        if one is not None:
+            was_protected = key in self.kept._protected
+            if was_protected or one[2] <= 80:
+                self._protect(one)
+            else:
+                self.probation.append(one)
+
+    @rule(key=st.integers(0, 15))
+    def removes(self, key: int) -> None:
+        one, _ = self._take(key)
+        assert self.kept.remove(key) == (one and one[1])
+
+    @rule(seconds=st.integers(0, 5))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule()
+    def worthless_things_are_dropped(self) -> None:
+        before = len(self.kept)
+        dropped = self.kept.pop_expired(float(self.now))
+        for segment in (self.probation, self.protected):
+            segment[:] = [one for one in segment if one[3] > self.now]
+        assert before - dropped == len(self.kept)
+
+    @invariant()
+    def both_hold_the_same(self) -> None:
+        if not hasattr(self, "kept"):
+            return
+        assert list(self.kept) == [one[0] for one in (*self.probation, *self.protected)]
+        assert self.kept.size == self._size(self.probation, self.protected) <= 100
+        assert self.kept._protected_size == self._size(self.protected)
+        for one in (*self.probation, *self.protected):
+            assert self.kept.peek(one[0]) == one[1]
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"), [({"max_bytes": 0}, "max_bytes"), ({"max_entries": 0}, "max_entries"), ({"protected": 0}, "protected")]
+)
+def test_a_bad_setting_is_named(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        Segmented(**{"max_bytes": 1, **values})
