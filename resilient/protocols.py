@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .policies.pipeline import Pipeline
     from .race import Race
 
-__all__ = ["Holder", "Inner", "Policy", "Router", "Runtime", "Waiter"]
+__all__ = ["Holder", "Inner", "Policy", "Router", "Runtime", "Store", "Waiter"]
 
 Inner = Callable[["Call"], Awaitable[Any]]
 """The rest of the pipeline: what `Policy.run` calls, once or more often or not at all."""
@@ -61,16 +61,6 @@ class Router(Protocol):
         ...
 
 
-class Store(Protocol):
-    """Where a cache keeps its records."""
-
-    blocking: bool
-
-    def load(self, keys: Sequence[str]) -> Sequence[Record | None]: ...
-    def save(self, records: Mapping[str, tuple[Record, float]]) -> None: ...
-    def remove(self, keys: Sequence[str]) -> None: ...
-
-
 class Waiter(Protocol):
     """Somebody who waits in a queue; woken from any thread, through the event loop that it belongs to."""
 
@@ -114,4 +104,44 @@ class Runtime(Protocol):
 
     async def wait(self, waiter: Waiter, deadline: float) -> bool:
         """Wait to be woken, until `deadline`. Returns whether it was."""
+        ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where a cache keeps its records. `resilient.testing.StoreContract` is the test of one.
+
+    Keys and records are the cache's; a store looks into neither. It may forget an `Entry` or `Variants` at any time, but
+    it keeps a `Mark`: what was saved before a mark and outlives it would be believed again. If it cannot keep one, it
+    returns nothing that was saved earlier than that. It never raises for its own trouble, but misses; it may count and
+    log it. Its methods are called from several threads at a time.
+
+    A store may also have `peek(keys)`, which returns what `load` would if that takes no input or output at all, else
+    None; `flush(timeout)`, which waits for writes that are still on their way; `clear()`; and to be read by metrics `size`
+    and `limit` in bytes, `count`, `evictions`, `corrupt`, `up`.
+
+    Attributes:
+        blocking: whether its methods may wait for input and output, so that an event loop runs them on a thread.
+    """
+
+    blocking: bool
+
+    def load(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        """What is kept under each key, in order, None for nothing; all of it at once, in one round trip."""
+        ...
+
+    def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
+        """Keep records, each for so many seconds, in place of what was there. Who saves sees it at once.
+
+        Raises:
+            TypeError: an entry's value is of a kind that this store cannot keep; the message names it.
+        """
+        ...
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Forget what is kept under keys."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files, connections and threads. Later calls miss."""
         ...

@@ -1,4 +1,4 @@
-"""For tests: a clock that jumps, transports that fail on command, a listener that remembers.
+"""For tests: a clock that jumps, transports that fail on command, a listener that remembers, the contract of a store.
 
 clock = FakeClock()
 resilience = Resilience(clock=clock)
@@ -24,8 +24,9 @@ from typing import Any, Protocol, Self, TypeVar
 import anyio
 
 from .events import Event
+from .stores.contract import StoreContract as StoreContract
 
-__all__ = ["HANG", "FakeClock", "FaultyTransport", "RecordingListener", "resetting"]
+__all__ = ["HANG", "FakeClock", "FaultyTransport", "RecordingListener", "StoreContract", "resetting"]
 
 E = TypeVar("E", bound=Event)
 

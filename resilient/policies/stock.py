@@ -98,13 +98,18 @@ class Stock:
             return True
         return self._share_anonymous and asked.partition[0] == "i"
 
+    @property
+    def _marked(self) -> bool:
+        """Whether anything was invalidated, as far as that can be told."""
+        return bool(getattr(self.store, "marked", True))
+
     # -- looking up -----------------------------------------------------------------------------------------------
 
     async def find(self, asked: Asked, runtime: Runtime) -> Found:
         """What there is for a request."""
         store, uri, partition, found = self.store, asked.uri, asked.partition, Found()
         bases = ("",) if partition is None else ("", partition)
-        things = _marked(uri) if store.blocking or store.marked else ()
+        things = _marked(uri) if store.blocking or self._marked else ()
         keys = [_key(uri, base) for base in bases]
         hinted = [] if not self._hints else [
             (base, _variant_key(uri, base, asked, names)) for base, key in zip(bases, keys, strict=True) for names in self._hints.get(key, ())
@@ -156,7 +161,7 @@ class Stock:
         own, _, groups = entry.generation.partition("/")
         if own != found.generation:
             return False
-        if not entry.groups or not (self.store.blocking or self.store.marked):
+        if not entry.groups or not (self.store.blocking or self._marked):
             return True
         things = [_group(uri, group) for group in entry.groups]
         now = Found()
@@ -176,7 +181,7 @@ class Stock:
         """
         base = "" if entry.open or asked.partition is None else asked.partition
         records: dict[str, tuple[Any, float]] = {}
-        if (self.store.blocking or self.store.marked) and not await self._mark(records, found, entry, asked.uri, runtime):
+        if (self.store.blocking or self._marked) and not await self._mark(records, found, entry, asked.uri, runtime):
             return
         key, gone, seconds = _key(asked.uri, base), (), min(seconds, ENTRY_SECONDS)
         known = found.specs.get(base)

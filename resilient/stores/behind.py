@@ -1,0 +1,183 @@
+"""Writes that nobody waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from ..core.entry import Record
+from .forks import renewed_in_children
+from .memory import weight
+
+__all__ = ["Behind"]
+
+IDLE = 10.0
+AGAIN = 0.5
+_BATCH = 64
+_BATCH_BYTES = 2**20
+
+Records = dict[str, tuple[Record, float]]
+
+
+class Behind:
+    """A bounded queue of records, and a daemon thread that writes them; it ends when there was nothing to write for a while.
+
+    Args:
+        write: writes a batch, and says whether it could.
+        remove: removes keys.
+        settle: what is tried again and again while `owing` says so.
+        owing: whether there is something to settle.
+        records: how many may wait.
+        size: how many bytes may wait.
+
+    Attributes:
+        drops: records that were not written, since there was no room or they could not be.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Mapping[str, tuple[Record, float]]], bool],
+        remove: Callable[[Sequence[str]], bool],
+        settle: Callable[[], bool],
+        owing: Callable[[], bool],
+        *,
+        records: int,
+        size: int,
+    ) -> None:
+        self._write = write
+        self._remove = remove
+        self._settle = settle
+        self._owing = owing
+        self._limit = records
+        self._size_limit = size
+        self.drops = 0
+        self._begin()
+        renewed_in_children(self)
+
+    def _begin(self) -> None:
+        self._change = threading.Condition(threading.Lock())
+        self._waiting: Records = {}
+        self._size = 0
+        # What the thread is writing, and what of it has been removed since.
+        self._writing: Records = {}
+        self._removed: set[str] = set()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    renew = _begin  # in a forked child: the parent writes what waits there
+
+    def put(self, records: Mapping[str, tuple[Record, float]]) -> None:
+        """Have records written, in place of older ones that still wait."""
+        with self._change:
+            for key, kept in records.items():
+                self._take_out(key)
+                size = weight(key, kept[0])
+                if self._closed or len(self._waiting) >= self._limit or self._size + size > self._size_limit:
+                    self.drops += 1
+                    # An older one of this very key may be under way, and would be what is read from then on.
+                    self._regret(key)
+                    continue
+                self._waiting[key] = kept
+                self._size += size
+            self._wake()
+
+    def get(self, key: str) -> Record | None:
+        """What waits to be written under a key, or is being written."""
+        with self._change:
+            kept = self._waiting.get(key) or self._writing.get(key)
+        return None if kept is None else kept[0]
+
+    def drop(self, keys: Sequence[str]) -> None:
+        """Write nothing under these keys; what the thread is writing there is removed afterwards."""
+        with self._change:
+            for key in keys:
+                self._take_out(key)
+                self._regret(key)
+
+    def clear(self) -> None:
+        """Write nothing of what waits."""
+        self.drop([*self._waiting, *self._writing])
+
+    def wake(self) -> None:
+        """Have what is owed tried again."""
+        with self._change:
+            self._wake()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything is written and settled, for so many seconds; whether it is."""
+        with self._change:
+            if self._owing():
+                self._wake()
+            return self._change.wait_for(lambda: not (self._waiting or self._writing or self._owing()), timeout)
+
+    def close(self, timeout: float) -> None:
+        """Flush, and end the thread; what could not be written by then is dropped."""
+        with self._change:
+            self._change.wait_for(lambda: not (self._waiting or self._writing), timeout)
+            self._closed = True
+            self.drops += len(self._waiting)
+            self._waiting.clear()
+            self._size = 0
+            thread = self._thread
+            self._change.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _take_out(self, key: str) -> None:
+        kept = self._waiting.pop(key, None)
+        if kept is not None:
+            self._size -= weight(key, kept[0])
+
+    def _wake(self) -> None:
+        if self._thread is None and not self._closed:
+            thread = threading.Thread(target=self._work, args=(self._change,), name="resilient-store", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more of them, or the interpreter is about to end
+                self.drops += len(self._waiting)
+                self._waiting.clear()
+                self._size = 0
+                return
+            self._thread = thread
+        self._change.notify_all()
+
+    def _regret(self, key: str) -> None:
+        if self._writing.pop(key, None) is not None:
+            self._removed.add(key)
+
+    def _work(self, change: threading.Condition) -> None:
+        while (batch := self._next(change)) is not None:
+            if batch and not self._write(batch):
+                self.drops += len(batch)
+            with change:
+                removed, self._removed = [*self._removed], set()
+            if removed:
+                self._remove(removed)
+            if self._owing():
+                self._settle()
+            with change:
+                self._writing = {}
+                change.notify_all()
+
+    def _next(self, change: threading.Condition) -> Records | None:
+        """What to write next, nothing where something is to be settled; None ends the thread."""
+        with change:
+            if not (self._waiting or self._removed or self._closed):
+                change.wait(AGAIN if self._owing() else IDLE)
+            if self._closed or not (self._waiting or self._removed or self._owing()):
+                self._thread = None
+                change.notify_all()
+                return None
+            batch = self._next_batch()
+            self._writing = dict(batch)
+            return batch
+
+    def _next_batch(self) -> Records:
+        batch: Records = {}
+        size = 0
+        while self._waiting and len(batch) < _BATCH and size < _BATCH_BYTES:
+            key = next(iter(self._waiting))
+            batch[key] = self._waiting[key]
+            size += weight(key, batch[key][0])
+            self._take_out(key)
+        return batch
