@@ -11,8 +11,8 @@ import inspect
 import math
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
@@ -218,7 +218,7 @@ class AsyncRuntime:
 
         if not THREADS.start(work):
             raise ThreadsBusy("every thread for blocking work is busy")
-        await waiter.event.wait()
+        await self.wait(waiter, INFINITY)
         return box[0]()
 
     async def wait(self, waiter: Any, deadline: float) -> bool:

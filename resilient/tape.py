@@ -34,7 +34,7 @@ class Tape:
 
     __slots__ = ("_chunks", "_copied", "_first", "_kept", "_limit", "_lock", "_readings", "_waiters", "done", "error", "size", "spilled")
 
-    def __init__(self, limit: int, copied: Callable[[BaseException], BaseException]) -> None:
+    def __init__(self, limit: int, copied: Callable[[Exception], Exception]) -> None:
         # Re-entrant: a reading that the garbage collector finds is closed wherever that happens to be.
         self._lock = threading.RLock()
         self._limit = limit
@@ -46,7 +46,7 @@ class Tape:
         self._waiters: list[Waiter] = []
         self.size = 0
         self.done = self.spilled = False
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
     @property
     def over(self) -> bool:
@@ -73,10 +73,10 @@ class Tape:
     def end(self) -> None:
         self._finish(None)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
         self._finish(error)
 
-    def _finish(self, error: BaseException | None) -> None:
+    def _finish(self, error: Exception | None) -> None:
         with self._lock:
             if self.over:
                 return
@@ -178,7 +178,7 @@ class Reading:
         """The next chunk, or `end`.
 
         Raises:
-            BaseException: what ended the body before its time.
+            Exception: what ended the body before its time.
         """
         tape = self._tape
         while True:

@@ -145,11 +145,6 @@ class Cache(Serving):
         """The same from synchronous code; with a store that does I/O it blocks."""
         drive(self._forget(self._pipeline().sync_runtime, *self._named(url, prefix, tag)))
 
-    def _pipeline(self) -> Any:
-        if self._owner is None:
-            raise RuntimeError("this Cache is in no pipeline yet, so nothing is stored")
-        return self._owner
-
     def _named(self, url: str | None, prefix: str | None, tag: str | None) -> tuple[Any, Any, Any]:
         if sum(one is not None for one in (url, prefix, tag)) != 1:
             raise TypeError("give exactly one of url, prefix and tag")

@@ -63,7 +63,9 @@ class CachedFallback(Serving):
             raise TypeError(f"partition: expected a function of the call's arguments, got {partition!r}")
         self.ttl: float = ttl
         self.rules = CachingRules(
-            stale_if_error=stale_if_error, stale_while_revalidate=stale_while_revalidate, max_stale=max(stale_if_error, stale_while_revalidate)
+            stale_if_error=stale_if_error,
+            stale_while_revalidate=stale_while_revalidate,
+            max_stale=max(stale_if_error, stale_while_revalidate),
         )
         self.soft_timeout: float | None = soft_timeout
         self.find_key = None if key is None else finder(key)
@@ -72,6 +74,7 @@ class CachedFallback(Serving):
         self.stock = Stock(self.store, share_anonymous=False)
         self.eagerness: float = 1.0 if self.store.blocking else 0.0
         self.flights: Flights | None = None
+        self._owner: Any = None
         self._lock = threading.Lock()
         self._cooled: dict[str, tuple[float, str]] = {}
         self._names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
@@ -82,6 +85,7 @@ class CachedFallback(Serving):
         """Tell the time by the pipeline's clock."""
         if self.flights is None:
             self.flights = Flights(owner.clock.now)
+            self._owner = owner
 
     def name_of(self, function: Any) -> str:
         """A name for a function that no other function has.
@@ -103,11 +107,11 @@ class CachedFallback(Serving):
 
     async def forget(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         """Let what `function` returned for these arguments be used no more, for any partition; what is on its way neither."""
-        await self._forget(self._owner_runtime(sync=False), (self.uri_of(function, args, kwargs),), (), ())
+        await self._forget(self._pipeline().runtime, (self.uri_of(function, args, kwargs),), (), ())
 
     def forget_sync(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         """The same from synchronous code."""
-        drive(self._forget(self._owner_runtime(sync=True), (self.uri_of(function, args, kwargs),), (), ()))
+        drive(self._forget(self._pipeline().sync_runtime, (self.uri_of(function, args, kwargs),), (), ()))
 
     def uri_of(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any = None) -> str:
         """What stands in the place of a URI: the function and the key of the call."""
@@ -139,7 +143,9 @@ def _plain(value: Any, function: Any) -> Any:
         return [_plain(item, function) for item in value]
     if isinstance(value, dict):
         return {str(name): _plain(item, function) for name, item in sorted(value.items(), key=lambda item: str(item[0]))}
-    raise TypeError(f"Fallback.cached: {type(value).__name__} among the arguments of {function!r} is no key; give key=, a function of the arguments")
+    raise TypeError(
+        f"Fallback.cached: {type(value).__name__} among the arguments of {function!r} is no key; give key=, a function of the arguments"
+    )
 
 
 class FunctionCaching:

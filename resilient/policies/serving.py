@@ -45,9 +45,11 @@ class Serving:
 
     rules: CachingRules
     soft_timeout: float | None
+    max_body: int = 0
     eagerness: float
     store: Store
     stock: Stock
+    _owner: Any
     flights: Flights | None
     _lock: threading.Lock
     _cooled: dict[str, tuple[float, str]]
@@ -254,7 +256,7 @@ class Serving:
         if not call.runtime.sync:
             flight.task = begin_task(fetch)
             return
-        threads = call.runtime.threads
+        threads = getattr(call.runtime, "threads", None)
         task = None if threads is None else begin_thread(lambda: drive(fetch()), threads)
         if task is None:  # nobody can do it beside this caller
             flights.background -= 1
@@ -300,6 +302,11 @@ class Serving:
         until, cause = self._cooled.get(asked.uri, (0.0, ""))
         return cause if now < until else ""
 
+    def _pipeline(self) -> Any:
+        if self._owner is None:
+            raise RuntimeError("this Cache is in no pipeline yet, so nothing is stored")
+        return self._owner
+
     # -- writes ---------------------------------------------------------------------------------------------------
 
     async def _write(self, call: Call, inner: Inner, asked: Asked) -> Any:
@@ -317,9 +324,7 @@ class Serving:
             await self._forget(call.runtime, uris, (), tuple((asked.uri, group) for group in groups))
         return result
 
-    async def _forget(
-        self, runtime: Runtime, uris: Iterable[str], prefixes: tuple[str, ...], groups: tuple[tuple[str, str], ...]
-    ) -> None:
+    async def _forget(self, runtime: Runtime, uris: Iterable[str], prefixes: tuple[str, ...], groups: tuple[tuple[str, str], ...]) -> None:
         flights, uris = self.flights, frozenset(uris)
         if flights is not None:
             flights.doom(lambda flight: flight.uri in uris or flight.uri.startswith(prefixes) or bool(groups))

@@ -111,9 +111,10 @@ class Stock:
         bases = ("",) if partition is None else ("", partition)
         things = _marked(uri) if store.blocking or self._marked else ()
         keys = [_key(uri, base) for base in bases]
-        hinted = [] if not self._hints else [
-            (base, _variant_key(uri, base, asked, names)) for base, key in zip(bases, keys, strict=True) for names in self._hints.get(key, ())
-        ]  # fmt: skip
+        hinted: list[tuple[str, str]] = []
+        if self._hints:
+            for base, key in zip(bases, keys, strict=True):
+                hinted += [(base, _variant_key(uri, base, asked, names)) for names in self._hints.get(key, ())]
         records = await self._fetch([*keys, *(key for _, key in hinted), *map(_mark_key, things)], runtime)
         if things:
             self._generation(found, things, records[len(keys) + len(hinted) :])
@@ -136,7 +137,7 @@ class Stock:
 
     def _take(self, found: Found, asked: Asked, entry: Entry, now: float) -> None:
         """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4)."""
-        if entry.arrived != entry.arrived:  # noqa: PLR0124 - which only NaN is not: it is from another process
+        if entry.arrived != entry.arrived:
             entry.place(now, time.time())
         if entry.vary and selected(asked, entry.vary) != entry.selected:
             found.varied = True
@@ -147,12 +148,13 @@ class Stock:
         """The tokens of the marks. Where a store may lose one, those that are not there are made up, to be written too."""
         tokens = []
         for thing, mark in zip(things, marks, strict=True):
-            if type(mark) is not Mark:
-                if not self.store.blocking:
-                    tokens.append("")
-                    continue
-                mark = found.new_marks[thing] = Mark(OLDEST + secrets.token_hex(8))
-            tokens.append(mark.token)
+            if type(mark) is Mark:
+                tokens.append(mark.token)
+            elif self.store.blocking:
+                found.new_marks[thing] = made = Mark(OLDEST + secrets.token_hex(8))
+                tokens.append(made.token)
+            else:
+                tokens.append("")
         found.generation = ".".join(tokens) if any(tokens) else ""
         return found.generation
 
@@ -178,12 +180,14 @@ class Stock:
             found: what was found before the origin was asked.
             entry: the answer.
             seconds: how long it can be of use.
+            runtime: the caller's.
         """
         base = "" if entry.open or asked.partition is None else asked.partition
         records: dict[str, tuple[Any, float]] = {}
         if (self.store.blocking or self._marked) and not await self._mark(records, found, entry, asked.uri, runtime):
             return
-        key, gone, seconds = _key(asked.uri, base), (), min(seconds, ENTRY_SECONDS)
+        key, seconds = _key(asked.uri, base), min(seconds, ENTRY_SECONDS)
+        gone: tuple[str, ...] = ()
         known = found.specs.get(base)
         if entry.vary:
             variant = _variant_key(asked.uri, base, asked, entry.vary)
@@ -235,6 +239,7 @@ class Stock:
             uris: single ones.
             prefixes: beginnings that end at a slash.
             groups: each with a URI of its origin.
+            runtime: the caller's.
         """
         things = [*uris, *prefixes, *(_group(uri, group) for uri, group in groups)]
         marks = {_mark_key(thing): (_new_mark(), MARK_SECONDS) for thing in things}

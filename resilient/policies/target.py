@@ -12,6 +12,7 @@ from ..core.bounds import flag
 from ..core.outcome import Outcome
 from .breaker import CircuitBreaker
 from .bulkhead import Bulkhead
+from .cache import Cache
 from .foreign import ForeignBreaker
 from .pipeline import Pipeline
 from .retry import Retry, RetryBudget
@@ -121,6 +122,10 @@ class TargetPipeline(Pipeline):
     @property
     def budget(self) -> RetryBudget | None:
         return next((policy.budget for policy in self.policies if isinstance(policy, Retry)), None)
+
+    @property
+    def cache(self) -> Cache | None:
+        return next((policy for policy in self.policies if isinstance(policy, Cache)), None)
 
     @property
     def state(self) -> str:

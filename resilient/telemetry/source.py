@@ -7,7 +7,21 @@ from typing import Any, Protocol
 
 from ..outbox import Outbox
 from ..stats import CallStats
-from .families import BREAKER_STATE, BREAKER_STATES, BUDGET, CACHE_BYTES, CACHE_ENTRIES, FEATURE_LEVEL, GAUGES, IN_USE, LEVELS, LIMIT, QUEUED, Family, Key
+from .families import (
+    BREAKER_STATE,
+    BREAKER_STATES,
+    BUDGET,
+    CACHE_BYTES,
+    CACHE_ENTRIES,
+    FEATURE_LEVEL,
+    GAUGES,
+    IN_USE,
+    LEVELS,
+    LIMIT,
+    QUEUED,
+    Family,
+    Key,
+)
 
 __all__ = ["BreakerView", "BudgetView", "BulkheadView", "DependencyView", "FeatureView", "Source", "gauges"]
 

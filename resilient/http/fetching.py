@@ -1,0 +1,275 @@
+"""The fetch that a cache makes for everybody who asks: validation, failures, and the body on its way to the store."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..body import Body
+from ..core.asked import Asked
+from ..core.caching import why_not_shared, why_not_stored
+from ..core.entry import Entry
+from ..core.freshness import Use, look, outlasts, seconds_of_use
+from ..core.head import Head
+from ..core.outcome import Outcome
+from ..core.validation import conditions, freshened, updated_by_head
+from ..policies.flight import Flight, Landing, copied
+from ..tape import Tape
+from .response import DRAIN_BYTES, close_stream
+from .response import look as look_at_head
+from .taped import tee
+
+if TYPE_CHECKING:
+    from ..policies.serving import Serving
+    from ..policies.stock import Found
+    from ..protocols import Inner
+    from .request import HttpCall
+
+__all__ = ["fetch", "let_go"]
+
+CONDITIONAL = ("if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range")
+
+
+async def fetch(cache: Serving, flight: Flight, branch: HttpCall, inner: Inner, asked: Asked, found: Found, *, validating: bool) -> None:
+    """Ask the origin, and let the flight land with what it says.
+
+    Args:
+        cache: on whose behalf.
+        flight: who waits for it.
+        branch: the call to make.
+        inner: what makes it.
+        asked: the request.
+        found: what is stored.
+        validating: whether to ask for no more than whether that still holds.
+    """
+    entry = found.entry
+    own = conditions(entry) if validating and entry is not None else ()
+    request = branch.request
+    while True:
+        if own:
+            branch.request = _with_conditions(request, own)
+        requested_at = time.time()
+        try:
+            response = await inner(branch)
+            if branch.response is not None and branch.response is not response:
+                await _drop(branch)
+        except BaseException as error:
+            cache.broke(flight, branch, asked, error)
+            if branch.response is not None:
+                await _drop(branch)
+            if not isinstance(error, Exception):
+                raise
+            return
+        branch.request = request
+        fetched = _Fetched(cache, flight, branch, asked, found, response, requested_at)
+        if not (own and response.status_code == 304):
+            break
+        if await fetched.validated():
+            return
+        own = ()  # it is for another answer than the one that is stored
+    await fetched.landed()
+
+
+async def let_go(branch: HttpCall, head: Any) -> None:
+    """Close an answer that nobody will read."""
+    branch.lost = True
+    try:
+        await branch.abandon(head)
+    finally:
+        branch.settle(0, Outcome.IGNORED, None)
+        branch.owner.outbox.flush()
+
+
+class _Fetched:
+    """An answer of the origin that has begun, and what becomes of it."""
+
+    __slots__ = ("asked", "branch", "cache", "flight", "found", "head", "received_at", "requested_at", "response")
+
+    def __init__(
+        self, cache: Serving, flight: Flight, branch: HttpCall, asked: Asked, found: Found, response: Any, requested_at: float
+    ) -> None:
+        self.cache = cache
+        self.flight = flight
+        self.branch = branch
+        self.asked = asked
+        self.found = found
+        self.response = response
+        self.head = Head(response.headers.raw)
+        self.requested_at = requested_at
+        self.received_at = time.time()
+
+    async def validated(self) -> bool:
+        """A 304 to our own conditions. False if it is for another answer than the one that is stored."""
+        branch, flight, now = self.branch, self.flight, self.branch.runtime.now()
+        entry: Any = self.found.entry
+        await branch.discard(self.response)
+        branch.response = None
+        fresh = freshened(
+            entry,
+            self.head,
+            requested_at=self.requested_at,
+            received_at=self.received_at,
+            now=now,
+            rules=self.cache.rules,
+            asked=self.asked,
+        )
+        if fresh is None:
+            branch.settle(0, Outcome.SUCCESS, None)
+            return False
+        branch.owner.close(branch, Outcome.SUCCESS, None)
+        self.cache.recovered(self.asked)
+        flight.entry, flight.validated = fresh, True
+        flight.groups = fresh.groups
+        if not flight.doomed:
+            await self._keep(fresh)
+        flight.land(Landing.SHARED)
+        return True
+
+    async def landed(self) -> None:
+        """Any other answer."""
+        cache, asked, response, found = self.cache, self.asked, self.response, self.found
+        status, rules = response.status_code, cache.rules
+        why = "busy" if self.flight.crowded else why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
+        if status in rules.stale_statuses:
+            covered = found.entry is not None and outlasts(found.entry, status, self.branch.runtime.now(), rules)
+            if (why or covered) and await self._failure(covered=covered):
+                return
+        else:
+            cache.recovered(asked)
+        silent, length = look_at_head(response)
+        if why or silent or (length is not None and length > cache.max_body) or asked.method == "HEAD":
+            await self._pass_on()
+        else:
+            await self._take_in(length)
+
+    async def _failure(self, *, covered: bool) -> bool:
+        """An answer that is a failure. False if it is too long to be kept for everybody."""
+        branch, response = self.branch, self.response
+        _, length = look_at_head(response)
+        if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
+            return False
+        outcome = branch.outcome_of(response)
+        kept = await branch.keep(response)
+        branch.response = None
+        branch.owner.close(branch, outcome, None)
+        error = None if kept else branch.failure_of(response)
+        self.cache.failed(self.flight, branch, self.asked, response if kept else None, error, outcome)
+        return True
+
+    async def _pass_on(self) -> None:
+        """The first caller gets it as it is."""
+        flight, entry = self.flight, self.found.entry
+        if self.asked.method == "HEAD" and entry is not None and self.response.status_code == 200:
+            now = self.branch.runtime.now()
+            updated = updated_by_head(
+                entry,
+                self.head,
+                requested_at=self.requested_at,
+                received_at=self.received_at,
+                now=now,
+                rules=self.cache.rules,
+                asked=self.asked,
+            )
+            if updated is not None:
+                await self._keep(updated)
+        flight.head = self.response
+        if not flight.land(Landing.PASSED):
+            with anyio.CancelScope(shield=True):
+                await let_go(self.branch, self.response)
+
+    async def _take_in(self, length: int | None) -> None:
+        """Read it to a tape, for everybody."""
+        cache, flight, branch, now = self.cache, self.flight, self.branch, self.branch.runtime.now()
+        entry = Entry.made(
+            self.asked, self.response.status_code, self.head, b"",
+            requested_at=self.requested_at, received_at=self.received_at, now=now, rules=cache.rules, chance=random.random(),
+        )  # fmt: skip
+        flight.entry, flight.head, flight.length, flight.groups = entry, self.response, length, entry.groups
+        size = cache.max_body if length is None else length
+        tape = Tape(size, copied)
+        flight.take_in(tape, size)
+        body = Body(branch, branch.outcome_of(self.response))
+        if branch.timed:
+            branch.read_limit = body.read_limit
+        branch.response = None
+        if not (look(entry, self.asked, now, cache.rules) in (Use.FRESH, Use.REFRESH) and self._for_all()):
+            flight.keep_to_owner()
+        if branch.runtime.sync:
+            await self._read_here(body, tape, entry, length)
+        else:
+            flight.land(Landing.SHARED)
+            await self._read(body, tape, entry, length)
+
+    def _for_all(self) -> bool:
+        return why_not_shared(self.asked, self.response.status_code, self.head, self.cache.rules, received_at=self.received_at) is None
+
+    async def _read(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
+        branch, stream = self.branch, self.response.stream
+        guard = branch.library.async_guard(stream, body, length)
+        try:
+            async for chunk in guard:
+                tape.write(chunk)
+                if tape.spilled:
+                    await tape.room(branch.runtime)
+        except Exception as error:  # noqa: BLE001 - raised again for everybody who reads
+            tape.fail(error)
+        else:
+            await self._complete(tape, entry, length)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await close_stream(guard, sync=False)
+
+    async def _read_here(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
+        """On the caller's own thread: at once where it is short, else as he reads it."""
+        flight, branch = self.flight, self.branch
+        guard = branch.library.sync_guard(self.response.stream, body, length)
+        flow = tee(guard, tape, lambda: self._complete(tape, entry, length))
+        if length is None and not self.response.is_closed:
+            flight.live = flow
+        else:
+            flow.read()
+        flight.land(Landing.SHARED)
+
+    async def _complete(self, tape: Tape, entry: Entry, length: int | None) -> None:
+        """The body has come to its end: it is kept if it is all there."""
+        flight = self.flight
+        if tape.spilled or (length is not None and tape.size != length and self.asked.method != "HEAD"):
+            tape.end()
+            return
+        entry.body = tape.body()
+        entry.size += tape.size
+        if self.cache.store.blocking:
+            tape.end()  # nobody waits for a store on a network
+        if not flight.doomed:
+            await self._keep(entry)
+        tape.end()
+
+    async def _keep(self, entry: Entry) -> None:
+        cache = self.cache
+        rules = cache.rules
+        runtime = self.branch.runtime
+        await cache.stock.keep(self.asked, self.found, entry, seconds_of_use(entry, runtime.now(), rules), runtime)
+
+
+def _with_conditions(request: Any, own: tuple[tuple[bytes, bytes], ...]) -> Any:
+    sent = object.__new__(type(request))
+    sent.__dict__.update(request.__dict__)
+    sent.headers = headers = request.headers.copy()
+    for name in CONDITIONAL:
+        if name in headers:
+            del headers[name]
+    for field, value in own:
+        headers[field.decode("ascii")] = value.decode("latin-1")
+    return sent
+
+
+async def _drop(branch: HttpCall) -> None:
+    response, branch.response = branch.response, None
+    if branch.runtime.sync:
+        await close_stream(response.stream, sync=True)
+        return
+    with anyio.CancelScope(shield=True):
+        await close_stream(response.stream, sync=False)
