@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from resilient.core.degradation import Level
 from resilient.events import (
+    CacheUsed,
     CallRejected,
     CircuitChanged,
     DeadlinePassed,
@@ -53,6 +54,9 @@ NAMES = {
     "resilient_feature_level": ("gauge", {"feature", "level"}),
     "resilient_degraded_responses": ("counter", {"feature", "level", "cause"}),
     "resilient_deadline_exceeded": ("counter", {"side"}),
+    "resilient_cache_requests": ("counter", {"dependency", "result"}),
+    "resilient_cache_bytes": ("gauge", {"dependency"}),
+    "resilient_cache_entries": ("gauge", {"dependency"}),
     "resilient_faults_injected": ("counter", {"dependency", "kind"}),
     "resilient_abandoned_responses": ("counter", {"dependency"}),
     "resilient_listener_errors": ("counter", set()),
@@ -101,6 +105,11 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
         {"feature": "catalog", "level": "static", "cause": "timeout"},
     ),
     (DeadlinePassed(at=1.0, side="inbound", limit="inbound"), "resilient_deadline_exceeded_total", {"side": "inbound"}),
+    (
+        CacheUsed(at=1.0, dependency="catalog", result="hit"),
+        "resilient_cache_requests_total",
+        {"dependency": "catalog", "result": "hit"},
+    ),
     (
         FaultInjected(at=1.0, dependency="catalog", kind="hang"),
         "resilient_faults_injected_total",
@@ -185,6 +194,8 @@ def test_states_are_read_at_the_scrape(parts: Any, samples: Read) -> None:
     assert page[name("resilient_bulkhead_in_use", dependency="catalog")] == 7
     assert page[name("resilient_bulkhead_queued", dependency="catalog")] == 3
     assert page[name("resilient_budget_remaining_ratio", dependency="catalog")] == 0.25
+    assert page[name("resilient_cache_bytes", dependency="catalog")] == 3000
+    assert page[name("resilient_cache_entries", dependency="catalog")] == 2
     assert page[name("resilient_feature_level", feature="prices", level="static")] == 1
     assert page[name("resilient_feature_level", feature="prices", level="full")] == 0
     assert page[name("resilient_listener_errors_total")] == 4
@@ -193,7 +204,7 @@ def test_states_are_read_at_the_scrape(parts: Any, samples: Read) -> None:
 
 def test_a_policy_that_is_not_there_has_no_series(parts: Any, samples: Read) -> None:
     bare = parts.dependency("bare", state=None)
-    bare.bulkhead = bare.budget = None
+    bare.bulkhead = bare.budget = bare.cache = None
     page = samples(Metrics(parts.source(bare)))
     assert {metric for metric, labels in page if ("dependency", "bare") in labels} == {
         "resilient_calls_total",

@@ -21,6 +21,7 @@ catalog = SimpleNamespace(
     breaker=SimpleNamespace(current_state="closed"),
     bulkhead=SimpleNamespace(in_use=2, limit=100, queued=0),
     budget=SimpleNamespace(remaining_ratio=lambda: 0.5),
+    cache=None,
 )
 prices = SimpleNamespace(name="prices", level="full")
 source = SimpleNamespace(dependencies={"catalog": catalog}, features={"prices": prices}, outbox=Outbox())
