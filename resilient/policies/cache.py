@@ -125,7 +125,9 @@ class Cache(Serving):
 
     # -- operations -----------------------------------------------------------------------------------------------
 
-    async def invalidate(self, url: str | None = None, *, prefix: str | None = None, tag: str | None = None) -> None:
+    async def invalidate(
+        self, url: str | None = None, *, prefix: str | None = None, tag: str | None = None, keep_for_errors: bool = False
+    ) -> None:
         """Forget what is stored for a URL, for all below a path, or with a tag, whoever it was given to.
 
         What is being fetched for them meanwhile is not kept either. Processes that share the store know of it as soon as
@@ -135,15 +137,21 @@ class Cache(Serving):
             url: one URL, its query included.
             prefix: the beginning of URLs, up to a slash: `https://api.example.com/orders/`.
             tag: a name that the origin gave in `Cache-Groups` (RFC 9875), of the dependency's own origin.
+            keep_for_errors: let it stand in for errors still, where its windows allow it, counted from now on: an
+                invalidation of much at once is then no risk, should the origin not bear it.
 
         Raises:
             TypeError, ValueError: not exactly one of them was given, or it is not what it should be.
         """
-        await self._forget(self._pipeline().runtime, *self._named(url, prefix, tag))
+        flag("keep_for_errors", keep_for_errors)
+        await self._forget(self._pipeline().runtime, *self._named(url, prefix, tag), soft=keep_for_errors)
 
-    def invalidate_sync(self, url: str | None = None, *, prefix: str | None = None, tag: str | None = None) -> None:
+    def invalidate_sync(
+        self, url: str | None = None, *, prefix: str | None = None, tag: str | None = None, keep_for_errors: bool = False
+    ) -> None:
         """The same from synchronous code; with a store that does I/O it blocks."""
-        drive(self._forget(self._pipeline().sync_runtime, *self._named(url, prefix, tag)))
+        flag("keep_for_errors", keep_for_errors)
+        drive(self._forget(self._pipeline().sync_runtime, *self._named(url, prefix, tag), soft=keep_for_errors))
 
     def _named(self, url: str | None, prefix: str | None, tag: str | None) -> tuple[Any, Any, Any]:
         if sum(one is not None for one in (url, prefix, tag)) != 1:

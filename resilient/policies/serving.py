@@ -324,11 +324,13 @@ class Serving:
             await self._forget(call.runtime, uris, (), tuple((asked.uri, group) for group in groups))
         return result
 
-    async def _forget(self, runtime: Runtime, uris: Iterable[str], prefixes: tuple[str, ...], groups: tuple[tuple[str, str], ...]) -> None:
+    async def _forget(
+        self, runtime: Runtime, uris: Iterable[str], prefixes: tuple[str, ...], groups: tuple[tuple[str, str], ...], *, soft: bool = False
+    ) -> None:
         flights, uris = self.flights, frozenset(uris)
         if flights is not None:
             flights.doom(lambda flight: flight.uri in uris or flight.uri.startswith(prefixes) or bool(groups))
-        await self.stock.forget(uris, prefixes, groups, runtime)
+        await self.stock.forget(uris, prefixes, groups, runtime, soft=soft)
 
 
 def _is_open(owner: Any) -> bool:

@@ -17,6 +17,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -35,6 +36,8 @@ logger = logging.getLogger("resilient")
 DEPTH = 6  # segments of a path that have a mark of their own
 HINTS = 1024  # URIs of which it is remembered what their answers vary by
 SKEW = 2.0  # seconds that the clocks of processes with one store may differ by
+MADE_SECONDS = 60.0  # for which a mark that was made up is made up again as it was
+SOFT = "~"  # in the token of a mark, before that of the mark it took the place of
 OLDEST = "0-"  # what the token of a mark begins with that was made up, not replaced
 MARK_SECONDS = 8 * 86400.0  # longer than any entry is kept
 ENTRY_SECONDS = 7 * 86400.0
@@ -49,13 +52,14 @@ class Found:
         generation: of the marks that hold now.
     """
 
-    __slots__ = ("entry", "generation", "new_marks", "specs", "varied")
+    __slots__ = ("entry", "generation", "new_marks", "softened", "specs", "varied")
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
         self.varied = False
         self.generation = ""
         self.new_marks: dict[str, Mark] = {}
+        self.softened: dict[str, str] = {}
         self.specs: dict[str, Variants] = {}
 
 
@@ -68,13 +72,14 @@ class Stock:
         secret: what the digests of credentials are keyed with.
     """
 
-    __slots__ = ("_hints", "_secret", "_share_anonymous", "_told", "failures", "store")
+    __slots__ = ("_hints", "_made", "_secret", "_share_anonymous", "_told", "failures", "store")
 
     def __init__(self, store: Store, *, share_anonymous: bool, secret: bytes | None = None) -> None:
         self.store = store
         self._share_anonymous = share_anonymous
         self._secret = secret or getattr(store, "secret", None) or secrets.token_bytes(32)
         self._hints: dict[str, tuple[tuple[str, ...], ...]] = {}
+        self._made: dict[str, tuple[Mark, float]] = {}
         self._told = False
         self.failures = 0
 
@@ -131,14 +136,19 @@ class Stock:
         if missing:
             candidates += zip((base for base, _ in missing), await self._fetch([key for _, key in missing], runtime), strict=True)
         for base, record in candidates:
-            if type(record) is Entry and self._fits(asked, record, base) and await self._holds(record, found, uri, runtime):
-                self._take(found, asked, record, runtime.now())
+            if type(record) is Entry and self._fits(asked, record, base):
+                await self._take(found, asked, record, runtime)
         return found
 
-    def _take(self, found: Found, asked: Asked, entry: Entry, now: float) -> None:
+    async def _take(self, found: Found, asked: Asked, entry: Entry, runtime: Runtime) -> None:
         """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4)."""
-        if entry.arrived != entry.arrived:
-            entry.place(now, time.time())
+        if math.isnan(entry.arrived):  # it is from another process
+            entry.place(runtime.now(), time.time())
+        if entry.generation != found.generation or entry.groups:
+            held = await self._held(entry, found, asked.uri, runtime)
+            if held is None:
+                return
+            entry = held
         if entry.vary and selected(asked, entry.vary) != entry.selected:
             found.varied = True
         elif found.entry is None or entry.date >= found.entry.date:
@@ -149,26 +159,46 @@ class Stock:
         tokens = []
         for thing, mark in zip(things, marks, strict=True):
             if type(mark) is Mark:
-                tokens.append(mark.token)
+                token, soft, before = mark.token.partition(SOFT)
+                tokens.append(token)
+                if soft:
+                    found.softened[token] = before
+                self._made.pop(thing, None)
             elif self.store.blocking:
-                found.new_marks[thing] = made = Mark(OLDEST + secrets.token_hex(8))
+                found.new_marks[thing] = made = self._made_up(thing)
                 tokens.append(made.token)
             else:
                 tokens.append("")
         found.generation = ".".join(tokens) if any(tokens) else ""
         return found.generation
 
-    async def _holds(self, entry: Entry, found: Found, uri: str, runtime: Runtime) -> bool:
-        """Whether nobody has invalidated an entry since it was asked for."""
+    def _made_up(self, thing: str) -> Mark:
+        """A mark for what has none: the same for all who look at the same time, or each would undo what the other stores."""
+        now = time.monotonic()
+        known = self._made.get(thing)
+        if known is None or known[1] < now:
+            if len(self._made) >= HINTS:
+                self._made.clear()
+            known = self._made[thing] = Mark(OLDEST + secrets.token_hex(8)), now + MADE_SECONDS
+        return known[0]
+
+    async def _held(self, entry: Entry, found: Found, uri: str, runtime: Runtime) -> Entry | None:
+        """An entry as it counts by the marks that there are now; None if it does not."""
         own, _, groups = entry.generation.partition("/")
-        if own != found.generation:
-            return False
-        if not entry.groups or not (self.store.blocking or self._marked):
-            return True
-        things = [_group(uri, group) for group in entry.groups]
-        now = Found()
-        generation = self._generation(now, things, await self._fetch([*map(_mark_key, things)], runtime))
-        return groups == generation and not now.new_marks
+        since = _softened(own, found)
+        if since is not None and entry.groups and (self.store.blocking or self._marked):
+            now = Found()
+            self._generation(now, [_group(uri, one) for one in entry.groups], await self._marks_of(uri, entry.groups, runtime))
+            softened = None if now.new_marks else _softened(groups, now)
+            since = None if softened is None else min(since, softened)
+        if since is None or since == math.inf:
+            return None if since is None else entry
+        # It is stale since it was invalidated, and may stand in for an error only, for as long as it might have then.
+        age = entry.age(runtime.now()) - max(time.time() - since, 0.0)
+        return replace(entry, lifetime=min(entry.lifetime, age), stale_while_revalidate=0.0)
+
+    async def _marks_of(self, uri: str, groups: Sequence[str], runtime: Runtime) -> Sequence[Any]:
+        return await self._fetch([_mark_key(_group(uri, group)) for group in groups], runtime)
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
@@ -232,7 +262,9 @@ class Stock:
 
     # -- invalidating ---------------------------------------------------------------------------------------------
 
-    async def forget(self, uris: Iterable[str], prefixes: Iterable[str], groups: Iterable[tuple[str, str]], runtime: Runtime) -> None:
+    async def forget(
+        self, uris: Iterable[str], prefixes: Iterable[str], groups: Iterable[tuple[str, str]], runtime: Runtime, *, soft: bool = False
+    ) -> None:
         """Make sure that nothing stored under these is ever found again, whosever it is.
 
         Args:
@@ -240,9 +272,14 @@ class Stock:
             prefixes: beginnings that end at a slash.
             groups: each with a URI of its origin.
             runtime: the caller's.
+            soft: let it stand in for errors still, where it may.
         """
         things = [*uris, *prefixes, *(_group(uri, group) for uri, group in groups)]
-        marks = {_mark_key(thing): (_new_mark(), MARK_SECONDS) for thing in things}
+        keys = [_mark_key(thing) for thing in things]
+        before = await self._fetch(keys, runtime) if soft else [None] * len(keys)
+        marks = {key: (_new_mark(old, soft=soft), MARK_SECONDS) for key, old in zip(keys, before, strict=True)}
+        for thing in things:
+            self._made.pop(thing, None)
         await self._do(lambda: self.store.save(marks), runtime)
 
     # -- the store ------------------------------------------------------------------------------------------------
@@ -312,9 +349,28 @@ def _mark_key(thing: str) -> str:
     return f"m\n{thing}\n"
 
 
-def _new_mark() -> Mark:
-    """A mark that invalidates: its token begins with the time."""
-    return Mark(f"{int(time.time() * 1000):x}-{secrets.token_hex(8)}")
+def _new_mark(old: Any, *, soft: bool) -> Mark:
+    """A mark that invalidates: its token begins with the time. A soft one says which one it takes the place of."""
+    before = f"{SOFT}{old.token.partition(SOFT)[0] if type(old) is Mark else ''}" if soft else ""
+    return Mark(f"{int(time.time() * 1000):x}-{secrets.token_hex(8)}{before}")
+
+
+def _softened(generation: str, found: Found) -> float | None:
+    """Since when, in wall time, an entry of a generation is good for errors alone; infinity for not yet, None for not even that."""
+    if generation == found.generation:
+        return math.inf
+    now = found.generation.split(".")
+    then = generation.split(".") if generation else [""] * len(now)
+    if len(then) != len(now) or not found.softened:
+        return None
+    since = math.inf
+    for old, new in zip(then, now, strict=True):
+        if old == new:
+            continue
+        if found.softened.get(new) != old:
+            return None
+        since = min(since, _made_at(Mark(new)))
+    return since
 
 
 def _made_at(mark: Mark) -> float:
