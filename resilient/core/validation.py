@@ -140,10 +140,12 @@ def _updated(
         [line for line in entry.fields if line[0].lower() not in replaced] + [line for line in new.lines if line[0].lower() not in left_out]
     )
     vary = vary_names(head)
-    chosen = entry.selected
-    if vary is None or (vary != entry.vary and asked is None):
+    if vary is None:
         return None
-    if vary != entry.vary and asked is not None:
+    chosen = entry.selected
+    if vary != entry.vary:
+        if asked is None:
+            return None
         chosen = selected(asked, vary)
     fresh = replace(
         entry,
