@@ -18,9 +18,11 @@ from .dependency import LONGEST_NAME, Dependency
 from .events import Listener
 from .feature import MISSING, Feature
 from .outbox import Outbox
+from .policies.cache import Cache
 from .policies.failover import Failover
 from .policies.switch import chaos_allowed, switched_on
 from .policies.target import TargetPipeline
+from .protocols import Store
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
@@ -40,6 +42,7 @@ class Resilience:
         chaos: whether a `Chaos` may act. By default the environment decides, and says no: `RESILIENT_CHAOS=1`.
         clock: what time is read from.
         listeners: objects with `on_event(event)`.
+        store: where the caches of `dependency(cache=True)` keep what they have; by default each in memory of its own.
         max_origins: how many origins that no dependency claims get policies of their own; beyond, the one that was
             used least recently is forgotten.
         registry: a prometheus_client registry to be scraped through, as well as by `metrics.render`.
@@ -55,6 +58,7 @@ class Resilience:
         chaos: bool | None = None,
         clock: Clock = SYSTEM_CLOCK,
         listeners: Iterable[Listener] = (),
+        store: Store | None = None,
         max_origins: int = 100,
         registry: Any = None,
     ) -> None:
@@ -63,9 +67,12 @@ class Resilience:
             raise TypeError(f"clock: expected an object with now(), sleep(seconds) and wait(event, seconds), got {clock!r}")
         if not isinstance(listeners, Iterable):
             raise TypeError(f"listeners: expected them in a list, got {listeners!r}")
+        if store is not None and not isinstance(store, Store):
+            raise TypeError(f"store: expected an object with load(keys), save(records), remove(keys) and close(), got {store!r}")
         self._enabled = switched_on(enabled)
         self._chaos = chaos_allowed(chaos)
         self.clock = clock
+        self.store = store
         self.outbox: Outbox = Outbox()
         self._lock = threading.Lock()
         self._declared: dict[str, Dependency] = {}
@@ -96,6 +103,8 @@ class Resilience:
                 raise TypeError(f"{given}: a dependency that is declared here has that of its Resilience")
             if given not in SETTINGS:
                 raise TypeError(f"{given}: a dependency has no such setting; it has {', '.join(SETTINGS)}")
+        if settings.get("cache") is True:
+            settings["cache"] = Cache(store=self.store)
         made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **{"chaos": self._chaos, **settings})
         made._adopt = self._adopt
         with self._lock:

@@ -11,6 +11,7 @@ import anyio
 from ..core.asked import IDENTITY
 from ..core.bounds import flag, not_negative, positive, whole
 from ..core.caching import CachingRules
+from ..protocols import Store
 from ..runtime import drive
 from ..stores.memory import MemoryStore
 from .flight import Flights
@@ -18,7 +19,6 @@ from .serving import Serving
 from .stock import Stock, checked_prefix, normal
 
 if TYPE_CHECKING:
-    from ..protocols import Store
     from .pipeline import Pipeline
 
 __all__ = ["Cache"]
@@ -107,6 +107,8 @@ class Cache(Serving):
         )
         self.soft_timeout: float | None = soft_timeout
         self.partition = partition
+        if store is not None and not isinstance(store, Store):
+            raise TypeError(f"store: expected an object with load(keys), save(records), remove(keys) and close(), got {store!r}")
         self.identity: frozenset[str] = IDENTITY | _names("identity", identity)
         self.max_body: int = max_body
         self.store: Store = MemoryStore() if store is None else store

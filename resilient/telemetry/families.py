@@ -131,6 +131,13 @@ CACHE_BYTES = Family(
     "resilient_cache_bytes", "gauge", "Bytes that a cache holds in this process, what comes with each entry included.", ("dependency",)
 )
 CACHE_ENTRIES = Family("resilient_cache_entries", "gauge", "Answers and notes that a cache holds in this process.", ("dependency",))
+STORE_UP = Family(
+    "resilient_store_up",
+    "gauge",
+    "1 while the store of a cache can be used, 0 while it is left alone; with several workers, the least.",
+    ("dependency",),
+    "livemin",
+)
 INJECTED = Family(
     "resilient_faults_injected_total",
     "counter",
@@ -162,6 +169,7 @@ ALL = (
     CACHE_REQUESTS,
     CACHE_BYTES,
     CACHE_ENTRIES,
+    STORE_UP,
     INJECTED,
     ABANDONED,
     LISTENER_ERRORS,
