@@ -19,6 +19,7 @@ from .families import (
     LEVELS,
     LIMIT,
     QUEUED,
+    STORE_UP,
     Family,
     Key,
 )
@@ -50,17 +51,8 @@ class BudgetView(Protocol):
     def remaining_ratio(self) -> float: ...
 
 
-class StoreView(Protocol):
-    """What a cache has in this process: bytes, and how many things."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def count(self) -> int: ...
-
-
 class CacheView(Protocol):
-    """`store` is where its answers are."""
+    """`store` is where its answers are; it may have `size` (bytes in this process), `count`, and `up`."""
 
     @property
     def store(self) -> Any: ...
@@ -142,7 +134,9 @@ def _put_dependency(put: Callable[[Family, Key, float], None], label: str, depen
         put(QUEUED, (label,), bulkhead.queued)
     if budget is not None:
         put(BUDGET, (label,), budget.remaining_ratio())
-    store: StoreView | None = None if cache is None else getattr(cache.store, "here", cache.store)
-    if store is not None:
-        put(CACHE_BYTES, (label,), getattr(store, "size", 0))
-        put(CACHE_ENTRIES, (label,), getattr(store, "count", 0))
+    if cache is not None:
+        # What a store of the program's own does not tell is not shown.
+        for family, attribute in ((CACHE_BYTES, "size"), (CACHE_ENTRIES, "count"), (STORE_UP, "up")):
+            value = getattr(cache.store, attribute, None)
+            if value is not None:
+                put(family, (label,), float(value))

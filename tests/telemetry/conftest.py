@@ -31,7 +31,7 @@ class Parts:
             breaker=None if state is None else SimpleNamespace(current_state=state),
             bulkhead=SimpleNamespace(in_use=0, limit=100, queued=0),
             budget=SimpleNamespace(remaining_ratio=lambda: 1.0),
-            cache=SimpleNamespace(store=SimpleNamespace(size=3000, count=2)),
+            cache=SimpleNamespace(store=SimpleNamespace(size=3000, count=2, up=True)),
         )
 
     @staticmethod

@@ -57,6 +57,7 @@ NAMES = {
     "resilient_cache_requests": ("counter", {"dependency", "result"}),
     "resilient_cache_bytes": ("gauge", {"dependency"}),
     "resilient_cache_entries": ("gauge", {"dependency"}),
+    "resilient_store_up": ("gauge", {"dependency"}),
     "resilient_faults_injected": ("counter", {"dependency", "kind"}),
     "resilient_abandoned_responses": ("counter", {"dependency"}),
     "resilient_listener_errors": ("counter", set()),
@@ -196,6 +197,7 @@ def test_states_are_read_at_the_scrape(parts: Any, samples: Read) -> None:
     assert page[name("resilient_budget_remaining_ratio", dependency="catalog")] == 0.25
     assert page[name("resilient_cache_bytes", dependency="catalog")] == 3000
     assert page[name("resilient_cache_entries", dependency="catalog")] == 2
+    assert page[name("resilient_store_up", dependency="catalog")] == 1
     assert page[name("resilient_feature_level", feature="prices", level="static")] == 1
     assert page[name("resilient_feature_level", feature="prices", level="full")] == 0
     assert page[name("resilient_listener_errors_total")] == 4
