@@ -109,7 +109,7 @@ async def test_a_redis_that_hangs_is_a_miss_in_time_and_its_late_answer_nobodys(
         relay.hang()
         began = time.monotonic()
         assert await recipe.read(client, "lamp") is None
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         relay.resume()
         for _ in range(3):
             assert await recipe.read(client, "chair") == b"blue", "not the answer that came late"
@@ -169,7 +169,7 @@ async def test_threads_share_it(recipe: ModuleType, relay: Relay) -> None:
         relay.hang()
         began = time.monotonic()
         assert threads.submit(recipe.read_in_thread, sync, "lamp").result() is None
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         relay.resume()
         assert threads.submit(recipe.read_in_thread, sync, "lamp").result() == b"green"
     sync.close()
