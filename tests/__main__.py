@@ -55,10 +55,8 @@ class Ended:
 def run(arguments: list[str], *, quiet: bool) -> Ended:
     """Run one command; quiet, what it says is kept for later."""
     started = time.monotonic()
-    output = subprocess.PIPE if quiet else None
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, check=False, stdout=output, stderr=output and subprocess.STDOUT, text=True
-    )
+    stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if quiet else (None, None)
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False, stdout=stdout, stderr=stderr, text=True)
     return Ended(done.returncode == 0, time.monotonic() - started, done.stdout or "")
 
 

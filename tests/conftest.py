@@ -33,7 +33,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    if item.get_closest_marker("slow") is None:
+    slow = item.get_closest_marker("slow")
+    if slow is None or slow.kwargs.get("measured"):
         return (yield)
     with unmeasured(processes=True):
         return (yield)

@@ -1,8 +1,8 @@
 """Where coverage does not look.
 
 It doubles the time of all Python code, ours or not. What is collected is imported and rewritten, but not yet run; the
-process that hands tests out to others runs none; and what is slow goes where quick tests have been. None of it is
-worth the time. Without coverage being measured, nothing here does anything.
+process that hands tests out to others runs none; and what is slow goes where quick tests have been, unless its mark says
+`measured=True`. Where coverage is not measured at all, nothing here does anything.
 """
 
 from __future__ import annotations

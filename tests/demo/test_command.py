@@ -22,7 +22,7 @@ from resilient.demo.processes import SHOPS, UPSTREAMS
 DEMO = (sys.executable, "-m", "resilient.cli", "demo")
 # The children look for the package where it is installed, never in the working directory; here that is wherever this one is.
 HERE = {"PYTHONPATH": str(Path(resilient.__file__).parents[1])}
-pytestmark = pytest.mark.slow  # which keeps their processes from being measured, too
+pytestmark = pytest.mark.slow
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -46,6 +46,7 @@ def gone(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow(measured=True)  # the one that goes through the processes' own code
 def test_a_short_run_leaves_a_complete_record_and_no_process(tmp_path: Path) -> None:
     record, report = tmp_path / "run.json", tmp_path / "run.html"
     done = run("--seconds", 5, "--rate", 10, "--no-live", "--json", record, "--report", report)

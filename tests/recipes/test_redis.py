@@ -173,7 +173,10 @@ async def test_threads_share_it(recipe: ModuleType, relay: Relay) -> None:
         relay.resume()
         assert threads.submit(recipe.read_in_thread, sync, "lamp").result() == b"green"
     sync.close()
-    assert counts(recipe.cache) == {"success": 52, "fallback": 1}
+    told = counts(recipe.cache)
+    # On a busy machine an answer may come late, which is read all the same, and held against the cache.
+    assert told.pop("fallback") == 1
+    assert set(told) <= {"success", "failure"} and sum(told.values()) == 52
 
 
 def test_errors_are_told_apart(recipe: ModuleType, anyio_backend: Any) -> None:
