@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import httpx
 import httpx2
+import hypothesis  # noqa: F401 - it asks the collector who refers to trio's random numbers, which has to come before the freeze
 import pytest
 
 import resilient.httpx
@@ -15,6 +16,34 @@ import resilient.httpx2
 from resilient.testing import FakeClock, RecordingListener
 
 from .conformance.counting import count, tell
+from .measuring import import_all, stop_here, unmeasured
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    stop_here()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    import_all()
+    with unmeasured(processes=False):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    slow = item.get_closest_marker("slow")
+    if slow is None or slow.kwargs.get("measured"):
+        return (yield)
+    with unmeasured(processes=True):
+        return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """What the libraries and the tests consist of is no garbage: a collection looks at what was made since, not at a million more."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

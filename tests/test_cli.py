@@ -12,6 +12,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["click", "fastapi", "rich", "uvicorn"])
 def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
     done = run("-c", WITHOUT.format(missing=missing), "demo")
@@ -21,6 +22,7 @@ def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_another_missing_module_is_not_blamed_on_the_extra() -> None:
     done = run("-c", WITHOUT.format(missing="anyio"), "demo")
     assert done.returncode == 1

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each of them starts a process
+
 OPTIONAL = {"click", "fastapi", "h11", "h2", "http_sf", "httpx", "httpx2", "opentelemetry", "redis", "rich", "trio", "uvicorn"}
 
 

@@ -115,7 +115,7 @@ def test_ground_39_a_late_sync_endpoint_is_answered_in_time_and_the_connection_s
     port = client.get(f"{url}/port").json()
     began = time.monotonic()
     response = client.get(f"{url}/sync")
-    assert TIMEOUT <= time.monotonic() - began < TIMEOUT + 1
+    assert TIMEOUT <= time.monotonic() - began < TIMEOUT + 4
     assert response.status_code == 504
     assert response.headers["content-type"] == "application/problem+json"
     assert not shop.ended.is_set()

@@ -260,5 +260,5 @@ def assert_same(got: Transition | None, expected: Transition | None) -> None:
         assert got.retry_after == (None if expected.retry_after is None else pytest.approx(expected.retry_after))
 
 
-TestCircuit = Circuit.TestCase
+TestCircuit = pytest.mark.slow(Circuit.TestCase)
 TestCircuit.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)

@@ -47,6 +47,7 @@ histories = st.lists(st.tuples(pauses, st.integers(0, 25), st.integers(0, 40)), 
 ratios = st.sampled_from([0.0, 0.1, 0.2, 1 / 3, 1.0])
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(histories, ratios, st.sampled_from([0.1, 0.5, 3.0, 3.05]), st.data())
 def test_the_bound_holds_over_any_window(events: list[tuple[int, int, int]], ratio: float, reserve: float, data: st.DataObject) -> None:

@@ -113,7 +113,7 @@ class Line(RuleBasedStateMachine):
         assert not self.waiting or self.holding >= self.limit
 
 
-TestLine = Line.TestCase
+TestLine = pytest.mark.slow(Line.TestCase)
 TestLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 

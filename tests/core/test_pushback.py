@@ -147,6 +147,7 @@ def test_without_http_sf_the_structured_field_is_not_read_and_that_is_told(monke
 texts = st.text(max_size=60) | st.from_regex(r'"\w*"(;[rtqw]=-?\d{0,4}){0,3}(, )?', fullmatch=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.dictionaries(

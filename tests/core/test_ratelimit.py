@@ -72,6 +72,7 @@ def play(meter: Meter, history: History, moves: list[tuple[Fraction, str, Fracti
     return now
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(steps, st.sampled_from([Fraction(1, 4), Fraction(1), Fraction(5, 2)]), st.sampled_from([1, 3, 8]), eighths)
 def test_it_stands_where_a_meter_would_that_had_known_the_real_costs(
@@ -331,7 +332,7 @@ class Line(RuleBasedStateMachine):
             assert inside <= self.burst + (self.now - first.at) / self.interval
 
 
-TestLine = Line.TestCase
+TestLine = pytest.mark.slow(Line.TestCase)
 TestLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 

@@ -115,6 +115,6 @@ def test_a_template_is_compared_segment_by_segment(template: list[str], path: li
 
 def test_a_long_path_costs_no_more_than_its_length() -> None:
     route = Route("/" + "/".join("{x}" for _ in range(20)) + "/{rest:path}")
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not means(route, "GET", "http://a/" + "x" * 100_000)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5

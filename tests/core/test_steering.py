@@ -121,6 +121,7 @@ def mixture(rng: random.Random, count: int, slow_share: float, slow: float, spre
     return deque((slow if rng.random() < slow_share else 0.01) * rng.lognormvariate(0, spread) for _ in range(count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slow_share", [0.02, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("spread", [0.0, 1.0])
 def test_one_slow_endpoint_among_fast_ones_is_no_load(slow_share: float, spread: float) -> None:

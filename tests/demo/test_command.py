@@ -21,17 +21,21 @@ from resilient.demo.processes import SHOPS, UPSTREAMS
 
 DEMO = (sys.executable, "-m", "resilient.cli", "demo")
 # The children look for the package where it is installed, never in the working directory; here that is wherever this one is.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(resilient.__file__).parents[1])}
+HERE = {"PYTHONPATH": str(Path(resilient.__file__).parents[1])}
+pytestmark = pytest.mark.slow
+
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
 def run(*options: object) -> subprocess.CompletedProcess[str]:
     command = [*DEMO, *map(str, options)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, env={**os.environ, **HERE}, capture_output=True, text=True, check=False, timeout=100)
 
 
 def start(*options: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([*DEMO, *map(str, options)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*DEMO, *map(str, options)], env={**os.environ, **HERE}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def gone(pid: int) -> bool:
@@ -42,7 +46,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.slow
+@pytest.mark.slow(measured=True)  # the one that goes through the processes' own code
 def test_a_short_run_leaves_a_complete_record_and_no_process(tmp_path: Path) -> None:
     record, report = tmp_path / "run.json", tmp_path / "run.html"
     done = run("--seconds", 5, "--rate", 10, "--no-live", "--json", record, "--report", report)
@@ -108,7 +112,6 @@ def get(url: str, *, method: str = "GET") -> tuple[int, Any]:
 
 
 @posix
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_however_it_ends_no_process_outlives_it(serving: subprocess.Popen[str], number: signal.Signals, code: int) -> None:
     text, pids = tour(serving)
@@ -123,7 +126,6 @@ def test_however_it_ends_no_process_outlives_it(serving: subprocess.Popen[str], 
 
 
 @posix
-@pytest.mark.slow
 def test_faults_can_be_switched_by_hand_until_ctrl_c(serving: subprocess.Popen[str]) -> None:
     text, pids = tour(serving)
     [shop] = re.findall(r"curl -i (\S+)/product/7 +# protected", text)
@@ -137,9 +139,8 @@ def test_faults_can_be_switched_by_hand_until_ctrl_c(serving: subprocess.Popen[s
 
 
 @posix
-@pytest.mark.slow
 def test_ctrl_c_in_the_live_view_ends_it_without_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENVIRONMENT, "FORCE_COLOR", "1")  # rich then takes the pipe for a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the pipe for a terminal
     report = tmp_path / "run.html"
     with start("--report", report) as process:
         assert process.stdout is not None

@@ -103,11 +103,14 @@ async def visit(program: dict[str, Any], recommendations: type[Service]) -> None
             if program["recs"].state == "open":
                 break
             await user.get("/product/7")
-        began = time.monotonic()
-        degraded = await user.get("/product/7")
-        took = time.monotonic() - began
-        assert degraded.headers["degraded"] == "recommendations;level=static"
-        assert took < TIMEOUT / 2, f"{took:.3f} s with the circuit {program['recs'].state}"
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            degraded = await user.get("/product/7")
+            took.append(time.monotonic() - began)
+            assert degraded.headers["degraded"] == "recommendations;level=static"
+        # One of five: on a busy machine any may take long, but none that waits can be quick.
+        assert min(took) < TIMEOUT / 2, f"{took} s with the circuit {program['recs'].state}"
 
         ready = await user.get("/readyz")
         assert (ready.status_code, ready.json()["features"]) == (200, {"recommendations": "static"})

@@ -21,6 +21,8 @@ from resilient.events import RetryDecided
 from resilient.httpx import AsyncResilientTransport
 from resilient.testing import HANG, FaultyTransport, RecordingListener
 
+pytestmark = pytest.mark.slow
+
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 

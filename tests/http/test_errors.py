@@ -137,11 +137,13 @@ print("works")
 """
 
 
+@pytest.mark.slow
 def test_ground_21_works_under_the_alias() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", ALIASED], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("works\n", "", 0)
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_neither_library() -> None:
     program = "import sys, resilient; print(sorted({'httpx', 'httpx2', 'httpcore', 'trio'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

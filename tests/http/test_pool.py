@@ -62,6 +62,7 @@ async def storm(client: Any, urls: list[str], cut: Any) -> Counter[str]:
     return ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origins", [1, 4])
 @pytest.mark.parametrize("by", CUTS)
 async def test_ground_08_pool_is_healthy_after_a_storm_of_cancellations(library: Any, anyio_backend: Any, by: str, origins: int) -> None:

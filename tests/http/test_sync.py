@@ -96,7 +96,7 @@ def test_read_timeout_on_a_real_server_is_told_as_deadline(library: Any, declare
         began = time.monotonic()
         with pytest.raises(library.ours.DeadlineExceeded) as raised:
             client.post(server.url)
-    assert 0.19 < time.monotonic() - began < 0.6
+    assert 0.19 < time.monotonic() - began < 4  # without the deadline it is 5 s
     assert isinstance(raised.value.__cause__, library.ReadTimeout)
 
 
@@ -171,7 +171,7 @@ def test_ground_09_sync_body_is_bounded_on_a_real_server(library: Any, declare: 
         with pytest.raises(library.ours.DeadlineExceeded) as raised:
             client.get(server.url)
         assert raised.value.reason == body
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4
 
 
 def test_ground_10_sync_buffered_chunk_after_expiry_raises(library: Any, clock: FakeClock, declare: Declare) -> None:
@@ -221,7 +221,7 @@ def test_ground_17_sync_retry_keeps_the_connection(library: Any, declare: Declar
 
 @pytest.mark.parametrize("pieces", [1, 1000], ids=["silent", "trickling"])
 def test_sync_answer_that_is_slow_is_not_read_for_its_connection(library: Any, declare: Declare, pieces: int) -> None:
-    """50 ms are all it gets, in one read or in many."""
+    """50 ms are all it gets, in one read or in many; the whole would take 10 s."""
 
     async def trickle(peer: Peer) -> None:
         await peer.request()
@@ -237,7 +237,7 @@ def test_sync_answer_that_is_slow_is_not_read_for_its_connection(library: Any, d
     with Server(trickle) as server, client_of(library, declare(Timeout(total=5), Retry(random=lambda: 0.0))) as client:
         began = time.monotonic()
         assert client.get(server.url).content == b"fine"
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 4
 
 
 def test_sync_stream_of_both_colours_is_read_as_a_sync_one(library: Any, clock: FakeClock, declare: Declare) -> None:

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from resilient import Bulkhead, Resilience, Retry, Timeout
+from resilient.core.backoff import Constant
 from resilient.events import RetryDecided
 from resilient.testing import FaultyTransport, RecordingListener
 
@@ -23,7 +24,7 @@ from .test_sync import client_of
 async def test_on_a_running_event_loop_nothing_waits(library: Any, declare: Declare, listener: RecordingListener) -> None:
     began = time.monotonic()
     bulkhead = declare(Bulkhead(max_concurrent=1, max_wait=60))
-    retry = declare(Retry(random=lambda: 0.99), name="retry")
+    retry = declare(Retry(backoff=Constant(10, jitter="none")), name="retry")
     with client_of(library, bulkhead, FaultyTransport([scripted(library, b"x")])) as client:
         with client.stream("GET", "http://dep/"):
             with pytest.warns(RuntimeWarning, match="event loop"), pytest.raises(library.ours.BulkheadFull):
@@ -37,7 +38,7 @@ async def test_on_a_running_event_loop_nothing_waits(library: Any, declare: Decl
     with client_of(library, declare(Retry(), name="after"), paused) as client, pytest.warns(RuntimeWarning, match="event loop"):
         assert client.get("http://dep/").status_code == 503
     assert [event.result for event in listener.of(RetryDecided) if event.dependency == "after"] == ["pushback"]
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 8
 
 
 @pytest.mark.anyio

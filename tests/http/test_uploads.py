@@ -194,7 +194,7 @@ async def test_stalled_upload_to_a_real_server_is_cut(library: Any, declare: Dec
             with pytest.raises(library.ours.DeadlineExceeded) as raised:
                 await client.post(server.url, content=LARGE * 4)
             assert raised.value.reason == "idle"
-            assert 0.25 < time.monotonic() - began < 1.5
+            assert 0.25 < time.monotonic() - began < 4
 
 
 def test_stalled_sync_upload_to_a_real_server_is_cut(library: Any, declare: Declare) -> None:
@@ -205,7 +205,7 @@ def test_stalled_sync_upload_to_a_real_server_is_cut(library: Any, declare: Decl
             with pytest.raises(library.ours.DeadlineExceeded) as raised:
                 client.post(server.url, content=LARGE * 4)
             assert raised.value.reason == "idle"
-            assert 0.25 < time.monotonic() - began < 1.5
+            assert 0.25 < time.monotonic() - began < 4
 
 
 def test_sync_upload_stops_at_a_deadline_from_outside(library: Any, clock: FakeClock, declare: Declare) -> None:

@@ -102,6 +102,7 @@ def test_aimd_takes_no_notice_of_latency_below_its_timeout(world: World) -> None
     assert adaptive.limit < 20
 
 
+@pytest.mark.slow
 def test_only_the_attempt_is_measured_not_the_waits_before_it(world: World) -> None:
     """Neither a slot's nor a retry's pause is the dependency's."""
     adaptive = AdaptiveConcurrency(max_concurrent=20, standing_after=60)
@@ -274,6 +275,7 @@ def test_settings_that_contradict_each_other() -> None:
     assert AdaptiveConcurrency(min_concurrent=50).limit == 50
 
 
+@pytest.mark.slow
 def test_the_preset_stays_between_4_and_100(world: World) -> None:
     dependency = Dependency("shop", *standard(timeout=Timeout(total=1)), clock=world.clock)
     adaptive = dependency.bulkhead

@@ -184,16 +184,16 @@ def test_any_other_storage_is_never_touched_on_a_callers_thread(storage: Any) ->
 
 
 def test_the_latest_state_wins_in_a_slow_storage() -> None:
-    storage = BlockingStorage(seconds=0.02)
+    storage = BlockingStorage(seconds=0.1)
     circuit = CircuitBreaker(state_storage=storage)
     started = time.monotonic()
     for _ in range(50):
         circuit.open()
         circuit.close()
     circuit.open()
-    assert time.monotonic() - started < 0.5  # nobody waited for it
+    assert time.monotonic() - started < 4  # nobody waited for it: that is 10 s
     storage.wait_for("open")
-    assert len(storage.states) < 20
+    assert len(storage.states) < 50
     assert storage.threads.isdisjoint({threading.current_thread()})
 
 

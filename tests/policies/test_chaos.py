@@ -164,6 +164,7 @@ def test_generators_are_harmed_at_their_beginning(world: World) -> None:
 # -- which calls ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_rate_is_kept(world: World) -> None:
     chaos = Chaos(rate=0.2, fault=OSError, seed=1)
     ends = world.times(1000, world.pipeline(chaos, chaos=True), "ok")

@@ -175,13 +175,13 @@ def test_fault_1_async_failures_trip_it() -> None:
 
 def test_fault_2_its_lock_is_not_held() -> None:
     pipeline = Pipeline(vanilla())
-    started = time.monotonic()
-    threads = [threading.Thread(target=pipeline.call_sync, args=(time.sleep, 0.1)) for _ in range(10)]
+    all_inside = threading.Barrier(10)
+    threads = [threading.Thread(target=pipeline.call_sync, args=(all_inside.wait, 10)) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - started < 0.6
+    assert not all_inside.broken
 
 
 def test_fault_2_and_nobody_waits_for_it_while_somebody_else_holds_it() -> None:
@@ -202,7 +202,7 @@ def test_fault_2_and_nobody_waits_for_it_while_somebody_else_holds_it() -> None:
         pipeline.call_sync(int, "x")
     with pytest.raises(CircuitOpen):
         pipeline.call_sync(int)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 4
     leave.set()
     owner.join()
     deadline = time.monotonic() + 5

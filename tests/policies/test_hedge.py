@@ -438,6 +438,7 @@ def test_config_validate_01_hedges_that_are_never_sent_are_told_of() -> None:
 # -- the claim --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_second_request_for_one_in_twenty_cuts_the_99th_percentile(seed: int) -> None:
     """95 % of the answers take 10 ms, 5 % a second: a fifth of the p99 or less, for 7 % more requests or less."""

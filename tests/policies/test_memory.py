@@ -129,6 +129,7 @@ def grown_by(act: Callable[[int], None], times: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_pitfall_10_ten_thousand_rejections_leave_nothing() -> None:
     pipeline = Pipeline(Fallback("instead"), Timeout(total=30), Retry(on=Exception), forced())
 
@@ -139,6 +140,7 @@ def test_pitfall_10_ten_thousand_rejections_leave_nothing() -> None:
     assert grown_by(reject, 10_000) < 20_000
 
 
+@pytest.mark.slow
 def test_pitfall_10_memory_does_not_grow_with_traffic() -> None:
     """No timestamp is stored a call: a few hundred wait to be counted, and of 20,000 there would be some 500 KB."""
     pipeline = Pipeline(*standard(breaker=CircuitBreaker(failure_rate=1.0)))

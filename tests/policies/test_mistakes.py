@@ -44,6 +44,7 @@ def test_it_can_be_made_an_error(made_error: Any) -> None:
     assert "shop" not in resilience.dependencies
 
 
+@pytest.mark.slow
 def test_pytest_finds_it_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error::resilient.ConfigurationWarning\n")
     program = tmp_path / "test_shop.py"

@@ -81,6 +81,7 @@ def test_a_burst_into_a_fresh_window_does_not_reject_itself(world: World) -> Non
     assert all(end.value == "ok" for end in ends)
 
 
+@pytest.mark.slow
 def test_it_recovers_within_seconds(world: World) -> None:
     """After a minute of outage, asked for 20 a second."""
     throttle = AdaptiveThrottle(random=random.Random(20).random)

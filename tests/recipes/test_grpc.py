@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from resilient import CircuitOpen, Deadline, DeadlineExceeded, Dependency, Outcome, Timeout
+from resilient import CircuitBreaker, CircuitOpen, Deadline, DeadlineExceeded, Dependency, Outcome, Timeout
 from resilient.context import deadline_scope
 
 # All that grpc.aio runs on.
@@ -164,7 +164,8 @@ async def test_a_server_that_hangs_is_left_in_time_and_stops_too(recipe: ModuleT
 
 
 async def test_a_service_that_is_gone_is_left_alone(recipe: ModuleType, ask: Any, service: Service) -> None:
-    dependency = recipe.stock(PATIENT)
+    # For longer than any machine takes to get there.
+    dependency = Dependency("stock", CircuitBreaker(break_time=100, max_break=100), classify=recipe.judge)
     dependency.breaker.open()
     with pytest.raises(CircuitOpen):
         await ask(dependency)

@@ -17,7 +17,7 @@ from resilient.testing import RecordingListener
 
 from .cancelling import Fuzz
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 CANCELLATIONS = 10_000
 WORKERS = 12

@@ -11,7 +11,7 @@ from resilient import Chaos, Resilience
 from resilient.events import CircuitChanged, FaultInjected, FeatureChanged
 from resilient.testing import FakeClock, FaultyTransport, RecordingListener
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HARMS: list[dict[str, Any]] = [{"status": 503}, {"hang": True}, {"truncate": 1}, {"latency": 5}, {"fault": ConnectionError("gone")}]
 

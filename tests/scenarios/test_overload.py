@@ -18,6 +18,8 @@ import pytest
 from resilient import AdaptiveConcurrency, Bulkhead, CircuitBreaker, Dependency, Timeout
 from resilient.testing import FakeClock
 
+pytestmark = pytest.mark.slow
+
 SERVICE = 0.1
 SERVERS = 10
 CAPACITY = SERVERS / SERVICE  # calls a second

@@ -99,6 +99,7 @@ def two(start: Callable[[], Worker]) -> tuple[Worker, Worker]:
 # -- real processes ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ground_51_two_workers_sum(start: Callable[[], Worker]) -> None:
     one, other = two(start)
     for worker, calls in ((one, 3), (other, 2)):
@@ -125,6 +126,7 @@ def test_ground_51_two_workers_sum(start: Callable[[], Worker]) -> None:
     assert not any("pid" in dict(labels) for _, labels in page)
 
 
+@pytest.mark.slow
 def test_ground_51_the_requests_of_two_workers_sum(start: Callable[[], Worker]) -> None:
     one, other = two(start)
     for worker, served in ((one, 3), (other, 2)):
@@ -142,6 +144,7 @@ def test_ground_51_the_requests_of_two_workers_sum(start: Callable[[], Worker]) 
     assert page[name("resilient_request_duration_seconds_sum", route="/orders/{order_id}")] == pytest.approx(7.1)
 
 
+@pytest.mark.slow
 def test_ground_51_what_happens_in_one_worker_is_told_by_the_other_at_once(start: Callable[[], Worker]) -> None:
     one, other = two(start)
     one.tell("call success 0.02")
@@ -158,6 +161,7 @@ def test_ground_51_what_happens_in_one_worker_is_told_by_the_other_at_once(start
 
 
 @posix
+@pytest.mark.slow
 def test_ground_52_a_killed_worker_is_not_counted(start: Callable[[], Worker]) -> None:
     survivor, victim = two(start)
     victim.tell("call success 0.02")
@@ -173,6 +177,7 @@ def test_ground_52_a_killed_worker_is_not_counted(start: Callable[[], Worker]) -
 
 
 @linux
+@pytest.mark.slow
 def test_ground_52_a_killed_worker_that_nobody_has_waited_for_is_not_counted(start: Callable[[], Worker]) -> None:
     survivor, victim = two(start)
     victim.process.send_signal(signal.SIGKILL)
@@ -183,6 +188,7 @@ def test_ground_52_a_killed_worker_that_nobody_has_waited_for_is_not_counted(sta
 
 
 @posix
+@pytest.mark.slow
 def test_a_worker_that_was_forked_off_counts_for_itself(start: Callable[[], Worker]) -> None:
     loaded, other = two(start)
     loaded.tell("call success 0.02")

@@ -298,6 +298,7 @@ def test_requests_are_timed_in_the_buckets_that_calls_are(parts: Any, samples: R
     assert bounds("resilient_request_duration_seconds") == bounds("resilient_call_duration_seconds")
 
 
+@pytest.mark.slow
 def test_ground_53_routes_beyond_the_cap_are_other(parts: Any, samples: Read) -> None:
     metrics = Metrics(parts.source())
     for turn in range(2):
@@ -439,6 +440,7 @@ def test_settings_are_checked(parts: Any, arguments: dict[str, Any], error: type
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ground_53_label_values_beyond_the_cap_are_other(parts: Any, samples: Read) -> None:
     dependencies = [parts.dependency(f"host{index}") for index in range(1200)]
     source = parts.source(*dependencies)
