@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from .clock import Clock
-from .context import RECORD, covered
+from .context import RECORD, Cover, covered
 from .core.bounds import exception_classes, flag, not_negative
 from .core.degradation import Hysteresis, Level, LevelChange
 from .core.outcome import Outcome, outcome_of_status
@@ -168,7 +168,11 @@ class Feature:
             if not self._resilience.enabled:
                 return fn(*args, **kwargs)
             try:
-                value = fn(*args, **kwargs)
+                if self._fallback is None:
+                    value = fn(*args, **kwargs)
+                else:
+                    with Cover():
+                        value = fn(*args, **kwargs)
             except Exception as error:
                 blamed = self._blame(error)
                 if blamed is None:

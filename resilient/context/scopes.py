@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..clock import SYSTEM_CLOCK, Clock
 
@@ -108,12 +108,23 @@ RECORD: ContextVar[DegradationRecord | None] = ContextVar("resilient_record", de
 
 
 class Cover:
-    """Says that something is served in place of what is awaited here, should it fail, for as long as it is `up`."""
+    """Says that something is served in place of what is done here, should it fail, for as long as it is `up`.
 
-    __slots__ = ("up",)
+    Used with `with`, once.
+    """
+
+    __slots__ = ("_token", "up")
 
     def __init__(self) -> None:
         self.up = True
+
+    def __enter__(self) -> Self:
+        self._token = COVER.set(self)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.up = False  # for tasks that were started inside and are still running, nobody answers any more
+        put_back(COVER, self._token)
 
 
 COVER: ContextVar[Cover | None] = ContextVar("resilient_cover", default=None)
@@ -121,13 +132,8 @@ COVER: ContextVar[Cover | None] = ContextVar("resilient_cover", default=None)
 
 async def covered(awaitable: Awaitable[Any]) -> Any:
     """Await something that will be replaced if it fails."""
-    cover = Cover()
-    token = COVER.set(cover)
-    try:
+    with Cover():
         return await awaitable
-    finally:
-        cover.up = False  # for tasks that were started inside and are still running, nobody answers any more
-        put_back(COVER, token)
 
 
 def current_deadline() -> Deadline | None:

@@ -104,6 +104,7 @@ class Failover:
                 branch = self._branch(call, target, pipeline, [other for other in pipelines[position + 1 :] if other.state != "open"])
                 if left is not None:
                     self._report(call, *left, to=target.name)
+                call.branches = (branch,)
                 ended = await _attempt(branch, entries[position])
                 if not self._moves_on(branch, *ended):
                     return self._answer(call, branch, target, *ended)
@@ -120,6 +121,7 @@ class Failover:
                 self._report(call, *left, to="")
             raise self._none_left(call, causes, outcomes) from causes[-1]
         finally:
+            call.branches = ()
             # Nothing that an error's traceback leads to may lead back to it.
             causes, ended, error, result = [], None, None, None  # type: ignore[assignment]
 
@@ -128,6 +130,8 @@ class Failover:
         branch = call.branch()
         now = branch.started = call.runtime.now()
         branch.owner = pipeline
+        if call.owner.substitutes:
+            branch.substituted = True
         branch.held.append((pipeline, branch))
         try:
             branch.aim(target, call.owner)

@@ -10,6 +10,7 @@ from ..core.hedge import Heat, delay_of, is_good
 from ..core.outcome import Outcome
 from ..errors import Rejected
 from ..events import HedgeDecided
+from ..runtime import cut_off, expendable
 from .retry import Retry, RetryBudget
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 __all__ = ["Hedge"]
+
+TICK = 0.001  # seconds; less than a timer can tell apart
 
 
 class Hedge:
@@ -99,9 +102,13 @@ class Hedge:
 
     async def _hedged(self, call: Call, inner: Inner, delay: float) -> Any:
         race = call.runtime.race()
-        first = None if race is None else race.enter(call.branch(), inner)
+        branch = call.branch()
+        first = None if race is None else race.enter(branch, inner)
         if race is None or first is None:
             return await inner(call)
+        call.branches = (branch,)
+        if expendable(call):
+            call.scope, call.home, call.attempt_started = race, race.home, call.runtime.now()
         heat = Heat(call.runtime.now(), delay, self.max_hedges, latest=call.deadline - call.min_useful, after_failure=self.after_failure)
         run = _Run(self, call, inner, race, heat, delay, first)
         try:
@@ -110,8 +117,12 @@ class Hedge:
             run.report(None)
             await race.abandon()
             raise
+        finally:
+            call.scope, call.branches = None, ()
         race.close(winner)
         run.report(winner)
+        if winner is None:
+            raise cut_off(call, call.runtime.now())
         call.adopt(winner.call)
         if winner is first and run.until is not None:
             call.held.append((self, run.until))
@@ -150,15 +161,19 @@ class _Run:
         self.hedges: list[tuple[Entrant, str]] = []
         self.until: float | None = None
 
-    async def winner(self) -> Entrant:
-        """Whose end is the call's."""
-        heat, runtime = self.heat, self.call.runtime
+    async def winner(self) -> Entrant | None:
+        """Whose end is the call's; None where it was ended itself, for its circuit has opened."""
+        call, heat, runtime = self.call, self.heat, self.call.runtime
         while heat.due <= (now := runtime.now()):
             self._send(now)  # with no delay nobody waits for the first one even to begin
         while True:
-            entrant = await self.race.next(heat.due)
+            entrant = await self.race.next(min(heat.due, call.cut_at))
             if entrant is None:
-                self._send(runtime.now())
+                now = runtime.now()
+                if call.cut_at <= now + TICK:
+                    return None
+                if heat.due <= now + TICK:
+                    self._send(now)
             elif self._wins(entrant):
                 return entrant
             if heat.over:
@@ -171,8 +186,10 @@ class _Run:
         elif not policy.budget.of(call).withdraw(now):
             refusal = "budget"
         else:
-            hedge = self.race.enter(call.branch(), self.inner)
+            branch = call.branch()
+            hedge = self.race.enter(branch, self.inner)
             if hedge is not None:
+                call.branches = (*call.branches, branch)
                 self.hedges.append((hedge, ""))
                 self.heat.started(now)
                 return
@@ -197,6 +214,7 @@ class _Run:
             until = branch.settle(0, outcome, error)
             if until is not None:
                 self.until = until if self.until is None else max(self.until, until)
+        self.call.branches = tuple(other for other in self.call.branches if other is not branch)
         self.hedges = [(hedge, result if hedge is entrant else known) for hedge, known in self.hedges]
         self._note_failure(branch, entrant, outcome, now)
         return False
