@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import whole
-from ..core.budget import Budget
+from ..core.budget import Budget, Grant
 from ..core.keys import Keyed
 from .key import NO_KEY, Key, check_key, forgiving_finder
 
@@ -87,10 +87,15 @@ class RetryBudget:
             with self._lock:
                 self._budget.deposit()
 
-    def withdraw(self, now: float) -> bool:
-        """Pay for a retry. False if the budget refuses it."""
+    def withdraw(self, now: float) -> Grant | None:
+        """Pay for a retry. None if the budget refuses it."""
         with self._lock:
             return self._budget.withdraw(now)
+
+    def refund(self, grant: Grant, now: float) -> None:
+        """Have back what a retry cost that was granted and then not made; once for each."""
+        with self._lock:
+            self._budget.refund(grant, now)
 
     def remaining_ratio(self) -> float:
         """What is left, from 0 to 1; with keys, of the one that has least."""

@@ -15,6 +15,7 @@ from .retry import Retry, RetryBudget
 
 if TYPE_CHECKING:
     from ..call import Call
+    from ..core.budget import Grant
     from ..protocols import Inner
     from ..race import Entrant, Race
     from .pipeline import Pipeline
@@ -148,7 +149,7 @@ class Hedge:
 class _Run:
     """One hedged call: its race, and the hedges that were sent."""
 
-    __slots__ = ("call", "delay", "first", "heat", "hedges", "inner", "policy", "race", "until")
+    __slots__ = ("call", "delay", "first", "heat", "hedges", "inner", "paid", "policy", "race", "until")
 
     def __init__(self, policy: Hedge, call: Call, inner: Inner, race: Race, heat: Heat, delay: float, first: Entrant) -> None:
         self.policy = policy
@@ -159,6 +160,7 @@ class _Run:
         self.delay = delay
         self.first = first
         self.hedges: list[tuple[Entrant, str]] = []
+        self.paid: dict[Entrant, tuple[RetryBudget, Grant]] = {}
         self.until: float | None = None
 
     async def winner(self) -> Entrant | None:
@@ -183,7 +185,7 @@ class _Run:
         call, policy = self.call, self.policy
         if any(getattr(one, "queued", 0) for one in call.owner.policies):
             refusal = "queue"  # it would stand in line behind those who wait already, and make the line longer
-        elif not policy.budget.of(call).withdraw(now):
+        elif (grant := (budget := policy.budget.of(call)).withdraw(now)) is None:
             refusal = "budget"
         else:
             branch = call.branch()
@@ -191,8 +193,10 @@ class _Run:
             if hedge is not None:
                 call.branches = (*call.branches, branch)
                 self.hedges.append((hedge, ""))
+                self.paid[hedge] = budget, grant
                 self.heat.started(now)
                 return
+            budget.refund(grant, now)
             refusal = "threads"
         self.heat.stop()
         _report(call, refusal, self.delay)
@@ -211,6 +215,9 @@ class _Run:
         else:
             outcome = branch.outcome_of_error(error)
             result = "rejected" if isinstance(error, Rejected) else result
+            if entrant in self.paid and branch.turned_away(error):
+                budget, grant = self.paid[entrant]
+                budget.refund(grant, now)
             until = branch.settle(0, outcome, error)
             if until is not None:
                 self.until = until if self.until is None else max(self.until, until)

@@ -14,7 +14,7 @@ from ..core.outcome import Outcome
 from ..core.retry import Decision, decide
 from ..errors import Rejected
 from ..events import RetryDecided
-from .attempt import NEVER, Attempt, refused
+from .attempt import NEVER, Attempt, never_made, refused
 from .budget import RetryBudget
 from .timeout import Timeout
 
@@ -136,7 +136,9 @@ class Retry:
                     now = Attempt(result, None, outcome)
                 except Exception as error:  # noqa: BLE001  # given to the caller below
                     now = Attempt(None, error, call.outcome_of_error(error))
-                if last is not None and refused(call, now.error):
+                if last is not None and now.error is not None and refused(call, now.error):
+                    if never_made(call, now.error):
+                        last.unfollowed(call.runtime.now())
                     self._report(call, attempt, "rejected", 0.0, now)
                     return last.answer(now.error)
                 if outer is not None:
@@ -164,7 +166,7 @@ class Retry:
         runtime = call.runtime
         call.attempts = attempt + 1
         decision = self._decide(call, attempt, made, named)
-        if decision.result == "retried" and not self.budget.of(call).withdraw(runtime.now()):
+        if decision.result == "retried" and not made.followed(self.budget.of(call), runtime.now()):
             decision = Decision("budget", 0.0)
         if decision.result != "retried":
             self._report(call, attempt, decision.result, decision.delay, made)
@@ -175,6 +177,7 @@ class Retry:
         delay = decision.delay
         if until is not None and until > runtime.now() + delay:
             if not made.lost:
+                made.unfollowed(runtime.now())
                 self._report(call, attempt, "rejected", 0.0, made)
                 return False
             delay = 0.0  # nothing is left to give to the caller but the rejection: let it come at once
