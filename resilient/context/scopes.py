@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..clock import SYSTEM_CLOCK, Clock
 
@@ -19,6 +19,7 @@ __all__ = [
     "DEADLINE",
     "RECORD",
     "Criticality",
+    "CriticalityName",
     "Deadline",
     "criticality",
     "current_criticality",
@@ -28,6 +29,9 @@ __all__ = [
     "in_force",
     "put_back",
 ]
+
+
+CriticalityName = Literal["sheddable", "sheddable_plus", "critical", "critical_plus"]
 
 
 class Deadline:
@@ -100,6 +104,23 @@ class Criticality(enum.IntEnum):
     SHEDDABLE_PLUS = 1
     CRITICAL = 2
     CRITICAL_PLUS = 3
+
+    @classmethod
+    def of(cls, given: Criticality | str, name: str = "criticality") -> Criticality:
+        """A criticality, or the one that a word such as "sheddable" stands for.
+
+        Raises:
+            TypeError, ValueError: it is neither; `name` says whose parameter it was.
+        """
+        if isinstance(given, cls):
+            return given
+        words = {member.name.lower(): member for member in cls}
+        known = f"expected a Criticality or one of {', '.join(words)}, got {given!r}"
+        if not isinstance(given, str):
+            raise TypeError(f"{name}: {known}")
+        if given not in words:
+            raise ValueError(f"{name}: {known}")
+        return words[given]
 
 
 DEADLINE: ContextVar[Deadline | None] = ContextVar("resilient_deadline", default=None)
@@ -196,13 +217,11 @@ def deadline_scope(deadline: Deadline) -> Iterator[Deadline]:
 
 
 @contextmanager
-def criticality(value: Criticality) -> Iterator[None]:
+def criticality(value: Criticality | CriticalityName) -> Iterator[None]:
     """Give the work done inside this criticality.
 
     Raises:
-        TypeError: `value` is no Criticality.
+        TypeError, ValueError: `value` is no Criticality, nor the name of one, such as "sheddable".
     """
-    if not isinstance(value, Criticality):
-        raise TypeError(f"value: expected a Criticality, got {value!r}")
-    with in_force(CRITICALITY, value):
+    with in_force(CRITICALITY, Criticality.of(value, "value")):
         yield
