@@ -10,6 +10,7 @@ from ..core.bounds import flag, not_negative, whole
 from ..core.bulkhead import Slots
 from ..core.outcome import Outcome
 from ..errors import BulkheadFull
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -192,6 +193,14 @@ class Bulkhead:
         self._lock = self._queue.lock
         self.max_wait: float | None = max_wait
         self.enforce: bool = enforce
+
+    def __repr__(self) -> str:
+        return shown(self, max_concurrent=self.limit, **self._queueing())
+
+    def _queueing(self) -> dict[str, Any]:
+        slots = self._slots
+        standing = {"standing_after": slots.standing_after, "standing_wait": slots.standing_wait}
+        return {"queue": slots.queue, "max_wait": self.max_wait, **standing, "enforce": self.enforce}
 
     @property
     def in_use(self) -> int:

@@ -15,6 +15,7 @@ from ..events import FailedOver
 from .breaker import CircuitBreaker
 from .mistakes import warn
 from .pipeline import compose
+from .shown import shown
 from .target import Target, TargetPipeline
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class Failover:
             raise ValueError(f"targets: each needs a name of its own, as by Target(name, ...), got {', '.join(names)}")
         self.repeat: bool = repeat
         self._pipelines: tuple[TargetPipeline, ...] = ()
+
+    def __repr__(self) -> str:
+        names = [target.name for target in self.targets]
+        return shown(self, targets=names, repeat=self.repeat)
 
     def join(self, owner: Pipeline) -> None:
         """Name what is known of the targets after `owner`, and tell its listeners. The first owner is the one."""

@@ -12,6 +12,7 @@ from ..errors import Rejected
 from ..events import HedgeDecided
 from ..runtime import cut_off, expendable
 from .retry import Retry, RetryBudget
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -47,7 +48,7 @@ class Hedge:
         TypeError, ValueError: from the constructor, naming the parameter.
     """
 
-    __slots__ = ("_deposits", "_own", "after_failure", "budget", "delay", "enforce", "max_hedges")
+    __slots__ = ("_deposits", "_given", "_own", "after_failure", "budget", "delay", "enforce", "max_hedges")
 
     def __init__(
         self,
@@ -70,8 +71,13 @@ class Hedge:
         self.budget: RetryBudget = RetryBudget() if budget is None else budget
         self.after_failure: bool = after_failure
         self.enforce: bool = enforce
+        self._given = budget
         self._own = budget is None
         self._deposits = True
+
+    def __repr__(self) -> str:
+        rest = {"after_failure": self.after_failure, "enforce": self.enforce}
+        return shown(self, delay=self.delay, max_hedges=self.max_hedges, budget=self._given, **rest)
 
     def join(self, owner: Pipeline) -> None:
         """Share the budget of the pipeline's Retry, and tell the time by its clock."""

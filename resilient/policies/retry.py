@@ -16,6 +16,7 @@ from ..errors import Rejected
 from ..events import RetryDecided
 from .attempt import NEVER, Attempt, never_made, refused
 from .budget import RetryBudget
+from .shown import shown
 from .timeout import Timeout
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Retry:
 
     __slots__ = (
         *("_marks", "_random", "_timed_each", "attempt_header", "attempts", "backoff", "budget", "idempotency"),
+        "_named_on",
         *("max_retry_after", "on", "on_result", "own_budget"),
     )
 
@@ -87,6 +89,7 @@ class Retry:
         self.budget: RetryBudget = RetryBudget() if budget is None else budget
         self.own_budget: bool = budget is None
         self.on: Callable[[Exception], bool] | None = _matcher(on)
+        self._named_on = on
         if not isinstance(on_result, bool) and not callable(on_result):
             raise TypeError(f"on_result: expected True, False or a function of the result, got {on_result!r}")
         self.on_result: bool | Callable[[Any], bool] = on_result
@@ -102,6 +105,15 @@ class Retry:
         self._random = random
         # Whether a `Timeout` stands further in, so that each attempt has a total of its own.
         self._timed_each = False
+
+    def __repr__(self) -> str:
+        settings: dict[str, Any] = {"attempts": self.attempts}
+        if self.backoff != Exponential():
+            settings["backoff"] = self.backoff
+        if not self.own_budget:
+            settings["budget"] = self.budget
+        names = ("on_result", "idempotency", "attempt_header", "max_retry_after")
+        return shown(self, **settings, on=self._named_on, **{name: getattr(self, name) for name in names}, random=self._random)
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the clock of `owner`."""
