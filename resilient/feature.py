@@ -120,8 +120,10 @@ class Feature:
         """Make `fn` a use of this feature. Plain and async functions and methods; not generators.
 
         Raises:
-            TypeError: `fn` is a generator function, or the fallback cannot stand in for it.
+            TypeError: `fn` is a generator function or a class, or the fallback cannot stand in for it.
         """
+        if isinstance(fn, type):
+            raise TypeError(f"feature {self.name}: decorate the methods of {fn.__name__}, or a function that makes one; it is a class")
         if isinstance(fn, staticmethod | classmethod):
             return cast("Callable[P, R]", type(fn)(self(fn.__func__)))
         target = fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__
