@@ -1,6 +1,6 @@
 """What a second attempt does to the slowest answers, and what it costs in requests.
 
-    python benchmarks/bench_hedge.py [--calls 1500] [--rate 100] [--seed 1]
+    python benchmarks/bench_hedge.py [--calls 1500] [--rate 100] [--seed 1] [--json FILE]
 
 An upstream answers in 10 ms, and one time in twenty in a second. It is asked through httpx at random moments (Poisson
 arrivals), on a real event loop with real sleeping; each row is a run of its own with the same seed. A call's time is
@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import os
+import platform
 import random
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,6 +33,8 @@ from resilient.outbox import Outbox
 USUAL, SLOW, SHARE = 0.010, 1.0, 0.05
 FEWER, MORE = 5.0, 1.07
 """What is claimed: the p99 falls to a fifth or less, for 7 % more requests or less."""
+QUANTILES = (50, 95, 99)
+MACHINE = {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count()}
 
 
 @dataclass
@@ -46,6 +52,10 @@ class Row:
     @property
     def amplification(self) -> float:
         return self.requests / len(self.seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        times = {f"p{percent}_ms": round(self.quantile(percent) * 1000, 1) for percent in QUANTILES}
+        return {"name": self.name, **times, "max_ms": round(max(self.seconds) * 1000, 1), "requests": self.requests, "hedges": self.hedges}
 
 
 class Upstream(httpx.AsyncBaseTransport):
@@ -99,19 +109,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=1500)
     parser.add_argument("--rate", type=float, default=100.0, help="calls a second")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there, and the table beside it as .txt")
     options: Any = parser.parse_args(arguments)
     kinds = (("no hedge", None), ("Hedge(), at the p95", Hedge()), ("Hedge(delay=0.02)", Hedge(delay=0.02)))
     rows = [asyncio.run(run(name, hedge, options.calls, options.rate, options.seed)) for name, hedge in kinds]
-    bare, hedged, _ = rows
-    print(f"{options.calls} calls a row, {options.rate:g} a second; answers take {USUAL * 1000:g} ms, {SHARE:.0%} of them {SLOW:g} s\n")
-    print(f"{'':22}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'max ms':>9}{'requests a call':>18}   hedges")
+    lines = list(table(rows, options.calls, options.rate))
+    print("\n".join(lines))
+    if options.json is not None:
+        settings = {"calls": options.calls, "rate": options.rate, "seed": options.seed, **MACHINE}
+        options.json.write_text(json.dumps({"settings": settings, "rows": [row.as_json() for row in rows]}, indent=1) + "\n")
+        options.json.with_suffix(".txt").write_text("\n".join(lines) + "\n")
+    return 0 if claim(rows)[1] else 1
+
+
+def table(rows: list[Row], calls: int, rate: float) -> Iterator[str]:
+    """The figures of all rows, and what is claimed of them."""
+    yield f"Python {MACHINE['python']}, {MACHINE['cores']} cores, httpx {httpx.__version__}"
+    yield f"{calls} calls a row, {rate:g} a second; answers take {USUAL * 1000:g} ms, {SHARE:.0%} of them {SLOW:g} s\n"
+    yield f"{'':22}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'max ms':>9}{'requests a call':>18}   hedges"
     for row in rows:
-        times = "".join(f"{row.quantile(percent) * 1000:9.1f}" for percent in (50, 95, 99)) + f"{max(row.seconds) * 1000:9.1f}"
-        print(f"{row.name:22}{times}{row.amplification:18.3f}   {' '.join(f'{n} {kind}' for kind, n in sorted(row.hedges.items()))}")
+        times = "".join(f"{row.quantile(percent) * 1000:9.1f}" for percent in QUANTILES) + f"{max(row.seconds) * 1000:9.1f}"
+        hedges = " ".join(f"{n} {kind}" for kind, n in sorted(row.hedges.items()))
+        yield f"{row.name:22}{times}{row.amplification:18.3f}   {hedges}".rstrip()
+    fewer, holds = claim(rows)
+    more = rows[1].amplification - 1
+    yield f"\np99 cut to 1/{fewer:.1f} for {more:.1%} more requests: {'as claimed' if holds else 'NOT as claimed'}"
+
+
+def claim(rows: list[Row]) -> tuple[float, bool]:
+    """To which part the p99 is cut, and whether that and its price are as claimed."""
+    bare, hedged, _ = rows
     fewer = bare.quantile(99) / hedged.quantile(99)
-    holds = fewer >= FEWER and hedged.amplification <= MORE
-    print(f"\np99 cut to 1/{fewer:.1f} for {hedged.amplification - 1:.1%} more requests: {'as claimed' if holds else 'NOT as claimed'}")
-    return 0 if holds else 1
+    return fewer, fewer >= FEWER and hedged.amplification <= MORE
 
 
 if __name__ == "__main__":

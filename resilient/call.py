@@ -28,7 +28,9 @@ INFINITY = math.inf
 INBOUND_RESERVE = 0.005  # seconds kept back so that a degraded answer still reaches the client in time
 HANDLES = "resilient.handles"  # the extension of a response that keeps the handles which policies have for it, by policy
 # What a branch may have of its own, and its call does not take over from it.
-BRANCH_ONLY = frozenset({"__dict__", "args", "fn", "held", "kwargs", "owner", "repeatable", "request", "runtime", "scope", "started"})
+BRANCH_ONLY = frozenset(
+    {"__dict__", "args", "branches", "fn", "held", "kwargs", "owner", "repeatable", "request", "runtime", "scope", "started"}
+)
 
 
 @functools.cache
@@ -103,6 +105,10 @@ class Call(Judged):
     """How a `Chaos` harms this kind of call."""
     _route: str | None = None
     _criticality: Criticality | None = None
+    substituted: bool = False
+    """Whether a pipeline further out serves something in its place, should it fail: its target's own knows of none."""
+    branches: tuple[Call, ...] = ()
+    """The calls that are out in its place now: of a race, of a target."""
     trial: Trial | None = None
     """The permit of a half-open circuit that the call was let through with, where it was."""
 
@@ -130,8 +136,15 @@ class Call(Judged):
             self.limit = limit
 
     @property
-    def waiting_since(self) -> float:
-        """When the attempt that is being made began, as far as is known; infinite if it has not."""
+    def waiting_since(self) -> float | None:
+        """When the attempt that is being made began, as far as is known; infinite if it has not, None if it does not wait for
+        the dependency: its answer has begun, or it queues for a connection of ours. Of several attempts the oldest.
+        """
+        branches = self.branches
+        if branches:
+            return min((since for branch in branches if (since := branch.waiting_since) is not None), default=None)
+        if self.answered or self.queues:
+            return None
         started = self.attempt_started or self.started
         return INFINITY if started == -INFINITY else started
 
@@ -181,6 +194,7 @@ class Call(Judged):
         twin.__dict__.update(self.__dict__)
         twin.held = []
         twin.scope = twin.trial = twin._cut = None
+        twin.branches = ()
         return twin
 
     def adopt(self, branch: Call) -> None:
@@ -192,6 +206,8 @@ class Call(Judged):
         self.__dict__.update({name: value for name, value in branch.__dict__.items() if name not in BRANCH_ONLY})
         self.held += branch.held
         branch.held = []
+        if not branch.answered:
+            branch.answered = self.runtime.now()  # for those who know the branch: what may still come is a body
 
     def aim(self, target: Target, owner: Pipeline) -> None:
         """Make this branch a call of one of the targets of `owner`.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from .clock import Clock
-from .context import RECORD, covered
+from .context import RECORD, Cover, covered
 from .core.bounds import exception_classes, flag, not_negative
 from .core.degradation import Hysteresis, Level, LevelChange
 from .core.outcome import Outcome, outcome_of_status
@@ -120,8 +120,10 @@ class Feature:
         """Make `fn` a use of this feature. Plain and async functions and methods; not generators.
 
         Raises:
-            TypeError: `fn` is a generator function, or the fallback cannot stand in for it.
+            TypeError: `fn` is a generator function or a class, or the fallback cannot stand in for it.
         """
+        if isinstance(fn, type):
+            raise TypeError(f"feature {self.name}: decorate the methods of {fn.__name__}, or a function that makes one; it is a class")
         if isinstance(fn, staticmethod | classmethod):
             return cast("Callable[P, R]", type(fn)(self(fn.__func__)))
         target = fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__
@@ -168,7 +170,11 @@ class Feature:
             if not self._resilience.enabled:
                 return fn(*args, **kwargs)
             try:
-                value = fn(*args, **kwargs)
+                if self._fallback is None:
+                    value = fn(*args, **kwargs)
+                else:
+                    with Cover():
+                        value = fn(*args, **kwargs)
             except Exception as error:
                 blamed = self._blame(error)
                 if blamed is None:

@@ -54,7 +54,7 @@ class Holder(Protocol):
 class Router(Protocol):
     """Finds the dependency that a URL belongs to."""
 
-    def route(self, url: Any) -> Pipeline:
+    def dependency_for(self, url: Any) -> Pipeline:
         """`url` has `scheme`, `host`, `port` (None for the scheme's own) and `path`."""
         ...
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .core.outcome import Outcome
-from .wheel import current_slot, new_scope
+from .wheel import ANYWHERE, current_home, current_slot, new_scope
 
 if TYPE_CHECKING:
     from .call import Call
@@ -136,6 +136,10 @@ class Race:
         self._entrants: list[Entrant] = []
         self._lost = 0
         self._waiter: Waiter | None = None
+        self._hurried = False
+
+    home: Any = ANYWHERE
+    """Where `cancel` has to be called."""
 
     # -- for whoever waits ----------------------------------------------------------------------------------------
 
@@ -148,10 +152,13 @@ class Race:
         return entrant
 
     async def next(self, until: float) -> Entrant | None:
-        """The next one to end, in the order of their ends; None if nobody has by `until`."""
+        """The next one to end, in the order of their ends; None if nobody has by `until`, or by the time of a `cancel`."""
         with self._lock:
             if self._ended:
                 return self._ended.popleft()
+            if self._hurried:
+                self._hurried = False
+                return None
             self._waiter = waiter = self._runtime.waiter()
         try:
             await self._runtime.wait(waiter, until)
@@ -183,6 +190,20 @@ class Race:
     async def abandon(self) -> None:
         """The caller leaves: everybody has lost."""
         self.close()
+
+    # -- for whoever ends the call --------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Its call has to end at another time than was thought, perhaps now: see that whoever waits looks at that."""
+        with self._lock:
+            self._hurried = True
+            waiter = self._waiter
+        if waiter is not None:
+            waiter.wake()
+
+    def bring_forward(self, seconds: float) -> None:
+        """As a scope and an interruption have it; here it is the call that knows when."""
+        self.cancel()
 
     # -- for the entrants -----------------------------------------------------------------------------------------
 
@@ -244,12 +265,13 @@ class AsyncioRace(Race):
 
     def __init__(self, runtime: AsyncRuntime) -> None:
         super().__init__(runtime)
+        self.home = asyncio.get_running_loop()
         self._exact = runtime.exact
 
     async def next(self, until: float) -> Entrant | None:
         # As the base does, with the wheel's timer and without an event and a scope: nearly every call comes this way.
         if not self._ended:
-            loop = asyncio.get_running_loop()
+            loop = self.home
             future: asyncio.Future[None] = loop.create_future()
             self._waiter = alarm = _Alarm(future)
             seconds = max(until - self._runtime.now(), 0.0)
@@ -294,6 +316,10 @@ class AsyncioRace(Race):
 
 class TrioRace(Race):
     """Entrants are system tasks, which don't keep the run alive."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.home = current_home()
 
     def _entrant(self, call: Call) -> Entrant:
         return Entrant(self, call, anyio.CancelScope())

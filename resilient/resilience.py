@@ -145,7 +145,7 @@ class Resilience:
         with self._lock:
             return {**{one.name: one for one in self._undeclared.values()}, **self._targets, **self._declared}
 
-    def route(self, url: Any) -> Dependency:
+    def dependency_for(self, url: Any) -> Dependency:
         """The dependency that a request to `url` belongs to: of the longest matching origin, else one for its origin alone."""
         key = (url.scheme, url.host, url.port or PORTS.get(url.scheme, 0))
         for dependency in self._routes.get(key, ()):

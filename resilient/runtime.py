@@ -103,11 +103,11 @@ def start(call: Call) -> Awaitable[Any]:
 
 
 def expendable(call: Call) -> bool:
-    """Whether something is served in place of the call, should it fail: by its pipeline, or by a feature around it.
+    """Whether something is served in place of the call, should it fail: by a pipeline, or by a feature around it.
 
     Then its attempt may be ended from outside.
     """
-    if not call.owner.substitutes:
+    if not (call.substituted or call.owner.substitutes):
         cover = COVER.get()
         if cover is None or not cover.up:
             return False

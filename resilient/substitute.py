@@ -35,6 +35,11 @@ class Substitute:
         # A class is the maker of a default: list("42") would not be one.
         self._takes_arguments = made and not inspect.isclass(fallback) and _takes_arguments(fallback)
 
+    @property
+    def value(self) -> Any:
+        """The value, or what makes it."""
+        return self._value
+
     def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._copied:
             return copy.deepcopy(self._value)

@@ -22,7 +22,7 @@ import anyio
 if TYPE_CHECKING:
     from .call import Call
 
-__all__ = ["current_home", "current_slot", "end_in", "native_loop", "new_scope", "slot_in"]
+__all__ = ["ANYWHERE", "current_home", "current_slot", "end_in", "native_loop", "new_scope", "slot_in"]
 
 logger = logging.getLogger("resilient")
 
@@ -125,6 +125,9 @@ def new_scope() -> anyio.CancelScope:
 
 # -- ends that are moved, from whichever thread -----------------------------------------------------------------------
 
+ANYWHERE: Any = object()
+"""The home of what may be ended from any thread."""
+
 
 def current_home() -> Any:
     """What a scope of the running task belongs to: an asyncio event loop, or the token of a trio run."""
@@ -137,12 +140,21 @@ def current_home() -> Any:
 
 
 def end_in(call: Call, seconds: float) -> None:
-    """Make the attempt that `call` is making end in `seconds` at the latest. One that has ended meanwhile is left alone."""
+    """Make the attempt that `call` is making end in `seconds` at the latest. One that has ended meanwhile is left alone.
+
+    So is one in a thread, unless it is a race of several: the caller waits for that, and a wait can be ended.
+    """
+    branches = call.branches
+    while call.scope is None and branches:
+        call = branches[-1]
+        branches = call.branches
     home, scope = call.home, call.scope
     if scope is None or home is None:
         return
     try:
-        if isinstance(home, asyncio.AbstractEventLoop):
+        if home is ANYWHERE:
+            _end_at(call, scope, seconds, call.runtime.now)
+        elif isinstance(home, asyncio.AbstractEventLoop):
             home.call_soon_threadsafe(_end_at, call, scope, seconds, home.time)
         else:
             import trio

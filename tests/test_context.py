@@ -119,10 +119,20 @@ def test_criticality_is_ordered_and_critical_unless_said_otherwise() -> None:
     assert current_criticality() is Criticality.CRITICAL
 
 
-@pytest.mark.parametrize("value", [2, "critical", None])
-def test_criticality_is_one_of_four(value: Any) -> None:
-    with pytest.raises(TypeError, match="^value"), criticality(value):
+@pytest.mark.parametrize("member", list(Criticality))
+def test_criticality_by_its_name(member: Criticality) -> None:
+    name: Any = member.name.lower()
+    assert Criticality.of(name) is Criticality.of(member) is member
+    with criticality(name):
+        assert current_criticality() is member
+
+
+@pytest.mark.parametrize(("value", "kind"), [(2, TypeError), (None, TypeError), ("important", ValueError), ("SHEDDABLE", ValueError)])
+def test_criticality_is_one_of_four(value: Any, kind: type[Exception]) -> None:
+    message = f"value: expected a Criticality or one of sheddable, sheddable_plus, critical, critical_plus, got {value!r}"
+    with pytest.raises(kind) as raised, criticality(value):
         pass
+    assert str(raised.value) == message
 
 
 def test_the_record_of_the_request() -> None:

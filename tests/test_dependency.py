@@ -214,5 +214,5 @@ async def test_nested_dependencies_share_the_deadline(anyio_backend: Any, clock:
 
 def test_a_route_is_anything_with_the_parts_of_a_url() -> None:
     resilience = Resilience()
-    made = resilience.route(SimpleNamespace(scheme="http", host="shop.example", port=None, path="/"))
+    made = resilience.dependency_for(SimpleNamespace(scheme="http", host="shop.example", port=None, path="/"))
     assert made.name == "http://shop.example:80" and resilience.dependencies == {made.name: made}

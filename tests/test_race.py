@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import math
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,9 @@ import trio
 from resilient import Bulkhead, CircuitBreaker, Hedge, Pipeline, Timeout, current_deadline
 from resilient.clock import SystemClock
 from resilient.race import _LOSERS, ThreadRace
+from resilient.runtime import drive
 from resilient.testing import FakeClock
+from resilient.threads import Threads
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
@@ -400,6 +403,25 @@ def test_what_is_no_exception_ends_the_race_and_reaches_the_caller(backend: str,
     else:
         anyio.run(main, backend=backend)
         assert bulkhead.in_use == 0
+
+
+def test_a_call_that_is_ended_before_it_waits_does_not_wait() -> None:
+    """From another thread it may come between two looks at the clock: the wait that follows must not miss it."""
+    pipeline = Pipeline()
+    race = ThreadRace(pipeline.sync_runtime, Threads(), drive)
+    race.cancel()
+    ended: list[Any] = []
+    waiting = threading.Thread(target=lambda: ended.append(drive(race.next(math.inf))), daemon=True)
+    waiting.start()
+    waiting.join(5)
+    assert ended == [None]
+    again = threading.Thread(target=lambda: ended.append(drive(race.next(math.inf))), daemon=True)
+    again.start()
+    again.join(0.05)
+    assert again.is_alive(), "it is told once"
+    race.cancel()
+    again.join(5)
+    assert ended == [None, None]
 
 
 def test_no_loser_keeps_a_loop() -> None:

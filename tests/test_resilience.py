@@ -97,20 +97,20 @@ def test_the_longest_matching_origin_has_the_request(make: Any) -> None:
         "https://api.example:8443/v1/items": "port",
         "http://api.example/v1": "plain",
     }.items():
-        assert resilience.route(make(text)) is declared[name], text
+        assert resilience.dependency_for(make(text)) is declared[name], text
     assert len(resilience.dependencies) == 5
 
 
 def test_pitfall_10_origins_that_nobody_declared_are_bounded_and_know_their_port() -> None:
     resilience = Resilience(max_origins=3)
-    first = resilience.route(url("http://a.example:8001"))
-    assert resilience.route(url("http://a.example:8001/path")) is first
-    assert resilience.route(url("http://a.example:8002")) is not first
-    assert resilience.route(url("https://a.example:8001")) is not first
+    first = resilience.dependency_for(url("http://a.example:8001"))
+    assert resilience.dependency_for(url("http://a.example:8001/path")) is first
+    assert resilience.dependency_for(url("http://a.example:8002")) is not first
+    assert resilience.dependency_for(url("https://a.example:8001")) is not first
     assert first.name == "http://a.example:8001"
-    resilience.route(url("http://a.example:8001"))  # used again: the one on 8002 is the oldest now
-    resilience.route(url("http://b.example"))
-    assert resilience.route(url("http://a.example:8001")) is first
+    resilience.dependency_for(url("http://a.example:8001"))  # used again: the one on 8002 is the oldest now
+    resilience.dependency_for(url("http://b.example"))
+    assert resilience.dependency_for(url("http://a.example:8001")) is first
     assert "http://a.example:8002" not in resilience.dependencies and len(resilience.dependencies) == 3
 
 
@@ -123,7 +123,7 @@ def test_origins_with_long_names_are_told_apart() -> None:
     for resilience in made:
         for host in hosts if resilience is made[0] else reversed(hosts):
             for scheme in ("http", "https"):
-                resilience.route(url(f"{scheme}://{host}:8001")).call_sync(int)
+                resilience.dependency_for(url(f"{scheme}://{host}:8001")).call_sync(int)
     names = set(made[0].dependencies)
     assert len(names) == 6 and {len(name) for name in names} == {100}
     assert names == set(made[1].dependencies), "the same in every process, whatever comes first"
@@ -134,28 +134,28 @@ def test_origins_with_long_names_are_told_apart() -> None:
 def test_an_origin_without_a_declaration_leaves_a_name_that_was_declared() -> None:
     resilience = Resilience()
     declared = resilience.dependency("http://api.example:80", origin="http://api.example/v1")
-    made = resilience.route(url("http://api.example/other"))
+    made = resilience.dependency_for(url("http://api.example/other"))
     assert made is not declared and made.name.startswith("http://api.example:80~")
-    assert resilience.route(url("http://api.example/other")) is made
+    assert resilience.dependency_for(url("http://api.example/other")) is made
     assert resilience.dependencies == {declared.name: declared, made.name: made}
 
 
 def test_a_declaration_takes_the_name_that_an_origin_has_had() -> None:
     resilience = Resilience()
-    before = resilience.route(url("http://api.example"))
-    other = resilience.route(url("http://other.example"))
+    before = resilience.dependency_for(url("http://api.example"))
+    other = resilience.dependency_for(url("http://other.example"))
     declared = resilience.dependency(before.name, origin="http://api.example/v1")
-    made = resilience.route(url("http://api.example/other"))
+    made = resilience.dependency_for(url("http://api.example/other"))
     assert made.name != declared.name
     assert resilience.dependencies == {one.name: one for one in (declared, made, other)}
-    assert resilience.route(url("http://other.example")) is other
+    assert resilience.dependency_for(url("http://other.example")) is other
 
 
 def test_names_are_unique_even_where_a_digest_is_taken() -> None:
     resilience = Resilience()
-    first = resilience.route(url(f"http://{LONG}.example"))
+    first = resilience.dependency_for(url(f"http://{LONG}.example"))
     resilience.dependency(first.name)
-    second = resilience.route(url(f"http://{LONG}.example"))
+    second = resilience.dependency_for(url(f"http://{LONG}.example"))
     assert first.name != second.name and len(second.name) == 100 and len(resilience.dependencies) == 2
 
 
@@ -163,7 +163,7 @@ def test_pitfall_10_what_is_forgotten_is_gone() -> None:
     resilience = Resilience(max_origins=10)
     references = []
     for number in range(100):
-        made = resilience.route(url(f"http://host-{number}.example"))
+        made = resilience.dependency_for(url(f"http://host-{number}.example"))
         made.call_sync(int)
         references.append(weakref.ref(made))
         if number % 30 == 0:
@@ -183,7 +183,7 @@ def test_routing_while_others_are_declared() -> None:
 
     def route() -> None:
         while not done.is_set():
-            if resilience.route(SimpleNamespace(scheme="http", host="api.example", port=None, path="/")) is not known:
+            if resilience.dependency_for(SimpleNamespace(scheme="http", host="api.example", port=None, path="/")) is not known:
                 wrong.append(1)
 
     threads = [threading.Thread(target=route) for _ in range(4)]
@@ -237,7 +237,7 @@ def test_whether_it_is_on(monkeypatch: pytest.MonkeyPatch, given: bool | None, e
     resilience = Resilience(enabled=given)
     assert resilience.enabled is enabled
     assert resilience.dependency("shop").enabled is enabled
-    assert resilience.route(url("http://other.example")).enabled is enabled
+    assert resilience.dependency_for(url("http://other.example")).enabled is enabled
 
 
 def test_an_environment_that_makes_no_sense_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_switched_off_every_call_passes_untouched() -> None:
 
     assert recommended() == ["instead"]  # type: ignore[comparison-overlap]
     resilience.enabled = False
-    assert recommended() == [0] and resilience.route(url("http://x.example")).enabled is False
+    assert recommended() == [0] and resilience.dependency_for(url("http://x.example")).enabled is False
     with pytest.raises(KeyError):
         shop.call_sync({}.__getitem__, "missing")
     resilience.enabled = True
@@ -272,7 +272,7 @@ def test_switched_off_every_call_passes_untouched() -> None:
 def test_reset_forgets_all_that_was_learnt_and_keeps_what_was_declared(clock: FakeClock, listener: RecordingListener) -> None:
     resilience = Resilience(clock=clock, listeners=[listener])
     shop = resilience.dependency("shop", CircuitBreaker(1), origin="http://shop.example")
-    other = resilience.route(url("http://other.example"))
+    other = resilience.dependency_for(url("http://other.example"))
 
     @resilience.feature("recommendations", fallback=[])
     def recommended() -> list[int]:
@@ -287,7 +287,7 @@ def test_reset_forgets_all_that_was_learnt_and_keeps_what_was_declared(clock: Fa
     assert resilience.features["recommendations"].level is Level.FULL
     assert shop.stats.snapshot().counts == {"success": 1, "failure": 0, "ignored": 0}
     assert resilience.dependencies == {"shop": shop}
-    assert resilience.route(url("http://other.example")) is not other
+    assert resilience.dependency_for(url("http://other.example")) is not other
     assert not resilience.outbox.pending
 
 
@@ -343,7 +343,7 @@ def test_what_this_release_does_not_have_is_refused_by_name() -> None:
 def test_an_origin_with_percent_signs_is_compared_as_requests_show_theirs() -> None:
     resilience = Resilience()
     made = resilience.dependency("x", origin="http://e/a%20b")
-    assert resilience.route(httpx.URL("http://e/a%20b/c")) is made
+    assert resilience.dependency_for(httpx.URL("http://e/a%20b/c")) is made
 
 
 @pytest.mark.parametrize("name", ["clock", "outbox", "tiemout", "policies", "name_"])

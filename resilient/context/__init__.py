@@ -8,6 +8,7 @@ from .scopes import DEADLINE as DEADLINE
 from .scopes import RECORD as RECORD
 from .scopes import Cover as Cover
 from .scopes import Criticality as Criticality
+from .scopes import CriticalityName as CriticalityName
 from .scopes import Deadline as Deadline
 from .scopes import covered as covered
 from .scopes import criticality as criticality
@@ -25,6 +26,7 @@ from .travel import load as load
 
 __all__ = [
     "Criticality",
+    "CriticalityName",
     "Deadline",
     "Loaded",
     "Trace",

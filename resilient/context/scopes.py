@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..clock import SYSTEM_CLOCK, Clock
 
@@ -19,6 +19,7 @@ __all__ = [
     "DEADLINE",
     "RECORD",
     "Criticality",
+    "CriticalityName",
     "Deadline",
     "criticality",
     "current_criticality",
@@ -28,6 +29,9 @@ __all__ = [
     "in_force",
     "put_back",
 ]
+
+
+CriticalityName = Literal["sheddable", "sheddable_plus", "critical", "critical_plus"]
 
 
 class Deadline:
@@ -101,6 +105,23 @@ class Criticality(enum.IntEnum):
     CRITICAL = 2
     CRITICAL_PLUS = 3
 
+    @classmethod
+    def of(cls, given: Criticality | str, name: str = "criticality") -> Criticality:
+        """A criticality, or the one that a word such as "sheddable" stands for.
+
+        Raises:
+            TypeError, ValueError: it is neither; `name` says whose parameter it was.
+        """
+        if isinstance(given, cls):
+            return given
+        words = {member.name.lower(): member for member in cls}
+        known = f"expected a Criticality or one of {', '.join(words)}, got {given!r}"
+        if not isinstance(given, str):
+            raise TypeError(f"{name}: {known}")
+        if given not in words:
+            raise ValueError(f"{name}: {known}")
+        return words[given]
+
 
 DEADLINE: ContextVar[Deadline | None] = ContextVar("resilient_deadline", default=None)
 CRITICALITY: ContextVar[Criticality] = ContextVar("resilient_criticality", default=Criticality.CRITICAL)
@@ -108,12 +129,23 @@ RECORD: ContextVar[DegradationRecord | None] = ContextVar("resilient_record", de
 
 
 class Cover:
-    """Says that something is served in place of what is awaited here, should it fail, for as long as it is `up`."""
+    """Says that something is served in place of what is done here, should it fail, for as long as it is `up`.
 
-    __slots__ = ("up",)
+    Used with `with`, once.
+    """
+
+    __slots__ = ("_token", "up")
 
     def __init__(self) -> None:
         self.up = True
+
+    def __enter__(self) -> Self:
+        self._token = COVER.set(self)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.up = False  # for tasks that were started inside and are still running, nobody answers any more
+        put_back(COVER, self._token)
 
 
 COVER: ContextVar[Cover | None] = ContextVar("resilient_cover", default=None)
@@ -121,13 +153,8 @@ COVER: ContextVar[Cover | None] = ContextVar("resilient_cover", default=None)
 
 async def covered(awaitable: Awaitable[Any]) -> Any:
     """Await something that will be replaced if it fails."""
-    cover = Cover()
-    token = COVER.set(cover)
-    try:
+    with Cover():
         return await awaitable
-    finally:
-        cover.up = False  # for tasks that were started inside and are still running, nobody answers any more
-        put_back(COVER, token)
 
 
 def current_deadline() -> Deadline | None:
@@ -190,13 +217,11 @@ def deadline_scope(deadline: Deadline) -> Iterator[Deadline]:
 
 
 @contextmanager
-def criticality(value: Criticality) -> Iterator[None]:
+def criticality(value: Criticality | CriticalityName) -> Iterator[None]:
     """Give the work done inside this criticality.
 
     Raises:
-        TypeError: `value` is no Criticality.
+        TypeError, ValueError: `value` is no Criticality, nor the name of one, such as "sheddable".
     """
-    if not isinstance(value, Criticality):
-        raise TypeError(f"value: expected a Criticality, got {value!r}")
-    with in_force(CRITICALITY, value):
+    with in_force(CRITICALITY, Criticality.of(value, "value")):
         yield

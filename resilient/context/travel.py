@@ -24,7 +24,6 @@ R = TypeVar("R")
 
 VERSION = 1
 YEAR = 365 * 86400.0
-CLASSES = {member.name.lower(): member for member in Criticality}
 _ignored: dict[str, int] = {}
 _counting = threading.Lock()
 
@@ -158,10 +157,11 @@ class _Reading:
         name = self._payload.get("criticality")
         if name is None:
             return None
-        found = CLASSES.get(name) if isinstance(name, str) else None
-        if found is None:
+        try:
+            return Criticality.of(name)
+        except (TypeError, ValueError):
             self.ignored.append("criticality")
-        return found
+            return None
 
     def trace(self) -> Trace | None:
         parent, state = self._payload.get("traceparent"), self._payload.get("tracestate")

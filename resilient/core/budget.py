@@ -16,19 +16,33 @@ its burst and its refill come on top of each other.)
 more than `saved` are kept, so that any interval of t seconds has at most saved + reserve * t + ratio * calls. With
 saved >= reserve * window, as by default, the window is always the tighter bound.
 
+A retry that was granted and then not made, for a policy of ours refused it, may be paid back. Only so much is as is not
+forgiven yet nor made up for by time and calls, and it is taken from the oldest debts, so that both bounds hold for the
+retries that were made.
+
 Nothing owed is nothing to remember: a dependency that needs no retries pays one comparison a call.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .bounds import fraction, positive
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "Grant"]
 
 # Debts of a tenth of a window are remembered together and forgiven when the newest of them may be: at most 12 entries.
 _GRAINS = 10
 # Five repayments of 0.2 leave 5e-17 of a debt of 1.
 _DUST = 1e-9
+
+
+class Grant(NamedTuple):
+    """A retry that was granted: the moment, and what calls had repaid by then."""
+
+    at: float
+    grain: int
+    repaid: float
 
 
 class Budget:
@@ -44,7 +58,7 @@ class Budget:
         owed: the debts, oldest first; while there is none a deposit has nothing to do.
     """
 
-    __slots__ = ("_cap", "_drawn", "_drawn_at", "_grain", "_grains", "owed", "ratio", "reserve", "saved", "window")
+    __slots__ = ("_cap", "_drawn", "_drawn_at", "_grain", "_grains", "_repaid", "owed", "ratio", "reserve", "saved", "window")
 
     def __init__(self, ratio: float = 0.2, reserve: float = 3.0, window: float = 10.0, saved: float = 30) -> None:
         fraction("ratio", ratio, zero=True)
@@ -68,6 +82,7 @@ class Budget:
         # Tokens missing from the bucket, as of `_drawn_at`: never more than what is owed in all.
         self._drawn = 0.0
         self._drawn_at = 0.0
+        self._repaid = 0.0
 
     def deposit(self) -> None:
         """Count a call (not its retries)."""
@@ -84,6 +99,7 @@ class Budget:
             left -= owed.pop()
             self._grains.pop()
         self._drawn = max(0.0, self._drawn - self.ratio)
+        self._repaid += self.ratio
 
     def _settle(self, now: float) -> int:
         """Forgive what is older than the window, put back what time has earned; the number of the present grain."""
@@ -99,18 +115,32 @@ class Budget:
             self._drawn_at = now
         return grain
 
-    def withdraw(self, now: float) -> bool:
-        """Ask for a retry. True grants it, and counts it as made."""
+    def withdraw(self, now: float) -> Grant | None:
+        """Ask for a retry. A grant counts it as made; None refuses it."""
         grain = self._settle(now)
         if sum(self.owed) + 1 > self._cap + _DUST or self._drawn + 1 > self.saved + _DUST:
-            return False
+            return None
         self._drawn += 1
         if self._grains and grain <= self._grains[-1]:
             self.owed[-1] += 1
         else:
             self.owed.append(1.0)
             self._grains.append(grain)
-        return True
+        return Grant(self._drawn_at, grain, self._repaid)
+
+    def refund(self, grant: Grant, now: float) -> None:
+        """Pay back a retry that was not made; once for each grant."""
+        if self._settle(now) - grant.grain > _GRAINS:
+            return  # it is forgiven already
+        owed, left = self.owed, 1.0
+        while owed and left > 0:
+            if owed[0] - left > _DUST:
+                owed[0] -= left
+                break
+            left -= owed.pop(0)
+            self._grains.pop(0)
+        made_up_for = self.reserve * (self._drawn_at - grant.at) + self._repaid - grant.repaid
+        self._drawn = max(0.0, self._drawn - max(0.0, 1.0 - made_up_for))
 
     def remaining_ratio(self, now: float) -> float:
         """The part of the budget that is left, from 0 to 1."""

@@ -26,14 +26,14 @@ def on_asyncio() -> bool:
     return loop is not None and asyncio.current_task(loop) is not None
 
 
-async def run_isolated(fn: Callable[[], Awaitable[Any]], *, leftover: Callable[[Any], None] | None = None) -> Any:
+async def run_isolated(fn: Callable[[], Awaitable[Any]], *, leftover: Callable[[Any], None], cancel: bool = True) -> Any:
     """Await `fn()` in a task of its own.
 
     Args:
         fn: what to run.
         leftover: called once `fn` has ended without anybody waiting for it any more: with its result, or with None if
-            it was cancelled or failed. Without it the task is not even cancelled when its caller leaves: it has to
-            come to its end.
+            it was cancelled or failed, or has not even begun, as where all tasks of the loop are cancelled.
+        cancel: False lets it come to its end when its caller leaves.
     """
     scope = anyio.CancelScope()
 
@@ -49,16 +49,17 @@ async def run_isolated(fn: Callable[[], Awaitable[Any]], *, leftover: Callable[[
         # Until now its caller held it; an event loop by itself holds its tasks only weakly.
         _RUNNING.add(task)
         task.add_done_callback(_RUNNING.discard)
-        if leftover is not None:
+        if cancel:
             scope.cancel()
-        # Called soon even if the task is done already: then it ended in the very moment that its caller left.
-        task.add_done_callback(lambda done: _hand_over(done, leftover))
+        if task.done():  # it ended in the very moment that its caller left, and the loop may do nothing more
+            _hand_over(task, leftover)
+        else:
+            task.add_done_callback(lambda done: _hand_over(done, leftover))
         raise
     finally:
         del task  # it holds what it raised, whose traceback holds this frame
 
 
-def _hand_over(task: asyncio.Task[Any], leftover: Callable[[Any], None] | None) -> None:
+def _hand_over(task: asyncio.Task[Any], leftover: Callable[[Any], None]) -> None:
     failed = task.cancelled() or task.exception() is not None  # looking at the exception also marks it as seen
-    if leftover is not None:
-        leftover(None if failed else task.result())
+    leftover(None if failed else task.result())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 from ..call import Call
-from ..context import Criticality
+from ..context import Criticality, CriticalityName
 from ..core.bounds import flag, positive
 
 __all__ = ["RequestOptions", "apply_options"]
@@ -21,7 +21,8 @@ class RequestOptions(TypedDict, total=False):
     Attributes:
         timeout: seconds in all. It only ever shortens what the dependency grants; `Dependency.route` may grant more.
         retry: False for a single attempt: no retry, no hedge.
-        criticality: how much this request matters, where that differs from the work it is part of.
+        criticality: how much this request matters, where that differs from the work it is part of; "sheddable" is as good
+            as `Criticality.SHEDDABLE`.
         partition: whose request it is (a tenant, a region), for policies that keep several states apart.
         route: the template of its path, `/orders/{id}`, for policies that keep a state for each route.
         cache: False to let no cache take part: nothing stored is served, and nothing is stored.
@@ -29,7 +30,7 @@ class RequestOptions(TypedDict, total=False):
 
     timeout: float
     retry: bool
-    criticality: Criticality
+    criticality: Criticality | CriticalityName
     partition: str
     route: str
     cache: bool
@@ -61,9 +62,7 @@ def _retry(call: Call, name: str, value: Any) -> None:
 
 
 def _criticality(call: Call, name: str, value: Any) -> None:
-    if not isinstance(value, Criticality):
-        raise TypeError(f"{name}: expected a Criticality, got {value!r}")
-    call._criticality = value
+    call._criticality = Criticality.of(value, name)
 
 
 def _partition(call: Call, name: str, value: Any) -> None:

@@ -296,7 +296,9 @@ def _router(target: Any) -> Callable[[Any], Pipeline]:
     if isinstance(target, Pipeline):
         return lambda url: target
     if isinstance(target, Router):
-        return target.route
+        return target.dependency_for
+    if isinstance(target, tuple | list):
+        raise TypeError(f"target: put the policies of a {type(target).__name__} into a pipeline, as in Pipeline(*standard())")
     if isinstance(target, Policy | pybreaker.CircuitBreaker):
         pipeline = Pipeline(target)
         return lambda url: pipeline

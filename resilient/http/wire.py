@@ -8,6 +8,7 @@ from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..core.deadline import clamp
+from .abandoned import close_later
 from .isolation import on_asyncio, run_isolated
 
 if TYPE_CHECKING:
@@ -153,21 +154,29 @@ class AsyncWire:
         self._inner = inner
         self._place = place
         self._isolated = isolated
+        self._begun = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._inner.__aiter__()  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
         if self._isolated and on_asyncio():
-            await run_isolated(self._close)
+            await run_isolated(self._close, leftover=self._see_to_it, cancel=False)
         else:
             await self._close()
 
     async def _close(self) -> None:
+        self._begun = True
         try:
             await self._inner.aclose()
         finally:
             self._place.leave()
+
+    def _see_to_it(self, _: None) -> None:
+        """The closing is over and its caller gone, unless every task was cancelled and it has not even begun."""
+        if not self._begun:
+            self._place.leave()
+            close_later(self._inner)
 
 
 class SyncWire:

@@ -10,6 +10,7 @@ from ..core.limiter import AIMD, DROPPED, FAILED, Samples, seen
 from ..core.outcome import Outcome
 from ..core.steering import SteadyGradient
 from .bulkhead import Bulkhead, Watched
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -52,7 +53,7 @@ class AdaptiveConcurrency(Bulkhead):
         DeadlineExceeded: the call's deadline came while it waited.
     """
 
-    __slots__ = ("_acquire", "_law", "_release", "_samples", "needed")
+    __slots__ = ("_acquire", "_given", "_law", "_release", "_samples", "needed")
 
     policy = "adaptive"
 
@@ -73,6 +74,7 @@ class AdaptiveConcurrency(Bulkhead):
     ) -> None:
         whole("min_concurrent", min_concurrent)
         whole("max_concurrent", max_concurrent, least=min_concurrent)
+        asked = initial
         if initial is None:
             initial = min(max(INITIAL, min_concurrent), max_concurrent)
         whole("initial", initial, least=min_concurrent)
@@ -87,6 +89,8 @@ class AdaptiveConcurrency(Bulkhead):
             standing_wait=standing_wait,
             enforce=enforce,
         )
+        given = {"min_concurrent": min_concurrent, "max_concurrent": max_concurrent, "law": law, "tolerance": tolerance}
+        self._given: dict[str, Any] = {"initial": asked, **given, "timeout": timeout}
         # Both are made, so that a setting is checked whichever law it is for.
         gradient2 = SteadyGradient(initial=initial, least=min_concurrent, most=max_concurrent, tolerance=tolerance)
         aimd = AIMD(initial=initial, least=min_concurrent, most=max_concurrent, timeout=timeout)
@@ -94,6 +98,9 @@ class AdaptiveConcurrency(Bulkhead):
         self._samples = Samples()
         self.needed: float = 0.0
         self._acquire, self._release = self._lock.acquire, self._lock.release
+
+    def __repr__(self) -> str:
+        return shown(self, **self._given, **self._queueing())
 
     @property
     def largest(self) -> int:

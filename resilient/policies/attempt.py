@@ -6,27 +6,44 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..core.outcome import Outcome
-from ..errors import DeadlineExceeded
+from ..errors import DeadlineExceeded, Rejected
 
 if TYPE_CHECKING:
     from ..call import Call
+    from ..core.budget import Grant
+    from .budget import RetryBudget
 
-__all__ = ["NEVER", "Attempt", "refused"]
+__all__ = ["NEVER", "Attempt", "never_made", "refused"]
 
 NEVER = -math.inf
 """When an attempt began that was not made."""
 
 
 class Attempt:
-    """How one attempt ended."""
+    """How one attempt ended, and what paid for the one that follows it."""
 
-    __slots__ = ("error", "lost", "outcome", "result")
+    __slots__ = ("_paid", "error", "lost", "outcome", "result")
 
     def __init__(self, result: Any, error: Exception | None, outcome: Outcome) -> None:
         self.result = result
         self.error = error
         self.outcome = outcome
         self.lost = False
+        self._paid: tuple[RetryBudget, Grant] | None = None
+
+    def followed(self, budget: RetryBudget, now: float) -> bool:
+        """Pay for an attempt after this one. False if the budget refuses it."""
+        grant = budget.withdraw(now)
+        if grant is None:
+            return False
+        self._paid = budget, grant
+        return True
+
+    def unfollowed(self, now: float) -> None:
+        """The one that was paid for was not made."""
+        if self._paid is not None:
+            budget, grant = self._paid
+            budget.refund(grant, now)
 
     def lose(self, call: Call) -> None:
         """The answer was too large to keep; what is left of it is an error that tells of it."""
@@ -54,3 +71,8 @@ def refused(call: Call, error: Exception | None) -> bool:
     if error is None:
         return False
     return call.refused(error) or (isinstance(error, DeadlineExceeded) and call.timed and call.attempt_started == NEVER)
+
+
+def never_made(call: Call, error: Exception) -> bool:
+    """Whether an attempt that was `refused` was so by a policy of this very call, and not by one that its function met."""
+    return call.turned_away(error) or not isinstance(error, Rejected)

@@ -13,9 +13,10 @@ from ..core.bounds import flag, one_of, whole
 from ..core.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Rules
 from .circuit import Circuit
 from .guests import Mirror, store
-from .key import Key, check_key
+from .key import MAX_KEYS, Key, check_key
 from .keyed import Circuits, KeyedCircuit
 from .kinship import rules_of
+from .shown import shown
 from .transitions import BreakFor
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class CircuitBreaker(Circuit):
     """
 
     _circuits: Circuits | None = None
+    _storage: pybreaker.CircuitBreakerStorage | None = None
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class CircuitBreaker(Circuit):
         *,
         break_for: BreakFor | None = None,
         key: Key | None = None,
-        max_keys: int = 256,
+        max_keys: int = MAX_KEYS,
         initial_state: str = CLOSED,
         enforce: bool = True,
         disabled: bool = False,
@@ -120,7 +122,17 @@ class CircuitBreaker(Circuit):
         if initial_state != CLOSED:
             (self._core.open if initial_state == OPEN else self._core.half_open)(0.0)
         if state_storage is not None:
+            self._storage = state_storage
             self._mirror = Mirror(lambda: self.current_state, functools.partial(store, state_storage), state_storage)
+
+    def __repr__(self) -> str:
+        rules = _settings_of(self.rules)
+        if self.chose("lease"):
+            rules["lease"] = self.rules.lease  # 30 s, too: by default it is the trial's own limit
+        own = {"name": self._name, "throw_new_error_on_trip": self._throw_new_error_on_trip, "break_for": self._break_for}
+        lists = {"exclude": self._excluded_exceptions or None, "listeners": self._listeners or None, "state_storage": self._storage}
+        keyed = {} if self._circuits is None else {"key": self._circuits.key, "max_keys": self._circuits.most}
+        return shown(self, **own, **rules, **lists, **keyed, enforce=self._enforce, disabled=self.disabled, random=self._random)
 
     # -- the policy -----------------------------------------------------------------------------------------------
 
@@ -229,6 +241,18 @@ class CircuitBreaker(Circuit):
         super()._look_closer()
         for circuit in self.circuits.values():
             circuit._look_closer()
+
+
+def _settings_of(rules: Rules) -> dict[str, Any]:
+    """Rules that are not the default ones, by the names that they are set by."""
+    fields = {name: field.default for name, field in Rules.__dataclass_fields__.items()}
+    told = {name: value for name, default in fields.items() if (value := getattr(rules, name)) != default}
+    if "consecutive" in told:
+        told = {"fail_max": told.pop("consecutive"), **told}
+    if told.pop("growth", None) is not None:
+        told = {name: value for name, value in told.items() if name not in ("break_time", "max_break", "jitter")}
+        told["reset_timeout"] = rules.break_time
+    return told
 
 
 def _check_functions(break_for: Any, key: Any, random: Any) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import whole
-from ..core.budget import Budget
+from ..core.budget import Budget, Grant
 from ..core.keys import Keyed
-from .key import NO_KEY, Key, check_key, forgiving_finder
+from .key import MAX_KEYS, NO_KEY, Key, check_key, forgiving_finder
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -37,7 +38,7 @@ class RetryBudget:
         TypeError, ValueError: naming the parameter.
     """
 
-    __slots__ = ("_budget", "_find", "_keyed", "_lock", "_settings", "clock", "keyed")
+    __slots__ = ("_budget", "_find", "_key", "_keyed", "_lock", "_max_keys", "_settings", "clock", "keyed")
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class RetryBudget:
         window: float = 10.0,
         saved: int = 30,
         key: Key | None = None,
-        max_keys: int = 256,
+        max_keys: int = MAX_KEYS,
     ) -> None:
         self._settings: dict[str, Any] = {"ratio": ratio, "reserve": reserve, "window": window, "saved": saved}
         self._budget = Budget(**self._settings)
@@ -56,9 +57,13 @@ class RetryBudget:
         if key is not None:
             check_key(key)
         whole("max_keys", max_keys)
+        self._key, self._max_keys = key, max_keys
         self._find = None if key is None else forgiving_finder(key, "RetryBudget", "budget")
         self.keyed: bool = key is not None
         self._keyed: Keyed[RetryBudget] = Keyed(self._another, max_keys, forgetful=True)
+
+    def __repr__(self) -> str:
+        return shown(self, **self._settings, key=self._key, max_keys=self._max_keys)
 
     def _another(self) -> RetryBudget:
         made = RetryBudget(**self._settings)
@@ -87,10 +92,15 @@ class RetryBudget:
             with self._lock:
                 self._budget.deposit()
 
-    def withdraw(self, now: float) -> bool:
-        """Pay for a retry. False if the budget refuses it."""
+    def withdraw(self, now: float) -> Grant | None:
+        """Pay for a retry. None if the budget refuses it."""
         with self._lock:
             return self._budget.withdraw(now)
+
+    def refund(self, grant: Grant, now: float) -> None:
+        """Have back what a retry cost that was granted and then not made; once for each."""
+        with self._lock:
+            self._budget.refund(grant, now)
 
     def remaining_ratio(self) -> float:
         """What is left, from 0 to 1; with keys, of the one that has least."""

@@ -10,6 +10,7 @@ from ..core.bounds import flag, not_negative, whole
 from ..core.bulkhead import Slots
 from ..core.outcome import Outcome
 from ..errors import BulkheadFull
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -29,9 +30,9 @@ class SlotQueue:
 
     __slots__ = ("_acquire", "_release", "lock", "slots")
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, lock: Any = None) -> None:
         self.slots = slots
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock() if lock is None else lock
         self._acquire, self._release = self.lock.acquire, self.lock.release
 
     def try_acquire(self) -> bool:
@@ -54,10 +55,10 @@ class SlotQueue:
             with self.lock:
                 waiter: Any = self.slots.release(now)
             # A waiter whose event loop is gone cannot take it; the slot that it was granted is given back again.
-            if waiter is None or waiter.wake() or not self._give_back(waiter):
+            if waiter is None or waiter.wake() or not self.give_back(waiter):
                 return
 
-    def _give_back(self, turn: Turn) -> bool:
+    def give_back(self, turn: Turn) -> bool:
         """Whether whoever asks is the one to release the slot that a waiter was granted, of all who may: exactly one."""
         with self.lock:
             mine, turn.given_back = not turn.given_back, True
@@ -66,7 +67,7 @@ class SlotQueue:
     def wake(self, granted: list[Any], now: float) -> None:
         """Wake waiters that were granted a slot each; called outside the lock."""
         for waiter in granted:
-            if not waiter.wake() and self._give_back(waiter):
+            if not waiter.wake() and self.give_back(waiter):
                 self.release(now)
 
     async def acquire(self, runtime: Runtime, max_wait: float, deadline: float) -> str | None:
@@ -84,7 +85,7 @@ class SlotQueue:
             if await runtime.wait(turn.waiter, until):
                 return None
         except BaseException:
-            if not self.leave(turn) and self._give_back(turn):
+            if not self.leave(turn) and self.give_back(turn):
                 self.release(runtime.now())  # the grant came together with the cancellation: pass it on
             raise
         if not self.leave(turn):
@@ -192,6 +193,14 @@ class Bulkhead:
         self._lock = self._queue.lock
         self.max_wait: float | None = max_wait
         self.enforce: bool = enforce
+
+    def __repr__(self) -> str:
+        return shown(self, max_concurrent=self.limit, **self._queueing())
+
+    def _queueing(self) -> dict[str, Any]:
+        slots = self._slots
+        standing = {"standing_after": slots.standing_after, "standing_wait": slots.standing_wait}
+        return {"queue": slots.queue, "max_wait": self.max_wait, **standing, "enforce": self.enforce}
 
     @property
     def in_use(self) -> int:

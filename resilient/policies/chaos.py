@@ -17,6 +17,7 @@ from ..events import FaultInjected
 from ..runtime import drive
 from ..substitute import Substitute
 from .harm import ABSENT, Harms, carries, check_fault, check_header, check_latency, kind_of, pass_time
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -71,6 +72,7 @@ class Chaos:
         "_choosy",
         "_enabled",
         "_fault",
+        "_given",
         "_header",
         "_late",
         "_latency",
@@ -114,6 +116,8 @@ class Chaos:
         self.enforce: bool = enforce
         self.enabled = enabled
         self.injected: int = 0
+        self._given = {"fault": fault, "status": status, "result": result, "truncate": truncate, "hang": hang, "latency": latency}
+        self._given |= {"match": match, "header": header, "when": when, "seed": seed}
         self._fault = check_fault(fault)
         self._latency = check_latency(latency)
         self.truncate: int | None = truncate
@@ -133,7 +137,7 @@ class Chaos:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Chaos {self.kind} {self.rate:.4g} {'on' if self._enabled else 'off'}>"
+        return shown(self, rate=self.rate, **self._given, enabled=self._enabled, enforce=self.enforce)
 
     @property
     def enabled(self) -> bool:

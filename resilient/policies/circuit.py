@@ -212,8 +212,9 @@ class Circuit(Changing):
             self._announce(changed, now, call.owner)
         if self._enforce:
             for one in hanging:
-                if not one.answered:
-                    end_in(one, one.waiting_since + core.hang(p95) - now)
+                since = one.waiting_since
+                if since is not None:
+                    end_in(one, since + core.hang(p95) - now)
         return True
 
     def _waits(self, now: float) -> list[float]:
@@ -225,8 +226,9 @@ class Circuit(Changing):
             return []
         waits = []
         for call in oldest:
-            if call.answered or call.queues:
+            since = call.waiting_since
+            if since is None:
                 flights[call] = flights.pop(call)
             else:
-                waits.append(now - call.waiting_since)
+                waits.append(now - since)
         return waits

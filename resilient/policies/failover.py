@@ -15,6 +15,7 @@ from ..events import FailedOver
 from .breaker import CircuitBreaker
 from .mistakes import warn
 from .pipeline import compose
+from .shown import shown
 from .target import Target, TargetPipeline
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class Failover:
             raise ValueError(f"targets: each needs a name of its own, as by Target(name, ...), got {', '.join(names)}")
         self.repeat: bool = repeat
         self._pipelines: tuple[TargetPipeline, ...] = ()
+
+    def __repr__(self) -> str:
+        names = [target.name for target in self.targets]
+        return shown(self, targets=names, repeat=self.repeat)
 
     def join(self, owner: Pipeline) -> None:
         """Name what is known of the targets after `owner`, and tell its listeners. The first owner is the one."""
@@ -104,6 +109,7 @@ class Failover:
                 branch = self._branch(call, target, pipeline, [other for other in pipelines[position + 1 :] if other.state != "open"])
                 if left is not None:
                     self._report(call, *left, to=target.name)
+                call.branches = (branch,)
                 ended = await _attempt(branch, entries[position])
                 if not self._moves_on(branch, *ended):
                     return self._answer(call, branch, target, *ended)
@@ -120,6 +126,7 @@ class Failover:
                 self._report(call, *left, to="")
             raise self._none_left(call, causes, outcomes) from causes[-1]
         finally:
+            call.branches = ()
             # Nothing that an error's traceback leads to may lead back to it.
             causes, ended, error, result = [], None, None, None  # type: ignore[assignment]
 
@@ -128,6 +135,8 @@ class Failover:
         branch = call.branch()
         now = branch.started = call.runtime.now()
         branch.owner = pipeline
+        if call.owner.substitutes:
+            branch.substituted = True
         branch.held.append((pipeline, branch))
         try:
             branch.aim(target, call.owner)

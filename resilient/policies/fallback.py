@@ -12,6 +12,7 @@ from ..core.outcome import Outcome
 from ..errors import ResilienceError
 from ..events import FallbackServed
 from ..substitute import Substitute
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -46,6 +47,9 @@ class Fallback:
     def __init__(self, fallback: Any, *, on: type[Exception] | Iterable[type[Exception]] = ()) -> None:
         self._on = exception_classes("on", on)
         self._substitute = Substitute(fallback)
+
+    def __repr__(self) -> str:
+        return shown(self, fallback=self._substitute.value, on=self._on)
 
     async def run(self, call: Call, inner: Inner) -> Any:
         mark = len(call.held)

@@ -55,6 +55,9 @@ class ForeignBreaker(pybreaker.CircuitBreakerListener):
         else:
             threading.Thread(target=self._look, name="resilient-breaker-storage", daemon=True).start()
 
+    def __repr__(self) -> str:
+        return f"<driver of {self.foreign!r}>"
+
     @classmethod
     def of(cls, breaker: pybreaker.CircuitBreaker) -> ForeignBreaker:
         """The driver of `breaker`: one for each, however many pipelines it stands in."""

@@ -10,15 +10,20 @@ from ..core.hedge import Heat, delay_of, is_good
 from ..core.outcome import Outcome
 from ..errors import Rejected
 from ..events import HedgeDecided
+from ..runtime import cut_off, expendable
 from .retry import Retry, RetryBudget
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
+    from ..core.budget import Grant
     from ..protocols import Inner
     from ..race import Entrant, Race
     from .pipeline import Pipeline
 
 __all__ = ["Hedge"]
+
+TICK = 0.001  # seconds; less than a timer can tell apart
 
 
 class Hedge:
@@ -43,7 +48,7 @@ class Hedge:
         TypeError, ValueError: from the constructor, naming the parameter.
     """
 
-    __slots__ = ("_deposits", "_own", "after_failure", "budget", "delay", "enforce", "max_hedges")
+    __slots__ = ("_deposits", "_given", "_own", "after_failure", "budget", "delay", "enforce", "max_hedges")
 
     def __init__(
         self,
@@ -66,8 +71,13 @@ class Hedge:
         self.budget: RetryBudget = RetryBudget() if budget is None else budget
         self.after_failure: bool = after_failure
         self.enforce: bool = enforce
+        self._given = budget
         self._own = budget is None
         self._deposits = True
+
+    def __repr__(self) -> str:
+        rest = {"after_failure": self.after_failure, "enforce": self.enforce}
+        return shown(self, delay=self.delay, max_hedges=self.max_hedges, budget=self._given, **rest)
 
     def join(self, owner: Pipeline) -> None:
         """Share the budget of the pipeline's Retry, and tell the time by its clock."""
@@ -99,9 +109,13 @@ class Hedge:
 
     async def _hedged(self, call: Call, inner: Inner, delay: float) -> Any:
         race = call.runtime.race()
-        first = None if race is None else race.enter(call.branch(), inner)
+        branch = call.branch()
+        first = None if race is None else race.enter(branch, inner)
         if race is None or first is None:
             return await inner(call)
+        call.branches = (branch,)
+        if expendable(call):
+            call.scope, call.home, call.attempt_started = race, race.home, call.runtime.now()
         heat = Heat(call.runtime.now(), delay, self.max_hedges, latest=call.deadline - call.min_useful, after_failure=self.after_failure)
         run = _Run(self, call, inner, race, heat, delay, first)
         try:
@@ -110,8 +124,12 @@ class Hedge:
             run.report(None)
             await race.abandon()
             raise
+        finally:
+            call.scope, call.branches = None, ()
         race.close(winner)
         run.report(winner)
+        if winner is None:
+            raise cut_off(call, call.runtime.now())
         call.adopt(winner.call)
         if winner is first and run.until is not None:
             call.held.append((self, run.until))
@@ -137,7 +155,7 @@ class Hedge:
 class _Run:
     """One hedged call: its race, and the hedges that were sent."""
 
-    __slots__ = ("call", "delay", "first", "heat", "hedges", "inner", "policy", "race", "until")
+    __slots__ = ("call", "delay", "first", "heat", "hedges", "inner", "paid", "policy", "race", "until")
 
     def __init__(self, policy: Hedge, call: Call, inner: Inner, race: Race, heat: Heat, delay: float, first: Entrant) -> None:
         self.policy = policy
@@ -148,17 +166,22 @@ class _Run:
         self.delay = delay
         self.first = first
         self.hedges: list[tuple[Entrant, str]] = []
+        self.paid: dict[Entrant, tuple[RetryBudget, Grant]] = {}
         self.until: float | None = None
 
-    async def winner(self) -> Entrant:
-        """Whose end is the call's."""
-        heat, runtime = self.heat, self.call.runtime
+    async def winner(self) -> Entrant | None:
+        """Whose end is the call's; None where it was ended itself, for its circuit has opened."""
+        call, heat, runtime = self.call, self.heat, self.call.runtime
         while heat.due <= (now := runtime.now()):
             self._send(now)  # with no delay nobody waits for the first one even to begin
         while True:
-            entrant = await self.race.next(heat.due)
+            entrant = await self.race.next(min(heat.due, call.cut_at))
             if entrant is None:
-                self._send(runtime.now())
+                now = runtime.now()
+                if call.cut_at <= now + TICK:
+                    return None
+                if heat.due <= now + TICK:
+                    self._send(now)
             elif self._wins(entrant):
                 return entrant
             if heat.over:
@@ -168,14 +191,18 @@ class _Run:
         call, policy = self.call, self.policy
         if any(getattr(one, "queued", 0) for one in call.owner.policies):
             refusal = "queue"  # it would stand in line behind those who wait already, and make the line longer
-        elif not policy.budget.of(call).withdraw(now):
+        elif (grant := (budget := policy.budget.of(call)).withdraw(now)) is None:
             refusal = "budget"
         else:
-            hedge = self.race.enter(call.branch(), self.inner)
+            branch = call.branch()
+            hedge = self.race.enter(branch, self.inner)
             if hedge is not None:
+                call.branches = (*call.branches, branch)
                 self.hedges.append((hedge, ""))
+                self.paid[hedge] = budget, grant
                 self.heat.started(now)
                 return
+            budget.refund(grant, now)
             refusal = "threads"
         self.heat.stop()
         _report(call, refusal, self.delay)
@@ -194,9 +221,13 @@ class _Run:
         else:
             outcome = branch.outcome_of_error(error)
             result = "rejected" if isinstance(error, Rejected) else result
+            if entrant in self.paid and branch.turned_away(error):
+                budget, grant = self.paid[entrant]
+                budget.refund(grant, now)
             until = branch.settle(0, outcome, error)
             if until is not None:
                 self.until = until if self.until is None else max(self.until, until)
+        self.call.branches = tuple(other for other in self.call.branches if other is not branch)
         self.hedges = [(hedge, result if hedge is entrant else known) for hedge, known in self.hedges]
         self._note_failure(branch, entrant, outcome, now)
         return False

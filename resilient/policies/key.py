@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from ..call import Call
 
-__all__ = ["KEYS", "NO_KEY", "Key", "check_key", "finder", "forgiving_finder"]
+__all__ = ["KEYS", "MAX_KEYS", "NO_KEY", "Key", "check_key", "finder", "forgiving_finder"]
 
 logger = logging.getLogger("resilient")
+MAX_KEYS = 1000  # states that a policy keeps by default; a circuit takes about a kilobyte
 NO_KEY: Hashable = object()
 """The key of a call whose own could not be computed."""
 

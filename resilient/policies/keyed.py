@@ -39,6 +39,9 @@ class KeyedCircuit(Circuit):
         """What it is the circuit of."""
         return self._key
 
+    def __repr__(self) -> str:
+        return f"<circuit {self._key!r} {self.current_state}>"
+
     def _joined(self) -> Any:
         return self._breaker._joined()
 
@@ -54,12 +57,13 @@ class Circuits:
             asked for again.
     """
 
-    __slots__ = ("_breaker", "_by_key", "_find", "_lock", "_most")
+    __slots__ = ("_breaker", "_by_key", "_find", "_lock", "key", "most")
 
     def __init__(self, breaker: Any, key: Key, most: int) -> None:
         self._breaker = breaker
         self._find = forgiving_finder(key, "circuit breaker", "circuit")
-        self._most = most
+        self.key = key
+        self.most = most
         self._by_key: OrderedDict[Hashable, KeyedCircuit] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -74,7 +78,7 @@ class Circuits:
             if circuit is not None:
                 self._by_key.move_to_end(key)
                 return circuit
-            if len(self._by_key) >= self._most:
+            if len(self._by_key) >= self.most:
                 del self._by_key[self._least_missed()]
             circuit = self._by_key[key] = KeyedCircuit(self._breaker, key)
         return circuit

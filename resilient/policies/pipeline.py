@@ -158,9 +158,15 @@ class Pipeline:
         return cast("T", result)
 
     def __call__(self, fn: F) -> F:
-        """Decorate a function, plain or async, a generator, plain or async, or a method."""
+        """Decorate a function, plain or async, a generator, plain or async, or a method.
+
+        Raises:
+            TypeError: it is a class, or cannot be called.
+        """
         if isinstance(fn, staticmethod | classmethod):
             return cast("F", type(fn)(self(fn.__func__)))
+        if isinstance(fn, type):
+            raise TypeError(f"a class stays a class: decorate the methods of {fn.__name__}, or a function that makes one")
         if not callable(fn):
             raise TypeError(f"expected a function to decorate, got {fn!r}")
         # An object with an async __call__ is a coroutine function that does not look like one, in a partial too.

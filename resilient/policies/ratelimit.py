@@ -17,8 +17,9 @@ from ..core.quota import Quota
 from ..core.ratelimit import SLACK, Limiter
 from ..errors import RateLimited, SpendExceeded
 from .charge import CHARGES, Charge, amount, charge_of
-from .key import Key, check_key, finder
+from .key import MAX_KEYS, Key, check_key, finder
 from .listening import Listening
+from .shown import shown
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class RateLimit:
     """
 
     __slots__ = (
-        *("_bucket", "_charged", "_clock", "_cost", "_ears", "_key", "_keyed", "_lock", "_longest", "_settle", "_turns"),
+        *("_bucket", "_charged", "_clock", "_cost", "_ears", "_given", "_key", "_keyed", "_lock", "_longest", "_settle", "_turns"),
         *("burst", "enforce", "hard", "max_wait", "per", "rate", "settle_errors"),
     )
 
@@ -85,7 +86,7 @@ class RateLimit:
         cost: float | Callable[..., float] | None = None,
         settle: Callable[[Any], float | None] | None = None,
         key: Key | None = None,
-        max_keys: int = 1000,
+        max_keys: int = MAX_KEYS,
         hard: bool = False,
         learn: Literal["all", "retry-after", "nothing"] = "all",
         max_pushback: float = 60.0,
@@ -116,6 +117,7 @@ class RateLimit:
         self.settle_errors: int = 0
         self._cost, self._settle = cost, settle
         self._key: Callable[[Call], Hashable] | None = None if key is None else finder(key)
+        self._given = {"cost": cost, "settle": settle, "key": key, "max_keys": max_keys, "hard": hard, "learn": learn}
         self._charged = cost is not None or settle is not None
         self._lock = threading.Lock()
         make: Callable[[], Bucket] = functools.partial(Quota, rate, per) if hard else functools.partial(Limiter, rate, per, self.burst)
@@ -125,6 +127,12 @@ class RateLimit:
         self._ears = None if hard or learn == "nothing" else Listening(self._turns, max_pushback, fields=learn == "all")
         self._longest = max_pushback
         self._clock: Clock = SYSTEM_CLOCK
+
+    def __repr__(self) -> str:
+        own = {"rate": self.rate, "per": self.per, "burst": self.burst, "max_wait": self.max_wait}
+        if self.burst == _burst(self.rate, None, self._cost, hard=self.hard):
+            del own["burst"]
+        return shown(self, **own, **self._given, max_pushback=self._longest, enforce=self.enforce)
 
     @property
     def garbage(self) -> int:

@@ -14,8 +14,9 @@ from ..core.outcome import Outcome
 from ..core.retry import Decision, decide
 from ..errors import Rejected
 from ..events import RetryDecided
-from .attempt import NEVER, Attempt, refused
+from .attempt import NEVER, Attempt, never_made, refused
 from .budget import RetryBudget
+from .shown import shown
 from .timeout import Timeout
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Retry:
 
     __slots__ = (
         *("_marks", "_random", "_timed_each", "attempt_header", "attempts", "backoff", "budget", "idempotency"),
+        "_named_on",
         *("max_retry_after", "on", "on_result", "own_budget"),
     )
 
@@ -87,6 +89,7 @@ class Retry:
         self.budget: RetryBudget = RetryBudget() if budget is None else budget
         self.own_budget: bool = budget is None
         self.on: Callable[[Exception], bool] | None = _matcher(on)
+        self._named_on = on
         if not isinstance(on_result, bool) and not callable(on_result):
             raise TypeError(f"on_result: expected True, False or a function of the result, got {on_result!r}")
         self.on_result: bool | Callable[[Any], bool] = on_result
@@ -102,6 +105,15 @@ class Retry:
         self._random = random
         # Whether a `Timeout` stands further in, so that each attempt has a total of its own.
         self._timed_each = False
+
+    def __repr__(self) -> str:
+        settings: dict[str, Any] = {"attempts": self.attempts}
+        if self.backoff != Exponential():
+            settings["backoff"] = self.backoff
+        if not self.own_budget:
+            settings["budget"] = self.budget
+        names = ("on_result", "idempotency", "attempt_header", "max_retry_after")
+        return shown(self, **settings, on=self._named_on, **{name: getattr(self, name) for name in names}, random=self._random)
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the clock of `owner`."""
@@ -136,7 +148,9 @@ class Retry:
                     now = Attempt(result, None, outcome)
                 except Exception as error:  # noqa: BLE001  # given to the caller below
                     now = Attempt(None, error, call.outcome_of_error(error))
-                if last is not None and refused(call, now.error):
+                if last is not None and now.error is not None and refused(call, now.error):
+                    if never_made(call, now.error):
+                        last.unfollowed(call.runtime.now())
                     self._report(call, attempt, "rejected", 0.0, now)
                     return last.answer(now.error)
                 if outer is not None:
@@ -164,7 +178,7 @@ class Retry:
         runtime = call.runtime
         call.attempts = attempt + 1
         decision = self._decide(call, attempt, made, named)
-        if decision.result == "retried" and not self.budget.of(call).withdraw(runtime.now()):
+        if decision.result == "retried" and not made.followed(self.budget.of(call), runtime.now()):
             decision = Decision("budget", 0.0)
         if decision.result != "retried":
             self._report(call, attempt, decision.result, decision.delay, made)
@@ -175,6 +189,7 @@ class Retry:
         delay = decision.delay
         if until is not None and until > runtime.now() + delay:
             if not made.lost:
+                made.unfollowed(runtime.now())
                 self._report(call, attempt, "rejected", 0.0, made)
                 return False
             delay = 0.0  # nothing is left to give to the caller but the rejection: let it come at once

@@ -10,11 +10,12 @@ import pybreaker
 
 from ..core.bounds import flag
 from ..core.outcome import Outcome
+from ..protocols import Policy
 from .breaker import CircuitBreaker
 from .bulkhead import Bulkhead
 from .cache import Cache
 from .foreign import ForeignBreaker
-from .pipeline import Pipeline
+from .pipeline import Pipeline, flatten
 from .retry import Retry, RetryBudget
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Target:
         if function is not None and not callable(function):
             raise TypeError(f"function: expected a function, got {function!r}")
         self.name: str = name
+        tuple(flatten(policies))  # whose error names the parameter
         self.policies: tuple[Any, ...] = policies or (CircuitBreaker(),)
         self.url: str | None = None if url is None else url.rstrip("/")
         self.headers: dict[str, str | None] = _mapping("headers", headers)
@@ -96,6 +98,10 @@ class Target:
         if isinstance(given, str):
             _check_url(given)
             return cls(urlsplit(given).netloc.rpartition("@")[2][:50], url=given)
+        if isinstance(given, tuple | list):
+            raise TypeError(f"targets: put a star in front of a {type(given).__name__} of targets, as in Failover(*targets)")
+        if isinstance(given, Pipeline | Policy | pybreaker.CircuitBreaker):
+            raise TypeError(f"targets: put policies into a target, as in Target('eu', *policies), got {given!r}")
         if callable(given) and not isinstance(given, type):
             return cls(getattr(given, "__name__", type(given).__name__)[:50], function=given)
         raise TypeError(f"targets: expected a Target, a URL or a function, got {given!r}")

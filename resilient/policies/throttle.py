@@ -11,6 +11,7 @@ from ..core.bounds import flag
 from ..core.outcome import Outcome
 from ..core.throttle import Throttle
 from ..errors import Overloaded
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -66,6 +67,10 @@ class AdaptiveThrottle:
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._random = random
         self.enforce: bool = enforce
+
+    def __repr__(self) -> str:
+        settings = {name: getattr(self._core, name) for name in ("k", "window", "min_requests", "max_rejection")}
+        return shown(self, **settings, enforce=self.enforce, random=self._random)
 
     @property
     def requests(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.bounds import flag, not_negative, one_of, positive
 from ..events import DeadlinePassed
+from .shown import shown
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Timeout"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Timeout:
     """Bound a call in time.
 
@@ -69,6 +70,14 @@ class Timeout:
         not_negative("min_useful", self.min_useful)
         if self.min_useful >= self.total:
             raise ValueError(f"min_useful: with {self.min_useful} s out of {self.total} s in total no attempt would ever start")
+
+    def __repr__(self) -> str:
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.attempt == min(10.0, self.total):
+            del given["attempt"]
+        if self.min_useful == min(0.01, self.total / 10):
+            del given["min_useful"]
+        return shown(self, **given)
 
     def run(self, call: Call, inner: Inner) -> Awaitable[Any]:
         if not self.enforce:

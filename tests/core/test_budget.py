@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient.core.budget import Budget
+from resilient.core.budget import Budget, Grant
 
 WINDOW = 10.0
 
@@ -21,17 +23,26 @@ class History:
     refused: list[float] = field(default_factory=list)
     order: list[tuple[float, str]] = field(default_factory=list)
 
-    def run(self, budget: Budget, events: list[tuple[int, int, int]]) -> History:
+    def run(self, budget: Budget, events: list[tuple[int, int, int]], refunds: Iterator[int] | None = None) -> History:
         # In sixteenths of a second, so that the differences of times are exact.
         now = 1000.0
-        for pause, calls, retries in events:
+        out: list[tuple[float, Grant]] = []
+        for (pause, calls, retries), refunded in zip(events, refunds or itertools.repeat(0), strict=False):
             now += pause / 16
+            for _ in range(min(refunded, len(out))):
+                # What was paid back was never made: neither the newest nor the oldest of them.
+                at, grant = out.pop(len(out) // 2)
+                self.granted.remove(at)
+                budget.refund(grant, now)
             for _ in range(calls):
                 budget.deposit()
                 self.calls.append(now)
                 self.order.append((now, "call"))
             for _ in range(retries):
-                said = "granted" if budget.withdraw(now) else "refused"
+                grant = budget.withdraw(now)
+                said = "refused" if grant is None else "granted"
+                if grant is not None:
+                    out.append((now, grant))
                 getattr(self, said).append(now)
                 self.order.append((now, said))
         return self
@@ -97,11 +108,66 @@ def test_what_the_window_can_bear_is_the_tighter_bound_by_default(events: list[t
     assert bounded == unbounded
 
 
+refunds = st.lists(st.integers(0, 20), min_size=25, max_size=25)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, refunds, ratios, st.sampled_from([0.1, 0.5, 3.0]), st.sampled_from([1, 2.5, 12, 30]))
+def test_both_bounds_hold_for_what_was_made_where_some_was_paid_back(
+    events: list[tuple[int, int, int]], refunds: list[int], ratio: float, reserve: float, saved: float
+) -> None:
+    history = History().run(Budget(ratio=ratio, reserve=reserve, saved=saved), events, iter(refunds))
+    for at in set(history.granted):
+        assert history.excess(ratio, at, at + WINDOW) <= reserve * WINDOW + 1e-6
+        assert history.excess(ratio, at - WINDOW + 1 / 16, at + 1 / 16) <= reserve * WINDOW + 1e-6
+        for end in {later for later in history.granted if later >= at}:
+            assert history.excess(ratio, at, end + 1 / 16) <= saved + reserve * (end - at) + 1e-6
+
+
+def test_what_is_paid_back_at_once_was_never_asked_for() -> None:
+    budget = Budget()
+    for _ in range(100):
+        grant = budget.withdraw(100.0)
+        assert grant is not None
+        budget.refund(grant, 100.0)
+    assert (budget.owed, budget._grains, budget._drawn) == ([], [], 0.0)
+
+
+def test_what_is_forgiven_is_not_paid_back_again() -> None:
+    budget = Budget()
+    grant = budget.withdraw(100.0)
+    assert grant is not None
+    assert sum(bool(budget.withdraw(112.0)) for _ in range(40)) == 30
+    budget.refund(grant, 112.0)
+    assert not budget.withdraw(112.0)
+
+
+def test_what_time_or_calls_have_made_up_for_is_not_paid_back_again() -> None:
+    for ratio, pause, calls in ((0.0, 1.0, 0), (0.5, 0.0, 2)):
+        budget = Budget(ratio=ratio, reserve=1.0, saved=2)
+        grant = budget.withdraw(100.0)
+        for _ in range(calls):
+            budget.deposit()
+        assert budget.withdraw(100.0 + pause) and budget.withdraw(100.0 + pause)
+        assert grant is not None
+        budget.refund(grant, 100.0 + pause)
+        assert not budget.withdraw(100.0 + pause)
+
+
+def test_what_is_paid_back_comes_off_the_oldest_debt() -> None:
+    """The one that stays is forgiven with its own window, not with that of the one that was not made."""
+    budget = Budget(ratio=0.0, reserve=0.1, window=20, saved=2)
+    older, newer = budget.withdraw(100.0), budget.withdraw(118.0)
+    assert older and newer
+    budget.refund(newer, 118.0)
+    assert budget._grains == [59]
+
+
 def test_thirty_retries_without_calls_and_then_no_more_for_a_window() -> None:
     budget = Budget()
-    assert [budget.withdraw(100.0) for _ in range(40)] == [True] * 30 + [False] * 10
+    assert [bool(budget.withdraw(100.0)) for _ in range(40)] == [True] * 30 + [False] * 10
     assert not budget.withdraw(109.99)
-    assert [budget.withdraw(111.0) for _ in range(40)] == [True] * 30 + [False] * 10
+    assert [bool(budget.withdraw(111.0)) for _ in range(40)] == [True] * 30 + [False] * 10
 
 
 def test_a_fifth_of_the_calls_beyond_the_reserve() -> None:
@@ -109,7 +175,7 @@ def test_a_fifth_of_the_calls_beyond_the_reserve() -> None:
     granted = 0
     for _ in range(1000):
         budget.deposit()
-        granted += budget.withdraw(100.0)
+        granted += bool(budget.withdraw(100.0))
     # The first call of all repaid nothing: nothing was owed.
     assert granted == 30 + int(0.2 * 999)
 
@@ -118,7 +184,7 @@ def test_calls_that_were_never_retried_save_nothing() -> None:
     budget = Budget()
     for _ in range(10_000):
         budget.deposit()
-    assert sum(budget.withdraw(100.0) for _ in range(100)) == 30
+    assert sum(bool(budget.withdraw(100.0)) for _ in range(100)) == 30
 
 
 @pytest.mark.parametrize("rate", [1, 12, 100])
@@ -150,17 +216,17 @@ def test_remaining_ratio() -> None:
 
 def test_a_small_bucket_fills_with_the_reserve() -> None:
     budget = Budget(reserve=2.0, saved=4)
-    assert sum(budget.withdraw(0.0) for _ in range(10)) == 4
+    assert sum(bool(budget.withdraw(0.0)) for _ in range(10)) == 4
     assert budget.remaining_ratio(0.0) == 0.0
-    assert sum(budget.withdraw(1.5) for _ in range(10)) == 3
+    assert sum(bool(budget.withdraw(1.5)) for _ in range(10)) == 3
     for _ in range(10):
         budget.deposit()
-    assert sum(budget.withdraw(1.5) for _ in range(10)) == 2
+    assert sum(bool(budget.withdraw(1.5)) for _ in range(10)) == 2
 
 
 def test_a_clock_that_goes_back_stands_still() -> None:
     budget = Budget()
-    assert sum(budget.withdraw(100.0) for _ in range(100)) == 30
+    assert sum(bool(budget.withdraw(100.0)) for _ in range(100)) == 30
     assert not budget.withdraw(50.0)
     assert not budget.withdraw(100.0)
     assert budget.remaining_ratio(20.0) == 0.0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -17,6 +20,8 @@ from resilient import Bulkhead, Deadline, Resilience, Retry, Timeout
 from resilient.context import deadline_scope
 from resilient.core.backoff import Constant
 from resilient.events import CallRejected
+from resilient.http.gate import Gate
+from resilient.runtime import AsyncRuntime
 from resilient.testing import HANG, FakeClock, FaultyTransport, RecordingListener
 
 from .bodies import scripted
@@ -83,6 +88,50 @@ async def test_first_come_first_served(clock: FakeClock, declare: Declare) -> No
             await anyio.sleep(0.01)
         assert in_use(transport) == (1, 4)
     assert served == [f"/{number}" for number in range(5)]
+
+
+async def test_place_that_is_left_by_a_finalizer_inside_the_gates_own_lock(clock: FakeClock, declare: Declare) -> None:
+    """Whoever is interrupted goes on as if nothing had been, and lets in whoever waits when he lets go of the lock."""
+    gate = Gate(1)
+    call: Any = SimpleNamespace(
+        runtime=AsyncRuntime(clock), queue_timeout=None, attempt_deadline=float("inf"), queueing=lambda now, begins: None
+    )
+    places = [await gate.enter(call)]
+    async with anyio.create_task_group() as group:
+
+        async def wait() -> None:
+            places.append(await gate.enter(call))
+
+        group.start_soon(wait)
+        await anyio.sleep(1)
+        assert (gate.slots.in_use, gate.slots.queued) == (1, 1)
+
+        def collected_under_the_lock() -> None:
+            with gate._lock:
+                places[0].leave()
+                assert (gate.slots.in_use, gate.slots.queued) == (1, 1), "nothing changes under somebody's hands"
+
+        thread = threading.Thread(target=collected_under_the_lock, daemon=True)
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive(), "it waits for a lock that it holds itself"
+        assert (gate.slots.in_use, gate.slots.queued) == (1, 0)
+    assert len(places) == 2
+    places[1].leave()
+    assert gate.slots.in_use == 0
+
+
+async def test_place_that_nobody_has_any_more_is_left() -> None:
+    gate = Gate(2)
+    call: Any = SimpleNamespace(runtime=AsyncRuntime())
+    place = await gate.enter(call)
+    other = await gate.enter(call)
+    other.leave()
+    del other
+    assert gate.slots.in_use == 1
+    del place
+    gc.collect()
+    assert gate.slots.in_use == 0
 
 
 async def test_one_gate_for_all_dependencies_of_a_transport(clock: FakeClock) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import resilient.httpx
 import resilient.httpx2
-from resilient import CircuitBreaker, Dependency, Pipeline, Resilience, Timeout
+from resilient import CircuitBreaker, Dependency, Pipeline, Resilience, Timeout, standard
 from resilient.testing import FakeClock, FaultyTransport
 
 from .servers import Server, answer, answering
@@ -83,6 +83,28 @@ def test_max_connections_without_an_inner_transport(transport: Any) -> None:
 def test_target_that_is_none(transport: Any, target: Any) -> None:
     with pytest.raises(TypeError, match="target: expected a Resilience, a Dependency, a Pipeline or a policy"):
         transport(target, FaultyTransport())
+
+
+@pytest.mark.parametrize("target", [standard(), [ONE], ()])
+def test_target_that_is_a_bare_tuple_of_policies(transport: Any, target: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^target: put the policies of a {type(target).__name__} into a pipeline"):
+        transport(target, FaultyTransport())
+
+
+def test_target_that_is_missing(transport: Any) -> None:
+    with pytest.raises(TypeError, match="'target'"):
+        transport()
+
+
+class Routes:
+    """As an app of a web framework has them, which is no target."""
+
+    def route(self, path: str) -> None: ...
+
+
+def test_target_that_routes_something_else(transport: Any) -> None:
+    with pytest.raises(TypeError, match="^target: expected a Resilience"):
+        transport(Routes(), FaultyTransport())
 
 
 @pytest.mark.parametrize("target", [ONE, Pipeline(ONE), Dependency("d"), Resilience(), CircuitBreaker(), pybreaker.CircuitBreaker()])

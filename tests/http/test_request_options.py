@@ -130,7 +130,7 @@ async def test_what_policies_are_told(anyio_backend: Any, library: Any, clock: F
         await client.get("http://dep/")
         with criticality(Criticality.CRITICAL_PLUS):
             await client.get("http://dep/", extensions=asking())
-            await client.get("http://dep/", extensions=asking(criticality=Criticality.SHEDDABLE_PLUS))
+            await client.get("http://dep/", extensions=asking(criticality="sheddable_plus"))
             assert current_criticality() is Criticality.CRITICAL_PLUS
     assert looking.seen == [
         (Criticality.SHEDDABLE, "tenant-7", "/orders/{id}", True),
@@ -161,7 +161,8 @@ async def test_functions_are_told_the_criticality_of_their_work(anyio_backend: A
         ({"timeout": 0}, ValueError, "['timeout'] must be above 0, not 0"),
         ({"timeout": float("inf")}, ValueError, "['timeout'] must be finite"),
         ({"retry": 0}, TypeError, "['retry'] must be True or False, not 0"),
-        ({"criticality": "critical"}, TypeError, "['criticality']: expected a Criticality, got 'critical'"),
+        ({"criticality": 2}, TypeError, "['criticality']: expected a Criticality or one of sheddable, sheddable_plus, critical, c"),
+        ({"criticality": "high"}, ValueError, "['criticality']: expected a Criticality or one of sheddable, sheddable_plus, criti"),
         ({"partition": 7}, TypeError, "['partition']: expected a string, got 7"),
         ({"partition": ""}, ValueError, "['partition']: expected 1 to 200 characters, got 0"),
         ({"route": "/" * 201}, ValueError, "['route']: expected 1 to 200 characters, got 201"),

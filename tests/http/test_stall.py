@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient import CircuitBreaker, Dependency, Resilience, Timeout
+from resilient import CircuitBreaker, Dependency, Failover, Fallback, Hedge, Resilience, Target, Timeout
 from resilient.events import CircuitChanged
-from resilient.testing import FakeClock, RecordingListener
+from resilient.testing import FakeClock, FaultyTransport, RecordingListener
 
 from .servers import Handler, Peer, Server, answer
 
@@ -172,3 +172,44 @@ async def test_streams_that_go_on_are_no_calls_that_hang(library: Any, clock: Fa
 async def swallow(client: Any, url: str, library: Any) -> None:
     with contextlib.suppress(library.TransportError):
         await client.get(url)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", ["a hedge inside", "targets"])
+async def test_requests_made_in_a_requests_place_are_cut_as_well(library: Any, clock: FakeClock, way: str) -> None:
+    """The second target answers; of a hedged request the fallback does, and its streams are closed."""
+    hangs, out = False, 0
+
+    async def handle(request: Any) -> Any:
+        nonlocal out
+        out += 1
+        try:
+            await anyio.sleep(1000 if hangs and request.url.host == "files" else 0.02)
+        finally:
+            out -= 1
+        return library.Response(200, json=[request.url.host])
+
+    circuit = CircuitBreaker(random=lambda: 0.5)
+    inside = (circuit, Hedge(delay=0.5)) if way == "a hedge inside" else (Failover(Target("first", circuit), "http://other"),)
+    dependency = Dependency("files", Fallback(["instead"]), Timeout(total=30), *inside, clock=clock)
+    transport = library.ours.AsyncResilientTransport(dependency, FaultyTransport([handle]))
+    ends: list[tuple[Any, float]] = []
+
+    async def one() -> None:
+        began = clock.now()
+        ends.append(((await client.get("http://files/1")).json(), clock.now() - began))
+
+    async with library.AsyncClient(transport=transport) as client:
+        for _ in range(25):
+            await one()
+        hangs = True
+        ends.clear()
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(one)
+                await anyio.sleep(0.1)
+        await anyio.sleep(0.1)
+    assert circuit.reason == "stall" and not circuit.busy
+    assert [answer for answer, _ in ends] == [["instead"] if way == "a hedge inside" else ["other"]] * 20
+    assert max(took for _, took in ends) < 1.6
+    assert out == 0

@@ -221,13 +221,13 @@ def test_it_is_off_unless_allowed_and_says_so_once(world: World, caplog: pytest.
     assert world.times(3, pipeline, "ok") == ["ok"] * 3
     assert not pipeline.chaos and told(world) == [] and chaos.injected == 0
     assert [record.getMessage() for record in caplog.records] == [
-        "shop: <Chaos fault 1 on> does nothing, for chaos is not allowed; Resilience(chaos=True) or RESILIENT_CHAOS=1 allows it"
+        "shop: Chaos(rate=1, fault=OSError) does nothing, for chaos is not allowed; Resilience(chaos=True) or RESILIENT_CHAOS=1 allows it"
     ]
 
 
 def test_where_it_is_allowed_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
     Dependency("shop", Chaos(rate=0.05, latency=3), chaos=True)
-    assert [record.getMessage() for record in caplog.records] == ["shop: chaos is allowed: <Chaos latency 0.05 on> harms its calls"]
+    assert [record.getMessage() for record in caplog.records] == ["shop: chaos is allowed: Chaos(rate=0.05, latency=3) harms its calls"]
 
 
 @pytest.mark.parametrize(("said", "allowed"), [("1", True), ("yes", True), ("0", False), ("", False)])

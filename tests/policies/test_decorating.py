@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Pipeline
+from resilient import Bulkhead, CircuitBreaker, CircuitOpen, Dependency, Pipeline, Resilience
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ async def test_every_kind_of_callable_keeps_its_kind(anyio_backend: Any) -> None
     assert await pipeline(functools.partial(work, 7))() == 7
     assert await pipeline(Worker())() == 2
     assert await Worker().method() == 3 and await Worker.static() == 4 and Worker().cls() == "Worker"
-    assert pipeline(int)("5") == 5 and pipeline(len)([1]) == 1
+    assert pipeline(functools.partial(int, base=2))("101") == 5 and pipeline(len)([1]) == 1
     assert [item async for item in pipeline(Stream())()] == [5]
 
     def items() -> Iterator[int]:
@@ -293,3 +293,14 @@ async def test_a_generator_function_that_is_called_is_told_to_be_decorated() -> 
     with pytest.raises(TypeError, match="returned generator, which cannot be awaited: decorate a generator function"):
         await pipeline.call(lambda: (item for item in range(3)))  # type: ignore[arg-type,return-value]
     assert pipeline.stats.snapshot().counts["ignored"] == 2
+
+
+def test_a_class_is_refused_rather_than_made_a_function(anyio_backend: Any) -> None:
+    class Client:
+        pass
+
+    for decorate in (Dependency("shop"), Pipeline(), CircuitBreaker(), CircuitBreaker()()):
+        with pytest.raises(TypeError, match="decorate the methods of Client, or a function that makes one"):
+            decorate(Client)
+    with pytest.raises(TypeError, match="^feature shop: decorate the methods of Client, or a function that makes one"):
+        Resilience().feature("shop")(Client)

@@ -16,6 +16,7 @@ from resilient import (
     CircuitBreaker,
     CircuitOpen,
     DeadlineExceeded,
+    Dependency,
     Failover,
     Fallback,
     Outcome,
@@ -157,6 +158,29 @@ def test_none_left(world: World) -> None:
     assert (error.dependency, error.policy, error.reason, error.retry_after) == ("shop", "failover", "exhausted", None)
     assert str(error) == "shop: no target answered: a, b"
     assert left(world)[-1] == ("b", "", "ValueError")
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ((("https://a", "https://b"),), "targets: put a star in front of a tuple of targets, as in Failover(*targets)"),
+        ((["https://a"],), "targets: put a star in front of a list of targets, as in Failover(*targets)"),
+        ((None,), "targets: expected a Target, a URL or a function, got None"),
+        ((Target,), "targets: expected a Target, a URL or a function, got <class 'resilient.policies.target.Target'>"),
+        ((CircuitBreaker(),), "targets: put policies into a target, as in Target('eu', *policies), got CircuitBreaker()"),
+        ((Dependency("eu"),), "targets: put policies into a target, as in Target('eu', *policies), got <Dependency eu closed>"),
+    ],
+)
+def test_what_is_no_target(targets: Any, message: str) -> None:
+    with pytest.raises(TypeError) as raised:
+        Failover(*targets)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("policies", [((CircuitBreaker(),),), (5,), (CircuitBreaker,)])
+def test_policies_of_a_target_that_are_none(policies: Any) -> None:
+    with pytest.raises(TypeError, match="^policies: "):
+        Target("eu", *policies)
 
 
 def test_all_circuits_open_says_when_to_come_back_and_blames_nobody(world: World) -> None:

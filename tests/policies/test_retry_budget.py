@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient import CircuitBreaker, Constant, Hedge, Pipeline, Retry, RetryBudget
-from resilient.events import RetryDecided
+from resilient import CircuitBreaker, CircuitOpen, Constant, Hedge, Pipeline, Retry, RetryBudget
+from resilient.events import HedgeDecided, RetryDecided
 from resilient.testing import FakeClock
 
-from .driver import Script, World
+from .driver import Arrival, Script, World, at, takes
 
 AT_ONCE = Constant(0, jitter="none")
 
@@ -44,6 +44,56 @@ def test_the_budget_is_asked_before_anything_else_is_done(world: World) -> None:
     world.fails(pipeline, ValueError)
     assert circuit.fail_counter == 2
     assert budget.remaining_ratio() == 0
+
+
+def test_a_retry_that_the_circuit_refuses_costs_nothing(world: World) -> None:
+    """Each call trips it: what fails is made once, and its budget is whole."""
+    circuit = CircuitBreaker(fail_max=1)
+    budget = RetryBudget(ratio=0, reserve=0.1, window=10)
+    pipeline = world.pipeline(Retry(on=ValueError, budget=budget, backoff=AT_ONCE), circuit)
+    script = Script(ValueError)
+    for _ in range(5):
+        world.fails(pipeline, script)
+        circuit.close()
+    assert len(script.asked) == 5
+    assert [result for result, *_ in decisions(world)] == ["rejected"] * 5
+    assert budget.remaining_ratio() == 1
+
+
+def test_a_retry_that_is_refused_after_its_pause_costs_nothing(world: World) -> None:
+    """The circuit opens while it waits; of two retries granted one is made."""
+    circuit = CircuitBreaker()
+    budget = RetryBudget(ratio=0, reserve=0.2, window=10)
+    pipeline = world.pipeline(Retry(on=ValueError, budget=budget, backoff=Constant(1, jitter="none"), attempts=2), circuit)
+    script = Script(ValueError)
+    (ended,) = world.scene([Arrival(0, script=script, pipeline=pipeline), at(0.5, circuit.open)])
+    assert isinstance(ended.error, ValueError) and len(script.asked) == 1
+    assert [result for result, *_ in decisions(world)] == ["retried", "rejected"]
+    circuit.close()
+    assert budget.remaining_ratio() == 1
+    world.fails(pipeline, script)
+    assert budget.remaining_ratio() == pytest.approx(0.5)
+    assert len(script.asked) == 3
+
+
+def test_a_retry_whose_function_met_another_circuit_was_made(world: World) -> None:
+    budget = RetryBudget(ratio=0, reserve=0.1, window=10)
+    pipeline = world.pipeline(Retry(on=ValueError, budget=budget, backoff=AT_ONCE))
+    script = Script(ValueError, CircuitOpen("of another dependency"))
+    assert isinstance(world.fails(pipeline, script), ValueError)
+    assert len(script.asked) == 2
+    assert budget.remaining_ratio() == 0
+
+
+def test_a_hedge_that_the_circuit_refuses_costs_nothing(world: World) -> None:
+    circuit = CircuitBreaker()
+    budget = RetryBudget(ratio=0, reserve=0.1, window=10)
+    pipeline = world.pipeline(Hedge(delay=1, budget=budget), circuit)
+    script = Script(takes(3))
+    (ended,) = world.scene([Arrival(0, script=script, pipeline=pipeline), at(0.5, circuit.open)])
+    assert ended.value == "ok" and len(script.asked) == 1
+    assert [event.result for event in world.listener.of(HedgeDecided)] == ["rejected"]
+    assert budget.remaining_ratio() == 1
 
 
 def test_amplification_stays_in_bounds(world: World) -> None:
@@ -93,8 +143,8 @@ def test_retries_and_hedges_together_stay_in_bounds(bursts: list[tuple[int, int]
     with asyncio.Runner(loop_factory=clock.loop) as runner:
         runner.run(main())
     assert len(first) == sum(calls for _, calls in bursts)
-    for at in besides:
-        for start, end in ((at, at + 10), (at - 10 + 1 / 16, at + 1 / 16)):
+    for sent in besides:
+        for start, end in ((sent, sent + 10), (sent - 10 + 1 / 16, sent + 1 / 16)):
             extra = sum(start <= moment < end for moment in besides)
             assert extra <= 30 + 0.2 * sum(start <= moment < end for moment in first) + 1e-6
 

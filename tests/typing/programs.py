@@ -214,6 +214,7 @@ async def one_request(client: httpx.AsyncClient) -> None:
         "partition": "a",
         "route": "/items/{id}",
     }
+    options["criticality"] = "sheddable_plus"
     await client.get("https://catalog.internal/items/7", extensions={"resilient": options})
 
 
