@@ -16,6 +16,7 @@ from ..runtime import drive
 from ..stores.memory import MemoryStore
 from .flight import Flights
 from .serving import Serving
+from .shown import shown
 from .stock import Stock, checked_prefix, normal
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Cache(Serving):
         ignore_origin_prohibition: bool = False,
         store: Store | None = None,
     ) -> None:
+        identity, unkeyed, stale_statuses = _names("identity", identity), _names("unkeyed", unkeyed), tuple(stale_statuses)
+        self._given = {name: value for name, value in locals().items() if name != "self"}
         if soft_timeout is not None:
             positive("soft_timeout", soft_timeout)
         if partition is not None and not callable(partition):
@@ -103,13 +106,13 @@ class Cache(Serving):
             max_stale=max_stale,
             stale_statuses=frozenset(stale_statuses),
             ignore_origin_prohibition=ignore_origin_prohibition,
-            unkeyed=_names("unkeyed", unkeyed),
+            unkeyed=frozenset(unkeyed),
         )
         self.soft_timeout: float | None = soft_timeout
         self.partition = partition
         if store is not None and not isinstance(store, Store):
             raise TypeError(f"store: expected an object with load(keys), save(records), remove(keys) and close(), got {store!r}")
-        self.identity: frozenset[str] = IDENTITY | _names("identity", identity)
+        self.identity: frozenset[str] = IDENTITY | frozenset(identity)
         self.max_body: int = max_body
         self.store: Store = MemoryStore() if store is None else store
         self.stock = Stock(self.store, share_anonymous=share_anonymous)
@@ -118,6 +121,9 @@ class Cache(Serving):
         self._owner: Any = None
         self._lock = threading.Lock()
         self._cooled: dict[str, tuple[float, str]] = {}
+
+    def __repr__(self) -> str:
+        return shown(self, **self._given)
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the pipeline's clock."""
@@ -212,8 +218,8 @@ def _by_status(value: Mapping[int, float] | None) -> dict[int, float]:
     return dict(value or {})
 
 
-def _names(name: str, value: Iterable[str]) -> frozenset[str]:
+def _names(name: str, value: Iterable[str]) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else tuple(value)
     if not all(isinstance(one, str) and one for one in names):
         raise TypeError(f"{name}: expected names of header fields, got {value!r}")
-    return frozenset(one.lower() for one in names)
+    return tuple(one.lower() for one in names)

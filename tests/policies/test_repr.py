@@ -14,6 +14,7 @@ from resilient import (
     AdaptiveConcurrency,
     AdaptiveThrottle,
     Bulkhead,
+    Cache,
     Chaos,
     CircuitBreaker,
     Constant,
@@ -30,6 +31,7 @@ from resilient import (
 )
 from resilient.core.rules import Rules
 from resilient.protocols import Policy
+from resilient.stores import MemoryStore
 
 
 def ours(*given: Any) -> float:
@@ -45,6 +47,26 @@ BUDGET = RetryBudget(ratio=0.1)
 # What a policy cannot be made without, and a value of each setting that is not the default one.
 NEEDED: dict[type, dict[str, Any]] = {RateLimit: {"rate": 5}, Chaos: {"rate": 0.5, "status": 503}, Fallback: {"fallback": []}}
 SETTINGS: dict[type, dict[str, Any]] = {
+    Cache: {
+        "ttl": 5.0,
+        "stale_if_error": 60.0,
+        "stale_while_revalidate": 5.0,
+        "soft_timeout": 0.2,
+        "negative_ttl": {404: 5},
+        "shared": False,
+        "per_user": True,
+        "partition": ours,
+        "identity": ("x-user",),
+        "share_anonymous": False,
+        "max_body": 1000,
+        "max_stale": 60.0,
+        "heuristic": 0.0,
+        "refresh_early": 1.0,
+        "stale_statuses": (503,),
+        "unkeyed": ("x-forwarded-for",),
+        "ignore_origin_prohibition": True,
+        "store": MemoryStore(1000),
+    },
     AdaptiveConcurrency: {
         "initial": 5,
         "min_concurrent": 2,
