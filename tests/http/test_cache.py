@@ -330,12 +330,10 @@ async def test_a_body_is_streamed_on_a_miss(library: Any, clock: FakeClock, decl
             pass
 
     origin.answer = lambda request: library.Response(200, headers={"cache-control": "max-age=60"}, stream=Slow())
-    arrived: list[tuple[bytes, float]] = []
     async with client(library, declare(Cache(), Timeout()), origin) as http:
         began = clock.now()
         async with http.stream("GET", "/a") as response:
-            async for part in response.aiter_raw():
-                arrived.append((part, round(clock.now() - began)))
+            arrived = [(part, round(clock.now() - began)) async for part in response.aiter_raw()]
         assert arrived == [(b"a", 0), (b"b", 1), (b"c", 2)]
         assert (await http.get("/a")).content == b"abc" and len(origin.asked) == 1
 
