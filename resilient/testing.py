@@ -24,7 +24,7 @@ from typing import Any, Protocol, Self, TypeVar
 import anyio
 
 from .events import Event
-from .stores.contract import StoreContract as StoreContract
+from .stores.contract import StoreContract
 
 __all__ = ["HANG", "FakeClock", "FaultyTransport", "RecordingListener", "StoreContract", "resetting"]
 

@@ -85,6 +85,7 @@ class Database:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._places = threading.BoundedSemaphore(self._connections)
         self._file = ""
         self._touched: dict[str, float] = {}
@@ -167,8 +168,9 @@ class Database:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP
             self._sweep(connection, now)
-        self.size, page = _used(connection)
-        if self.size <= self.limit:
+        size, page = _used(connection)
+        if size <= self.limit:
+            self.size = size
             return
         connection.execute("DELETE FROM records WHERE expires <= ?", (now,))
         while (over := _used(connection)[0] - self.limit) > 0:
@@ -216,7 +218,10 @@ class Database:
         connection = None
         try:
             file = self._current()
-            connection = self._taken(file) or self._open(file)
+            connection = self._taken(file)
+            if connection is None:
+                with self._opening:  # a change of the journal's mode waits for nobody
+                    connection = self._open(file)
             yield connection
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -305,8 +310,9 @@ class Database:
         if version != VERSION:
             raise Unusable(f"{file} is of version {version}, not {VERSION}")
         (page,) = connection.execute("PRAGMA page_size").fetchone()
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            connection.execute("PRAGMA journal_mode = WAL")
         for pragma in (
-            "journal_mode = WAL",
             "synchronous = NORMAL",
             f"max_page_count = {self.limit // page * 5 // 4 + 64}",
             f"journal_size_limit = {4 * 2**20}",
