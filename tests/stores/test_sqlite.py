@@ -289,7 +289,7 @@ def test_a_lock_that_is_held_for_long_is_a_miss_in_time(path: Path) -> None:
 def test_a_disk_that_is_full_is_no_error(path: Path) -> None:
     with stored(path, max_bytes=MIB) as store:
         saved(store)
-        with store.store._connection() as connection:
+        with store.store.connections.reading() as connection:
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
             connection.execute(f"PRAGMA max_page_count = {pages}")
         for number in range(5):
@@ -394,7 +394,7 @@ def test_no_more_connections_than_there_may_be(path: Path) -> None:
     with stored(path, connections=2) as store:
         saved(store)
         database = store.store
-        with database._connection(), database._connection():
+        with database.connections.reading(), database.connections.reading():
             began = threading.Event()
             found: list[object] = []
 
@@ -408,7 +408,7 @@ def test_no_more_connections_than_there_may_be(path: Path) -> None:
         thread.join(20)
         assert isinstance(found[0], Entry)
         impatient = stored(path, connections=1, timeout=0.01)
-        with impatient.store._connection():
+        with impatient.store.connections.reading():
             assert impatient.load(["a"]) == [None]
         assert (impatient.busy, impatient.failures) == (1, 0)
         impatient.close()
