@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..core.entry import Mark, Record
 from .forks import renewed_in_children
@@ -83,11 +83,13 @@ class Behind:
                 self._size += size
             self._wake()
 
-    def get(self, key: str) -> Record | None:
-        """What waits to be written under a key, or is being written."""
+    def look(self, keys: Sequence[str]) -> dict[str, Record]:
+        """What waits to be written under these keys, or is being written."""
         with self._change:
-            kept = self._waiting.get(key) or self._writing.get(key)
-        return None if kept is None else kept[0]
+            if not (self._waiting or self._writing):
+                return {}
+            kept = {key: self._waiting.get(key) or self._writing.get(key) for key in keys}
+        return {key: pair[0] for key, pair in kept.items() if pair is not None}
 
     def drop(self, owed: Owed) -> None:
         """Write nothing where these marks and removals go; where the thread is at it, they are owed once more."""

@@ -84,21 +84,22 @@ class LayeredStore:
         """What is kept under each key, None for nothing."""
         now = self._clock.now()
         answers, unknown = self._near.look(keys, now)
-        # A value that waits to be written is the newest there is.
-        waiting = {place: record for place in unknown if (record := self._behind.get(keys[place])) is not None}
-        asked = [place for place in unknown if place not in waiting]
+        if not unknown:
+            return answers
+        # What waits to be written is the newest there is.
+        waiting = self._behind.look([keys[place] for place in unknown])
+        asked = [keys[place] for place in unknown if keys[place] not in waiting]
+        believed: dict[str, Record | None] = {}
         if asked:
             since = self._near.number
-            found = None if self._closed else self._far.load([keys[place] for place in asked])
+            found = None if self._closed else self._far.load(asked)
             if found is None:
                 return self._near.alone(keys, now)
             wall = self._wall()
-            known = {keys[place]: _placed(record, now, wall) for place, record in zip(asked, found, strict=True)}
+            known = {key: _placed(record, now, wall) for key, record in zip(asked, found, strict=True)}
             believed = self._near.learn(known, since, now)
-            for place in asked:
-                answers[place] = believed[keys[place]]
-        for place, record in waiting.items():
-            answers[place] = record
+        for place in unknown:
+            answers[place] = waiting.get(keys[place]) or believed[keys[place]]
         return answers
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
