@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,6 +223,36 @@ def test_urls(server: Server, scheme: str) -> None:
 def test_settings(url: Any, settings: dict[str, Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         RedisStore(url, **settings)
+
+
+def test_the_rights_that_the_documentation_gives_are_enough_and_no_more_than_that(server: Server) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text(encoding="utf-8")
+    rule = re.search(r"`ACL (SETUSER cache [^`]*)`", page)
+    assert rule is not None
+    server.client.execute_command("ACL", *rule[1].split())
+    try:
+        with RedisStore(server.url.replace("//", "//cache:password@").replace("/0", "/3"), l1_bytes=0, timeout=5.0) as store:
+            saved(store)
+            store.save({"m": (Mark("m"), KEEP)})
+            assert store.load(["a", "m"]) == [store.load(["a"])[0], Mark("m")]
+            store.remove(["a"])
+            store.clear()
+            assert (store.failures, store.up) == (0, True)
+        with redis.Redis(port=server.port, username="cache", password="password") as client:
+            for command in ("FLUSHALL", "KEYS *", "GET theirs", "CONFIG GET dir"):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*command.split())
+    finally:
+        server.client.execute_command("ACL", "DELUSER", "cache")
+
+
+def test_a_wrong_password_is_a_miss_that_is_told(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with RedisStore(server.url.replace("//", "//nobody:secret-word@"), timeout=5.0) as store:
+        for _ in range(5):
+            assert bodies(store, "a") == [None]
+        assert not store.up
+    assert "AuthenticationError" in caplog.text
+    assert "secret-word" not in caplog.text
 
 
 def test_a_child_has_connections_of_its_own(server: Server) -> None:
