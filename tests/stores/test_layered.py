@@ -6,7 +6,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import pytest
 
@@ -18,6 +19,7 @@ from resilient.testing import FakeClock
 from .conftest import entry, in_child
 
 KEEP = 3600.0
+Make = Callable[..., LayeredStore]
 
 
 class Far(MemoryStore):
@@ -60,8 +62,15 @@ def far(clock: FakeClock) -> Far:
 
 
 @pytest.fixture
-def store(far: Far, clock: FakeClock) -> LayeredStore:
-    return LayeredStore(far, clock=clock)
+def make(far: Far, clock: FakeClock) -> Iterator[Make]:
+    """Makes stores over `far` that leave no thread behind."""
+    with ExitStack() as stack:
+        yield lambda store=far, **settings: stack.enter_context(LayeredStore(store, clock=clock, **settings))
+
+
+@pytest.fixture
+def store(make: Make) -> LayeredStore:
+    return make()
 
 
 def bodies(store: LayeredStore, *keys: str) -> list[bytes | None]:
@@ -90,8 +99,8 @@ def test_only_what_is_not_trusted_is_asked_for(store: LayeredStore, far: Far) ->
     assert far.asked == [["a"], ["b", "b", "c"]]
 
 
-def test_without_trust_it_is_asked_each_time(far: Far, clock: FakeClock) -> None:
-    store = LayeredStore(far, trust=0, clock=clock)
+def test_without_trust_it_is_asked_each_time(make: Make, far: Far, clock: FakeClock) -> None:
+    store = make(trust=0)
     far.save({"a": (entry(), KEEP)})
     store.load(["a"])
     far.remove(["a"])
@@ -132,8 +141,8 @@ def test_the_latest_of_what_waits_is_written(store: LayeredStore, far: Far) -> N
     assert sum(keys.count("a") for keys in far.written) <= 2
 
 
-def test_the_queue_is_bounded_and_drops_are_counted(far: Far, clock: FakeClock) -> None:
-    store = LayeredStore(far, queue=10, queue_bytes=100_000, clock=clock)
+def test_the_queue_is_bounded_and_drops_are_counted(make: Make, far: Far, clock: FakeClock) -> None:
+    store = make(queue=10, queue_bytes=100_000)
     go, writing = threading.Event(), threading.Event()
     far.during = lambda act: act == "save" and (writing.set(), go.wait(20))
     store.save({"first": (entry(), KEEP)})
@@ -223,18 +232,17 @@ def test_what_is_older_than_an_assumption_is_not_given_with_it(store: LayeredSto
     assert store.load(["m"]) == [Mark("m")], "an assumption is trusted by nobody"
 
 
-def test_it_starts_without_the_store(far: Far, clock: FakeClock) -> None:
+def test_it_starts_without_the_store(make: Make, far: Far, clock: FakeClock) -> None:
     far.error = ConnectionError("refused")
-    store = LayeredStore(far, clock=clock)
+    store = make()
     assert store.load(["a", "m"]) == [None, None]
     store.save({"a": (entry(), KEEP)})
     assert bodies(store, "a", "m") == [b"green", None]
 
 
-def test_one_that_is_gone_is_left_alone_and_told_once(
-    store: LayeredStore, far: Far, clock: FakeClock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_that_is_gone_is_left_alone_and_told_once(make: Make, far: Far, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="resilient")
+    store = make(name="the one")
     far.error = ConnectionError("refused")
     for _ in range(100):
         assert store.load(["a"]) == [None]
@@ -247,13 +255,14 @@ def test_one_that_is_gone_is_left_alone_and_told_once(
         clock.advance(10)
         assert store.load(["a"]) == [None]
     assert len(far.asked) == 104
-    assert len(caplog.records) == 1
-    assert "refused" in caplog.text
+    assert [record.getMessage() for record in caplog.records] == [
+        "the one: it cannot be used, and is left alone for a while: ConnectionError('refused')"
+    ]
     far.error = None
     clock.advance(10)
     store.load(["a"])
     assert store.up
-    assert len(caplog.records) == 2
+    assert caplog.messages[1:] == ["the one: it can be used again"]
 
 
 def test_a_place_that_is_taken_is_no_failure(store: LayeredStore, far: Far) -> None:
@@ -293,10 +302,10 @@ def test_a_removal_is_owed_too_and_settled_without_anybody_asking(store: Layered
 
 
 def test_beyond_the_bound_of_what_is_owed_the_store_is_emptied(
-    far: Far, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make: Make, far: Far, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("resilient.stores.guarded.OWED", 20)
-    store = LayeredStore(far, clock=clock, l1_bytes=0)
+    store = make(l1_bytes=0)
     far.save({"a": (entry(), KEEP)})
     far.error = ConnectionError("refused")
     for number in range(21):
@@ -312,10 +321,12 @@ def test_beyond_the_bound_of_what_is_owed_the_store_is_emptied(
     assert bodies(store, "a") == [b"new"]
 
 
-def test_a_store_that_cannot_be_emptied_is_not_read_any_more(far: Far, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_emptied_is_not_read_any_more(
+    make: Make, far: Far, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("resilient.stores.guarded.OWED", 1)
     monkeypatch.setattr(far, "clear", None)
-    store = LayeredStore(far, clock=clock)
+    store = make()
     far.save({"a": (entry(), KEEP)})
     far.error = ConnectionError("refused")
     store.save({"m": (Mark("m"), KEEP), "n": (Mark("n"), KEEP)})
@@ -346,8 +357,8 @@ def test_a_value_that_the_store_cannot_keep_is_told_at_once(store: LayeredStore,
     assert store.load(["a"]) == [None]
 
 
-def test_an_entry_of_another_process_is_placed_in_this_ones_time(far: Far, clock: FakeClock) -> None:
-    store = LayeredStore(far, clock=clock, wall=lambda: 5000.0)
+def test_an_entry_of_another_process_is_placed_in_this_ones_time(make: Make, far: Far, clock: FakeClock) -> None:
+    store = make(wall=lambda: 5000.0)
     far.save({"a": (entry(received_at=4990.0, initial_age=3.0, arrived=math.nan), KEEP)})
     (found,) = store.load(["a"])
     assert found.age(clock.now()) == 13.0
@@ -362,9 +373,9 @@ def test_closed_it_has_written_what_waited(store: LayeredStore, far: Far) -> Non
     assert far.written == [["a"]]
 
 
-def test_the_thread_ends_when_there_is_nothing_to_do(far: Far, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_ends_when_there_is_nothing_to_do(make: Make, far: Far, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resilient.stores.behind.IDLE", 0.01)
-    store = LayeredStore(far, clock=clock)
+    store = make()
     for number in range(3):
         store.save({"a": (entry(b"%d" % number), KEEP)})
         assert store.flush(20)
@@ -375,7 +386,7 @@ def test_the_thread_ends_when_there_is_nothing_to_do(far: Far, clock: FakeClock,
         assert far.load(["a"])[0].body == b"%d" % number
 
 
-def test_figures_are_the_stores_or_else_the_first_levels(store: LayeredStore, far: Far, clock: FakeClock) -> None:
+def test_figures_are_the_stores_or_else_the_first_levels(make: Make, store: LayeredStore, far: Far, clock: FakeClock) -> None:
     class Silent:
         blocking = True
 
@@ -385,7 +396,7 @@ def test_figures_are_the_stores_or_else_the_first_levels(store: LayeredStore, fa
     store.save({"a": (entry(), KEEP)})
     assert store.flush(20)
     assert (store.size, store.limit, store.count, store.evictions) == (far.size, far.limit, 1, 0)
-    other = LayeredStore(Silent(), l1_bytes=5000, clock=clock)
+    other = make(Silent(), l1_bytes=5000)
     other.save({"b": (entry(), KEEP)})
     assert (other.limit, other.count, other.corrupt, other.refused) == (5000, 1, 0, 0)
     assert 1000 < other.size == other.l1_size <= 5000
@@ -408,9 +419,8 @@ def test_settings(settings: dict[str, object], error: type[Exception]) -> None:
         LayeredStore(object())
 
 
-def test_a_child_has_locks_and_a_thread_of_its_own() -> None:
-    far = Far()
-    store = LayeredStore(far)
+def test_a_child_has_locks_and_a_thread_of_its_own(make: Make, far: Far) -> None:
+    store = make(name="of a child")
     store.save({"a": (entry(), KEEP)})
     assert store.flush(20)
 
