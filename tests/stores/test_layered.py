@@ -347,6 +347,19 @@ def test_what_was_asked_for_before_it_was_emptied_is_not_stored_any_more(store: 
     assert far.count == 2
 
 
+def test_it_is_emptied_as_soon_as_it_can_be(store: LayeredStore, far: Far, clock: FakeClock) -> None:
+    far.save({"a": (entry(), KEEP)})
+    assert bodies(store, "a") == [b"green"]
+    far.clear, clear = far.fail, far.clear
+    far.error = ConnectionError("refused")
+    store.clear()
+    assert store.load(["a"]) == [None]
+    far.error, far.clear = None, clear
+    clock.advance(10)
+    assert store.flush(20), "though nobody asks"
+    assert far.load(["a"]) == [None]
+
+
 def test_a_value_that_the_store_cannot_keep_is_told_at_once(store: LayeredStore, far: Far) -> None:
     def check(record: Record) -> None:
         raise TypeError("value: of type set")

@@ -112,6 +112,19 @@ def test_marks_have_an_eighth_and_their_number_is_bounded() -> None:
     assert 10_000 > sum(weight(f"mark {n}", m) for n, m in enumerate(small.load([f"mark {n}" for n in range(1000)])) if m) > 9000
 
 
+def test_entries_make_room_for_marks() -> None:
+    store = MemoryStore(40_000)
+    for number in range(100):
+        store.save({f"key {number}": (entry(), KEEP)})
+    evicted, count = store.evictions, store.count
+    for number in range(10):
+        store.save({f"mark {number}": (Mark("m"), KEEP)})
+        assert store.size <= 40_000
+    assert store.evictions > evicted
+    assert store.load([f"mark {number}" for number in range(10)]) == [Mark("m")] * 10
+    assert store.count < count + 10
+
+
 def test_what_was_saved_before_a_mark_that_had_to_go_is_not_believed() -> None:
     store = MemoryStore(max_marks=2)
     store.save({"before": (entry(), KEEP)})

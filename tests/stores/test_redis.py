@@ -160,6 +160,15 @@ def test_what_is_too_large_is_refused_and_what_it_would_replace_is_gone(server: 
         assert records(server) == []
 
 
+def test_what_cannot_be_said_is_refused(server: Server) -> None:
+    with stored(server) as store:
+        saved(store)
+        store.save({"a": (entry(fields=((b"a\n", b"b"),)), KEEP), "b": (entry(lifetime=float("inf")), KEEP), "c": (entry(), KEEP)})
+        assert store.flush(20)
+        assert bodies(store, "a", "b", "c") == [None, None, b"green"]
+        assert (store.refused, store.failures) == (2, 0)
+
+
 def test_clear_is_seen_by_all_and_deletes_nothing_of_others(server: Server) -> None:
     server.client.set("theirs", "a")
     with stored(server) as one, stored(server) as two:

@@ -16,6 +16,7 @@ import pytest
 
 from resilient.core.entry import Entry, Mark
 from resilient.stores import SQLiteStore
+from resilient.stores.connections import Connections
 from resilient.stores.database import Database
 
 from .conftest import entry, in_child
@@ -237,6 +238,26 @@ def test_a_corrupt_file_is_left_and_the_next_one_begun(path: Path, harm: str, ca
     assert path.exists()
     with stored(path) as store:
         assert bodies(store, "a") == [b"green"]
+
+
+def test_the_next_file_that_another_process_began_is_taken_up(path: Path) -> None:
+    with stored(path) as store:
+        saved(store)
+        Connections(str(path), MIB, 1.0, 1)._leave(str(path), "is corrupt")
+        assert store.load(["a"]) == [None]
+        saved(store, "a", b"new")
+        with stored(path) as other:
+            assert bodies(other, "a") == [b"new"]
+        assert (store.failures, store.corrupt) == (0, 0)
+
+
+def test_what_cannot_be_said_is_refused(path: Path) -> None:
+    with stored(path) as store:
+        saved(store)
+        store.save({"a": (entry(fields=((b"a\n", b"b"),)), KEEP), "b": (entry(lifetime=float("inf")), KEEP), "c": (entry(), KEEP)})
+        assert store.flush(20)
+        assert bodies(store, "a", "b", "c") == [None, None, b"green"]
+        assert (store.refused, store.failures) == (2, 0)
 
 
 def test_no_more_than_two_files_are_kept(path: Path) -> None:
