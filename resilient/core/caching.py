@@ -74,7 +74,7 @@ class CachingRules:
         for name in ("heuristic", "jitter"):
             fraction(name, getattr(self, name), zero=True)
         for status, seconds in self.negative_ttl.items():
-            if status < 300 or status in _NEVER or status > 599:
+            if not 300 <= status <= 599 or status in _NEVER or status in _ABOUT_IDENTITY:
                 raise ValueError(f"negative_ttl: answers of status {status!r} cannot be kept that way")
             not_negative(f"negative_ttl[{status}]", seconds)
         for status in self.stale_statuses:

@@ -121,6 +121,8 @@ def usable_on_error(entry: Entry, asked: Asked | None, now: float, rules: Cachin
         else:
             granted = max(granted, own)
         staleness = _beyond_what_was_asked(directives, age, staleness)
+    if rules.max_stale <= 0:
+        return None
     if granted > 0 and staleness <= min(granted, rules.max_stale):
         return "stale-if-error"
     return "fallback" if operator > 0 and staleness <= min(operator, rules.max_stale) else None

@@ -6,6 +6,7 @@ never fresher.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .directives import delta_seconds, http_date
@@ -68,7 +69,8 @@ def initial_age(head: Head, date: float, requested_at: float, received_at: float
     age = age_value(head)
     if age is None:
         return None
-    return max(0.0, received_at - date, age + max(0.0, received_at - requested_at))
+    # A date is the beginning of a second: what came within that very second is not old yet.
+    return max(0.0, math.floor(received_at) - date, age + max(0.0, received_at - requested_at))
 
 
 def said(head: Head, rules: CachingRules) -> bool:

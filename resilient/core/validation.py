@@ -23,6 +23,7 @@ Answer: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
 
 # They tell of the stored body, which a 304 does not change (RFC 9111 section 3.2), or of the body of the 304 itself.
 _OF_THE_BODY = frozenset({b"content-length", b"content-encoding", b"content-range", b"content-md5", b"content-digest", b"digest"})
+_OF_THE_WHOLE = _OF_THE_BODY - {b"content-encoding", b"digest"}
 # RFC 9110 section 15.4.5.
 _OF_A_304 = frozenset({b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary"})
 _TAG = re.compile(r'(?:W/)?"[^"]*"|[^",\s]+')
@@ -139,10 +140,12 @@ def _updated(
         [line for line in entry.fields if line[0].lower() not in replaced] + [line for line in new.lines if line[0].lower() not in left_out]
     )
     vary = vary_names(head)
-    chosen = entry.selected
-    if vary is None or (vary != entry.vary and asked is None):
+    if vary is None:
         return None
-    if vary != entry.vary and asked is not None:
+    chosen = entry.selected
+    if vary != entry.vary:
+        if asked is None:
+            return None
         chosen = selected(asked, vary)
     fresh = replace(
         entry,
@@ -210,7 +213,7 @@ def _part(asked: Asked, entry: Entry) -> Answer | None:
             return None  # not a range at all (RFC 9110 section 14.1.1)
     if start >= length:
         return 416, ((b"Content-Range", b"bytes */%d" % length), (b"Content-Length", b"0")), b""
-    kept = [line for line in entry.fields if line[0].lower() not in (b"content-length", b"content-range")]
+    kept = [line for line in entry.fields if line[0].lower() not in _OF_THE_WHOLE]
     kept += [(b"Content-Range", b"bytes %d-%d/%d" % (start, end - 1, length)), (b"Content-Length", b"%d" % (end - start))]
     return 206, tuple(kept), entry.body[start:end]
 

@@ -6,6 +6,7 @@ make no difference: white space, how a list is spread over lines and, of codings
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 
@@ -17,6 +18,8 @@ __all__ = ["LONGEST", "selected", "vary_names"]
 
 # So many fields choose no answer.
 LONGEST = 32
+# Characters of a value that is worth remembering: clients say the same few things again and again.
+_REMEMBERED = 256
 _COMMAS = re.compile(r"[ \t]*,[ \t]*")
 # Lists of which the specification says that case and order mean nothing (RFC 9110 sections 12.5.2 to 12.5.4).
 _SETS = frozenset({"accept-charset", "accept-encoding", "accept-language"})
@@ -52,8 +55,15 @@ def _normal(asked: Asked, name: str) -> str | None:
     if '"' in value:  # within quotation marks white space does mean something
         return value
     if name in _SETS:
-        return ",".join(sorted({_weighed(member) for member in value.lower().split(",")} - {""}))
+        return _remembered(value) if len(value) <= _REMEMBERED else _as_set(value)
     return _COMMAS.sub(",", value) if "," in value else value
+
+
+def _as_set(value: str) -> str:
+    return ",".join(sorted({_weighed(member) for member in value.lower().split(",")} - {""}))
+
+
+_remembered = functools.lru_cache(maxsize=512)(_as_set)
 
 
 def _weighed(member: str) -> str:
