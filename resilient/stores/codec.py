@@ -36,6 +36,7 @@ _START = len(_MAGIC) + 2
 _LENGTHS = struct.Struct(">II")
 _LEAST = _START + _SEAL + _LENGTHS.size
 _say = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_parse = json.JSONDecoder().decode
 
 
 def encode(record: Record, *, key: str = "", secret: bytes = b"") -> bytes:
@@ -90,7 +91,7 @@ def decode(data: bytes, *, key: str = "", secret: bytes = b"") -> Record:
         raise ValueError("a record that is cut")
     try:
         read = _READERS[data[3:4]]
-        return read(json.loads(rest[_LENGTHS.size : fields_at]), rest[fields_at:body_at], rest[body_at:])
+        return read(_parse(str(rest[_LENGTHS.size : fields_at], "utf-8")), rest[fields_at:body_at], rest[body_at:])
     except (LookupError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"a record that makes no sense: {error!r}") from error
 
