@@ -36,6 +36,7 @@ _START = len(_MAGIC) + 2
 _LENGTHS = struct.Struct(">II")
 _LEAST = _START + _SEAL + _LENGTHS.size
 _say = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_parse = json.JSONDecoder().decode
 
 
 def encode(record: Record, *, key: str = "", secret: bytes = b"") -> bytes:
@@ -90,7 +91,7 @@ def decode(data: bytes, *, key: str = "", secret: bytes = b"") -> Record:
         raise ValueError("a record that is cut")
     try:
         read = _READERS[data[3:4]]
-        return read(json.loads(rest[_LENGTHS.size : fields_at]), rest[fields_at:body_at], rest[body_at:])
+        return read(_parse(str(rest[_LENGTHS.size : fields_at], "utf-8")), rest[fields_at:body_at], rest[body_at:])
     except (LookupError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"a record that makes no sense: {error!r}") from error
 
@@ -181,17 +182,17 @@ def _entry_head(entry: Entry) -> list[Any]:
     ]
 
 
+_KINDS_OF_FIELDS = [int, *[float] * 8, *[bool] * 3, str, int, list]
+
+
 def _entry(head: Any, fields: bytes, body: bytes) -> Entry:
-    numbers, flags, texts = head[1:9], head[9:12], head[12:14]
     (status, requested, received, age, lifetime, took, revalidate, error, date) = head[:9]
     (validated, strict, public, etag, modified, vary, selected, groups, generation, size, value) = head[9:]
-    if not all(type(number) is float and isfinite(number) for number in numbers):
-        raise ValueError("a number that is none")
-    if not all(type(flag) is bool for flag in flags) or not all(text is None or type(text) is str for text in (*texts, *selected)):
+    if [*map(type, head[:12]), type(generation), type(size), type(selected)] != _KINDS_OF_FIELDS:
         raise ValueError("a field of another type")
-    if type(status) is not int or type(size) is not int or type(generation) is not str:
+    if not all(map(isfinite, head[1:9])) or not {type(etag), type(modified), *map(type, selected)} <= {str, type(None)}:
         raise ValueError("a field of another type")
-    if not (0 <= status <= 999 and 0 <= size <= 2**53 and type(selected) is list and len(vary) == len(selected)):
+    if not (0 <= status <= 999 and 0 <= size <= 2**53 and len(vary) == len(selected)):
         raise ValueError("a field out of bounds")
     parts = fields.split(b"\n")
     if parts.pop() or len(parts) % 2:
@@ -237,7 +238,7 @@ def _mark(head: Any, fields: bytes, body: bytes) -> Mark:
 
 
 def _texts(values: Any) -> tuple[str, ...]:
-    if type(values) is not list or not all(type(value) is str for value in values):
+    if type(values) is not list or not {*map(type, values)} <= {str}:
         raise ValueError("expected strings")
     return tuple(values)
 

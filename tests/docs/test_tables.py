@@ -32,6 +32,7 @@ from resilient import (
 from resilient.asgi import ResilienceMiddleware
 from resilient.core.rules import Rules
 from resilient.events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned
+from resilient.stores import MemoryStore, RedisStore, SQLiteStore
 from resilient.telemetry.families import ALL
 from resilient.telemetry.logging import TransitionLog
 
@@ -141,3 +142,16 @@ def test_layers_hold_every_module() -> None:
     modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
     columns = " ".join(line[11:54] for line in drawn.splitlines())
     assert modules - set(columns.split()) == set()
+
+
+@pytest.mark.parametrize("store", [MemoryStore, SQLiteStore, RedisStore])
+def test_defaults_of_stores(store: Any) -> None:
+    said = {name: cells[0].strip("`") for name, cells in table("stores.md", store.__name__, "Parameter").items()}
+    real = {name: default for name, default in parameters(store).items() if name not in ("clock", "wall")}
+    assert {name: REQUIRED if value == "required" else ast.literal_eval(value) for name, value in said.items()} == real
+
+
+def test_figures_of_stores() -> None:
+    said = {name for cell in table("stores.md", "Figures", "Attribute") for name in re.findall(r"\w+", cell)}
+    assert said <= set(dir(SQLiteStore))
+    assert len(said) == 10
