@@ -131,6 +131,8 @@ class Store(Protocol):
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
         """Keep records, each for so many seconds, in place of what was there. Who saves sees it at once.
 
+        A mark that is `first` takes the place of none: where there is one, that stays.
+
         Raises:
             TypeError: an entry's value is of a kind that this store cannot keep; the message names it.
         """

@@ -238,9 +238,15 @@ class Variants:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A generation of answers: who stores one reads it before asking the origin, and invalidating replaces it."""
+    """A generation of answers: who stores one reads it before asking the origin, and invalidating replaces it.
+
+    Attributes:
+        token: tells it from others.
+        first: it is to be kept only where there is none yet; one that replaces another is not.
+    """
 
     token: str
+    first: bool = field(default=False, compare=False)
 
 
 Record: TypeAlias = Entry | Variants | Mark

@@ -179,7 +179,7 @@ class Stock:
         if known is None or known[1] < now:
             if len(self._made) >= HINTS:
                 self._made.clear()
-            known = self._made[thing] = Mark(OLDEST + secrets.token_hex(8)), now + MADE_SECONDS
+            known = self._made[thing] = Mark(OLDEST + secrets.token_hex(8), first=True), now + MADE_SECONDS
         return known[0]
 
     async def _held(self, entry: Entry, found: Found, uri: str, runtime: Runtime) -> Entry | None:

@@ -165,6 +165,19 @@ class StoreContract:
         if list(store.load(["mark"])) != [Mark("now")]:
             assert list(store.load([*old])) == [None] * len(old), "what was saved before a mark that is lost would be believed again"
 
+    def test_a_first_mark_takes_the_place_of_none(self, store: Store) -> None:
+        store.save({"known": (Mark("invalidated"), KEEP), "expired": (Mark("long ago"), 0.001)})
+        until = time.monotonic() + 10
+        while store.load(["expired"]) != [None] and time.monotonic() < until:
+            time.sleep(0.002)
+        store.save({key: (Mark("first", first=True), KEEP) for key in ("known", "new", "expired")})
+        flush = getattr(store, "flush", None)
+        if flush is not None:
+            flush(10.0)
+        assert list(store.load(["known", "new", "expired"])) == [Mark("invalidated"), Mark("first"), Mark("first")]
+        store.save({"new": (Mark("invalidated"), KEEP)})
+        assert list(store.load(["new"])) == [Mark("invalidated")]
+
     def test_its_bound_holds(self, store: Store) -> None:
         limit = getattr(store, "limit", None)
         if limit is None:

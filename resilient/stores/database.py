@@ -89,7 +89,7 @@ class Database:
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
         now = self._wall()
-        rows, refused = [], []
+        rows, firsts, refused = [], [], []
         for key, (record, keep) in records.items():
             mark = isinstance(record, Mark)
             data = None
@@ -97,11 +97,17 @@ class Database:
                 data = encode(record, key=key)
             if data is None or (len(data) > self._largest and not mark):
                 refused.append((key,))
+            elif isinstance(record, Mark) and record.first:
+                firsts.append((key, mark, now + keep, now, data))
             else:
                 rows.append((key, mark, now + keep, now, data))
         self.refused += len(refused)
         with self.connections.writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO records (key, mark, expires, used, data) VALUES (?, ?, ?, ?, ?)", rows)
+            if firsts:
+                known = [(key, now) for key, *_ in firsts]
+                connection.executemany("DELETE FROM records WHERE key = ? AND (mark = 0 OR expires <= ?)", known)
+                connection.executemany("INSERT OR IGNORE INTO records (key, mark, expires, used, data) VALUES (?, ?, ?, ?, ?)", firsts)
             if refused:  # what they would have replaced is out of date
                 connection.executemany("DELETE FROM records WHERE key = ?", refused)
             self._make_room(connection, now)

@@ -118,8 +118,13 @@ class LayeredStore:
         late = [key for key, (record, _) in records.items() if isinstance(record, Entry) and record.requested_at < self._emptied_at]
         if late:  # asked for before everything was thrown away
             records = {key: kept for key, kept in records.items() if key not in late}
-        marks: dict[str, tuple[Mark | None, float]] = {k: (r, s) for k, (r, s) in records.items() if isinstance(r, Mark)}
-        self._near.keep(records, now)
+        marks: dict[str, tuple[Mark | None, float]] = {
+            key: (record, keep) for key, (record, keep) in records.items() if isinstance(record, Mark) and not record.first
+        }
+        firsts = [key for key, (record, _) in records.items() if isinstance(record, Mark) and record.first]
+        self._near.keep({key: kept for key, kept in records.items() if key not in firsts}, now)
+        if firsts:  # whether they are is not known here
+            self._near.unlearn(firsts)
         if marks:
             self._owe(marks)
         if len(marks) < len(records):

@@ -121,6 +121,8 @@ class MemoryStore:
         now = self._clock.now()
         with self._lock:
             for key, (record, keep) in records.items():
+                if isinstance(record, Mark) and record.first and key in self._marks and self._marks[key][2] > now:
+                    continue
                 self._drop(key)
                 self._number += 1
                 size, until = weight(key, record), now + keep

@@ -121,6 +121,13 @@ class Near:
             for key, (record, keep) in records.items():
                 self._put(key, _Held(record, self.number, now, until=now + keep))
 
+    def unlearn(self, keys: Sequence[str]) -> None:
+        """Hold nothing of these, so that they are asked for."""
+        with self._lock:
+            self.number += 1
+            for key in keys:
+                self._held.remove(key)
+
     def forget(self, keys: Sequence[str], now: float) -> None:
         """Hold that there is nothing."""
         with self._lock:

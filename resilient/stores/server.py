@@ -94,7 +94,8 @@ class Server:
                     pipeline.delete(self._name(key))
                 else:
                     written = _ALWAYS if isinstance(record, Mark) else epoch
-                    pipeline.set(self._name(key), written + data, px=max(1, int(min(keep, _LONGEST) * 1000)))
+                    first = isinstance(record, Mark) and record.first
+                    pipeline.set(self._name(key), written + data, px=max(1, int(min(keep, _LONGEST) * 1000)), nx=first)
             pipeline.execute()
 
     def _written(self, key: str, record: Record) -> bytes | None:

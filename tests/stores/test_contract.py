@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resilient.core.entry import Record
+from resilient.core.entry import Mark, Record
 from resilient.protocols import Store
 from resilient.stores import LayeredStore, MemoryStore, RedisStore, SQLiteStore
 from resilient.testing import StoreContract
@@ -33,7 +33,10 @@ class Plain:
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
         with self._lock:
-            self._kept.update(records)
+            for key, (record, keep) in records.items():
+                known = self._kept.get(key)
+                if not (isinstance(record, Mark) and record.first and known is not None and known[1] >= 1):
+                    self._kept[key] = record, keep
 
     def remove(self, keys: Sequence[str]) -> None:
         with self._lock:
