@@ -83,13 +83,13 @@ class Behind:
                 self._size += size
             self._wake()
 
-    def look(self, keys: Sequence[str]) -> dict[str, Record]:
-        """What waits to be written under these keys, or is being written."""
+    def look(self, keys: Sequence[str]) -> dict[str, Record | None]:
+        """What is going to be written under these keys, or is being written; None for what is going to be removed."""
         with self._change:
-            if not (self._waiting or self._writing):
+            if not (self._waiting or self._writing or self._after):
                 return {}
-            kept = {key: self._waiting.get(key) or self._writing.get(key) for key in keys}
-        return {key: pair[0] for key, pair in kept.items() if pair is not None}
+            pairs = {key: self._waiting.get(key) or self._after.get(key) or self._writing.get(key) for key in keys}
+        return {key: pair[0] for key, pair in pairs.items() if pair is not None}
 
     def drop(self, owed: Owed) -> None:
         """Write nothing where these marks and removals go; where the thread is at it, they are owed once more."""
@@ -158,13 +158,15 @@ class Behind:
             if batch and not self._write(batch):
                 self.drops += len(batch)
             with change:
-                after, self._after = self._after, {}
+                self._writing = {}
+                after = dict(self._after)
             if after:
                 self._owe(after)
             elif self._owing():
                 self._settle()
             with change:
-                self._writing = {}
+                # One that was replaced meanwhile has its turn with the next batch.
+                self._after = {key: mark for key, mark in self._after.items() if after.get(key) is not mark}
                 self._busy = False
                 change.notify_all()
 

@@ -99,7 +99,8 @@ class LayeredStore:
             known = {key: _placed(record, now, wall) for key, record in zip(asked, found, strict=True)}
             believed = self._near.learn(known, since, now)
         for place in unknown:
-            answers[place] = waiting.get(keys[place]) or believed[keys[place]]
+            key = keys[place]
+            answers[place] = waiting[key] if key in waiting else believed[key]
         return answers
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:

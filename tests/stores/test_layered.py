@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -177,6 +178,35 @@ def test_what_is_removed_while_it_is_written_is_gone(store: LayeredStore, far: F
     clock.advance(5)
     assert bodies(store, "a", "b") == [None, b"green"]
     assert far.load(["a"]) == [None]
+
+
+@pytest.mark.parametrize("settings", [{"l1_bytes": 0}, {"trust": 0}])
+def test_what_replaces_what_is_being_written_is_seen_at_once(make: Make, far: Far, settings: dict[str, Any]) -> None:
+    store = make(**settings)
+    writing, go, landed, on = (threading.Event() for _ in range(4))
+    save = far.save
+
+    def slow(records: Mapping[str, tuple[Record, float]]) -> None:
+        first = not writing.is_set()
+        if first:
+            writing.set()
+            assert go.wait(20)
+        save(records)
+        if first:
+            landed.set()
+            assert on.wait(20)
+
+    far.save = slow
+    store.save({"a": (entry(), KEEP), "b": (entry(), KEEP)})
+    assert writing.wait(20)
+    store.save({"a": (Mark("a"), KEEP)})
+    store.remove(["b"])
+    go.set()
+    assert landed.wait(20), "the older ones are in the store now, in place of what replaced them"
+    assert store.load(["a", "b"]) == [Mark("a"), None]
+    on.set()
+    assert store.flush(20)
+    assert store.load(["a", "b"]) == far.load(["a", "b"]) == [Mark("a"), None]
 
 
 def test_marks_and_removals_are_written_at_once(store: LayeredStore, far: Far) -> None:
