@@ -260,9 +260,9 @@ class _Fetched:
         """On the caller's own thread: at once where it is short or nobody waits for it, else as it is read."""
         flight, branch = self.flight, self.branch
         guard = branch.library.sync_guard(self.response.stream, body, length)
-        pump = Pump(guard, tape, lambda: self._complete(tape, entry, length), flight.finish)
+        pump = Pump(guard, tape, lambda: self._complete(tape, entry, length))
         if length is None and not self.response.is_closed and flight.attended(pump):
-            tape.source = pump
+            tape.source, pump.over = pump, flight.finish
         else:
             pump.drain()
         flight.land(Landing.SHARED)

@@ -88,15 +88,17 @@ class Pump:
         stream: where the body comes from.
         tape: where it goes.
         complete: what to do at its end, before the tape ends.
-        over: what to do when nothing more comes, however that ends.
+
+    Attributes:
+        over: called when nothing more comes, however that ends.
     """
 
-    def __init__(self, stream: Any, tape: Tape, complete: Callable[[], Coroutine[Any, Any, None]], over: Callable[[], None]) -> None:
+    def __init__(self, stream: Any, tape: Tape, complete: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._stream = stream
         self._chunks: Any = None
         self._tape = tape
         self._complete = complete
-        self._over = over
+        self.over: Callable[[], None] | None = None
         # Held while a chunk is read: two threads cannot read from one stream. Re-entrant for a stream that asks for itself.
         self._lock = threading.RLock()
         self._closed = False
@@ -139,4 +141,5 @@ class Pump:
             try:
                 self._stream.close()
             finally:
-                self._over()
+                if self.over is not None:
+                    self.over()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import math
 import threading
 from collections.abc import Callable, Coroutine, Hashable
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,7 @@ class Flight:
         kept: whether the answer goes into the store.
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
+        until: when the time of the one who makes it on his own thread is over, if it has a limit.
         source: what the body comes from where no task reads it, but whoever wants more of it.
         outcome, cause: what a failure says of the dependency, and in a word.
     """
@@ -92,6 +94,7 @@ class Flight:
         "source",
         "tape",
         "task",
+        "until",
         "uri",
         "validated",
     )
@@ -122,6 +125,7 @@ class Flight:
         self.groups: tuple[str, ...] = ()
         self.length: int | None = None
         self.task: Task | None = None
+        self.until = math.inf
 
     # -- for those who wait ---------------------------------------------------------------------------------------
 
@@ -260,6 +264,8 @@ class Flight:
         """Nothing more comes of it."""
         flights, tape = self._flights, self.tape
         with flights.lock:
+            if self.landing is Landing.SHARED and not self.doomed and not self.solo:
+                flights.stored(self)
             flights.end(self)
             flights.refreshing.discard(self)
             flights.bytes -= self._size

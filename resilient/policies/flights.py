@@ -13,6 +13,7 @@ __all__ = ["Flights"]
 PASSED_SECONDS = 3.0  # for which requests like one whose answer could not be shared do not wait for each other
 PASSED_LIMIT = 1000  # such requests that are remembered; beyond it all are forgotten
 BYTES_LIMIT = 64 * 1024 * 1024  # of bodies that are coming in; beyond it they are handed on as they come, to nobody else
+RECENT = 256  # stored answers that are remembered for those who were about to ask when they came
 REFRESHES = 16  # entries that are refreshed behind their readers at a time
 
 
@@ -24,7 +25,7 @@ class Flights:
         limit: fetches at a time that others may join; beyond it everybody fetches for himself.
     """
 
-    __slots__ = ("__weakref__", "_limit", "_now", "_out", "_passed", "bytes", "lock", "refreshing")
+    __slots__ = ("__weakref__", "_limit", "_now", "_out", "_passed", "_recent", "bytes", "kept", "lock", "refreshing")
 
     def __init__(self, now: Callable[[], float], limit: int = 10_000) -> None:
         self._now = now
@@ -38,25 +39,29 @@ class Flights:
         self.lock = threading.RLock()
         self._out: dict[Hashable, Flight] = {}
         self._passed: dict[Hashable, float] = {}
+        self._recent: dict[Hashable, int] = {}
+        self.kept = 0  # flights whose answer was stored, so far
         self.refreshing: set[Flight] = set()
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._out)
 
-    def join(self, key: Hashable, uri: str, *, alone: bool = False, background: bool = False) -> tuple[Flight, bool]:
+    def join(self, key: Hashable, uri: str, *, alone: bool = False) -> tuple[Flight, bool]:
         """The flight for `key`, and whether the caller has to fly it. One that is `alone` is nobody else's."""
         with self.lock:
             flight = None if alone or self._is_passed(key) else self._out.get(key)
             if flight is not None and flight.lost:
                 flight = None
             if flight is not None:
-                flight.interest += 0 if background else 1
+                flight.interest += 1
                 return flight, False
-            solo = alone or key in self._passed or self._full()
-            flight = Flight(self, object() if solo else key, uri, solo=solo, background=background)
-            self._out[flight.key] = flight
-            return flight, True
+            return self._begin(key, uri, solo=alone or key in self._passed or self._full()), True
+
+    def _begin(self, key: Hashable, uri: str, *, solo: bool, background: bool = False) -> Flight:
+        flight = Flight(self, object() if solo else key, uri, solo=solo, background=background)
+        self._out[flight.key] = flight
+        return flight
 
     def _full(self) -> bool:
         if len(self._out) < self._limit:
@@ -91,18 +96,31 @@ class Flights:
         with self.lock:
             if len(self.refreshing) >= REFRESHES:
                 self.refreshing = {flight for flight in self.refreshing if not flight.lost}
-            if len(self.refreshing) >= REFRESHES:
+            under_way = self._out.get(key)
+            if len(self.refreshing) >= REFRESHES or (under_way is not None and not under_way.lost):
                 return None
-            flight, first = self.join(key, uri, background=True)
-            if first:
-                self.refreshing.add(flight)
-            return flight if first else None
+            flight = self._begin(key, uri, solo=False, background=True)
+            self.refreshing.add(flight)
+            return flight
 
     def end(self, flight: Flight) -> None:
         """Nobody can join it any more."""
         with self.lock:
             if self._out.get(flight.key) is flight:
                 del self._out[flight.key]
+
+    def stored(self, flight: Flight) -> None:
+        """What it has brought is in the store."""
+        with self.lock:
+            self.kept += 1
+            self._recent.pop(flight.key, None)
+            self._recent[flight.key] = self.kept
+            if len(self._recent) > RECENT:
+                del self._recent[next(iter(self._recent))]
+
+    def overtaken(self, key: Hashable, kept: int) -> bool:
+        """Whether an answer for `key` was stored since so many were: after one looked there, and before he joined."""
+        return self.kept != kept and self._recent.get(key, 0) > kept
 
     def doom(self, concerned: Callable[[Flight], bool]) -> None:
         """What those flights bring is not to be kept, and nobody who asks from now on is to get it."""

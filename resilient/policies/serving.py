@@ -21,7 +21,7 @@ from ..core.freshness import Use, look, refresh_early, usable_on_error
 from ..core.invalidation import SAFE as UNCHANGING
 from ..core.outcome import Outcome
 from ..core.vary import selected
-from ..errors import CircuitOpen, Rejected
+from ..errors import CircuitOpen, DeadlineExceeded, Rejected
 from ..events import CacheUsed, FallbackServed
 from ..runtime import drive
 from .flight import Flight, Landing, copied
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Serving"]
 
+AGAIN: Any = object()
 SAFE = frozenset({"GET", "HEAD"})
 REFRESH_SECONDS = 30.0
 COOLED_LIMIT = 1000  # URIs that are left alone after a failure; beyond it all are forgotten
 COOLDOWN = (1.0, 5.0)  # seconds
 LONGEST_COOLDOWN = 60.0
-OWN_LIMITS = ("inbound", "caller")  # of one caller, which say nothing to others
 
 
 class Serving:
@@ -73,6 +73,8 @@ class Serving:
             return await inner(call)
         if asked.method not in SAFE:
             return await self._write(call, inner, asked)
+        flights: Any = self.flights
+        kept = flights.kept
         found = await self.stock.find(asked, call.runtime)
         entry = found.entry
         if entry is not None:
@@ -95,7 +97,8 @@ class Serving:
                 return self._stale(call, asked, entry, detail, cause, None)
         elif asked.only_if_cached:
             return self._hit_or_nothing(call, asked, None)
-        return await self._fetched(call, inner, asked, found)
+        answer = await self._fetched(call, inner, asked, found, kept)
+        return await self.run(call, inner) if answer is AGAIN else answer
 
     def _hit(self, call: Call, asked: Asked, entry: Entry, result: str) -> Any:
         self.count(call, result)
@@ -133,11 +136,15 @@ class Serving:
 
     # -- fetching -------------------------------------------------------------------------------------------------
 
-    async def _fetched(self, call: Call, inner: Inner, asked: Asked, found: Found) -> Any:
+    async def _fetched(self, call: Call, inner: Inner, asked: Asked, found: Found, kept: int) -> Any:
+        """The answer of the origin, AGAIN if there may be one in the store by now."""
         flights: Any = self.flights
-        solo = call.caching.solo(asked, found.entry)
+        solo, key = call.caching.solo(asked, found.entry), asked.collapse_key()
         while True:
-            flight, first = flights.join(asked.collapse_key(), asked.uri, alone=solo)
+            flight, first = flights.join(key, asked.uri, alone=solo)
+            if first and not solo and flights.overtaken(key, kept):
+                flight.finish()
+                return AGAIN
             try:
                 if first:
                     await self._begin(flight, call, inner, asked, found)
@@ -151,9 +158,7 @@ class Serving:
                 raise
             if landed is not None or (flight.lost and (not first or flight.error is None)):
                 await self._leave(flight, call, first)
-                if landed is not None:
-                    return landed
-                continue
+                return AGAIN if landed is None else landed
             try:
                 return await self._arrived(flight, first, call, inner, asked, found)
             except BaseException:
@@ -178,6 +183,7 @@ class Serving:
                 flight.finish()
                 raise
         elif not self._elsewhere(call, found.entry, asked, branch, fly):
+            flight.until = branch.deadline
             await fly()
 
     def _elsewhere(self, call: Call, entry: Entry | None, asked: Asked, branch: Call, fly: Callable[[], Coroutine[Any, Any, None]]) -> bool:
@@ -335,7 +341,7 @@ class Serving:
         branch.owner.close(branch, outcome, error)
         if not isinstance(error, Exception):
             return
-        if branch.runtime.sync and getattr(error, "reason", None) in OWN_LIMITS:
+        if isinstance(error, DeadlineExceeded) and branch.runtime.now() >= flight.until - 0.001:
             flight.error, flight.outcome = error, outcome
             flight.land(Landing.LOST)
         else:
