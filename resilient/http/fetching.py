@@ -12,7 +12,7 @@ from ..body import Body
 from ..core.asked import Asked
 from ..core.caching import why_not_shared, why_not_stored
 from ..core.entry import Entry
-from ..core.freshness import Use, look, outlasts, seconds_of_use
+from ..core.freshness import Use, look, outlasts, seconds_of_use, usable_on_error
 from ..core.head import Head
 from ..core.outcome import Outcome
 from ..core.validation import conditions, freshened, updated_by_head
@@ -155,8 +155,10 @@ class _Fetched:
         else:
             why = why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
         if status in rules.stale_statuses:
-            covered = found.entry is not None and outlasts(found.entry, status, self.branch.runtime.now(), rules)
-            if (why or covered) and await self._failure(covered=covered):
+            entry, now = found.entry, self.branch.runtime.now()
+            if entry is not None and outlasts(entry, status, now, rules):
+                why = why or "outlasted"
+            if why and await self._failure(covered=entry is not None and usable_on_error(entry, asked, now, rules) is not None):
                 return
         else:
             cache.recovered(asked)

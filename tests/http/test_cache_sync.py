@@ -46,8 +46,6 @@ class Origin:
                 for chunk in chunks:
                     if isinstance(chunk, BaseException):
                         raise chunk
-                    if callable(chunk):
-                        chunk = chunk()
                     self.read += 1
                     yield chunk
 
