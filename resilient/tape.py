@@ -234,7 +234,7 @@ class Reading:
     __slots__ = ("_left", "_tape", "closed", "position")
 
     def __init__(self, tape: Tape, left: Callable[[], None]) -> None:
-        self._tape = tape
+        self._tape: Tape | None = tape
         self._left = left
         self.position = 0
         self.closed = False
@@ -246,6 +246,8 @@ class Reading:
             Exception: what ended the body before its time.
         """
         tape = self._tape
+        if tape is None:
+            return end
         while True:
             over = tape.over  # before the look at what came: another thread may write and end in between
             chunk = tape._advance(self)
@@ -258,18 +260,22 @@ class Reading:
             if tape.source is not None:
                 tape.source.pull(self.position)
             else:
-                await tape._more(runtime, math.inf, self._has_more)
-
-    def _has_more(self) -> bool:
-        return self._tape.over or self._tape.written > self.position
+                await tape._more(runtime, math.inf, lambda: tape.over or tape.written > self.position)
 
     def close(self) -> None:
         """The reader wants no more."""
         if self.closed:
             return
         self.closed = True
-        self._tape._close(self)
-        self._left()
+        # A response and its stream hold each other; all that was read need not wait for the collector with them.
+        tape, self._tape = self._tape, None
+        left, self._left = self._left, _nothing
+        if tape is not None:
+            tape._close(self)
+        left()
+
+
+def _nothing() -> None: ...
 
 
 def _wake(waiters: list[Waiter]) -> None:

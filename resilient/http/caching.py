@@ -39,7 +39,7 @@ class HttpCaching:
         url, method = request.url, request.method
         if call.uncached and method in READ_ONLY:
             return None  # a write makes it forget all the same
-        if method in READ_ONLY and (getattr(request, "_content", None) != b"" or "upgrade" in request.headers):
+        if method in READ_ONLY and (_has_body(request, call.library.module) or "upgrade" in request.headers):
             return None  # a body may change what is answered
         partition = call.partition if cache.partition is None else cache.partition(request)
         uri = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
@@ -160,6 +160,14 @@ class HttpCaching:
         return call.library.module.Response(
             head.status_code, headers=head.headers.raw, stream=head.stream, extensions=_shared_extensions(head)
         )
+
+
+def _has_body(request: Any, module: Any) -> bool:
+    content = getattr(request, "_content", None)
+    if content is not None:
+        return bool(content != b"")
+    # A redirect goes on with the stream of the request before it.
+    return not isinstance(request.stream, module.ByteStream) or "content-length" in request.headers
 
 
 def _put_back(flight: Flight, reading: Any) -> None:

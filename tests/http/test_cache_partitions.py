@@ -28,7 +28,7 @@ async def worlds(library: Any, clock: FakeClock, seeds: range) -> Counter[str]:
 def checked(seen: Counter[str]) -> None:
     """That there was something to judge."""
     for what in ("own", "another's", "fresh", "degraded", "refreshed", "written"):
-        assert seen[what] > 10, (what, seen)
+        assert seen[what] >= 5, (what, seen)
 
 
 async def test_what_is_served_in_small_worlds(library: Any, clock: FakeClock) -> None:
