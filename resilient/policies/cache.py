@@ -14,7 +14,7 @@ from ..core.caching import CachingRules
 from ..protocols import Store
 from ..runtime import drive
 from ..stores.memory import MemoryStore
-from .flight import Flights
+from .flights import Flights
 from .serving import Serving
 from .shown import shown
 from .stock import Stock, checked_prefix, normal
@@ -207,6 +207,8 @@ class Cache(Serving):
         """Forget all that was stored and learnt."""
         with self._lock:
             self._cooled.clear()
+        if self.flights is not None:
+            self.flights.forget()
         clear = getattr(self.store, "clear", None)
         if clear is not None:
             clear()
