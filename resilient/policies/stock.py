@@ -163,10 +163,12 @@ class Stock:
                 tokens.append(token)
                 if soft:
                     found.softened[token] = before
-                self._made.pop(thing, None)
+                made = self._made.get(thing)
+                if made is not None and made[0].token != token:
+                    del self._made[thing]
             elif self.store.blocking:
-                found.new_marks[thing] = made = self._made_up(thing)
-                tokens.append(made.token)
+                found.new_marks[thing] = self._made_up(thing)
+                tokens.append(found.new_marks[thing].token)
             else:
                 tokens.append("")
         found.generation = ".".join(tokens) if any(tokens) else ""

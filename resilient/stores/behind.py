@@ -72,6 +72,8 @@ class Behind:
         """Have records written, in place of older ones that still wait."""
         with self._change:
             for key, kept in records.items():
+                if isinstance(kept[0], Mark) and kept[0].first and (key in self._waiting or key in self._writing):
+                    continue  # there is one
                 self._take_out(key)
                 size = weight(key, kept[0])
                 if self._closed or len(self._waiting) >= self._limit or self._size + size > self._size_limit:
