@@ -25,18 +25,20 @@ MODULES = (
     "resilient.httpx",
     "resilient.httpx2",
     "resilient.protocols",
+    "resilient.stores",
     "resilient.testing",
 )
 # Names that acceptance programs import.
 FIXED = {
     "resilient": """
         Resilience Dependency Feature Level Criticality Pipeline standard Timeout Retry RetryBudget CircuitBreaker Bulkhead Fallback
-        Chaos Deadline current_deadline current_criticality ResilienceError Rejected CircuitOpen BulkheadFull RateLimited SpendExceeded
+        AdaptiveConcurrency RateLimit Hedge Cache Failover AdaptiveThrottle Chaos Deadline current_deadline current_criticality ResilienceError Rejected CircuitOpen BulkheadFull RateLimited SpendExceeded
         Overloaded DeadlineExceeded AllTargetsFailed
     """,
     "resilient.httpx": "AsyncResilientTransport ResilientTransport CircuitOpen",
     "resilient.httpx2": "AsyncResilientTransport ResilientTransport CircuitOpen",
     "resilient.asgi": "ResilienceMiddleware DeadlineMiddleware DegradationMiddleware ErrorMiddleware MetricsMiddleware routes",
+    "resilient.stores": "MemoryStore SQLiteStore RedisStore",
     "resilient.testing": "FakeClock FaultyTransport RecordingListener",
 }
 
