@@ -170,6 +170,13 @@ class Stock:
         generation = self._generation(now, things, await self._fetch([*map(_mark_key, things)], runtime))
         return groups == generation and not now.new_marks
 
+    def changed(self, found: Found, since: float) -> bool:
+        """Whether anything that an answer depends on was invalidated after a moment of wall time; in doubt, it was.
+
+        For who had no time to look before the answer was made: `found` is what there is after it.
+        """
+        return any(_made_at(Mark(token)) >= since - SKEW for token in found.generation.split(".") if token)
+
     # -- keeping --------------------------------------------------------------------------------------------------
 
     async def keep(self, asked: Asked, found: Found, entry: Entry, seconds: float, runtime: Runtime) -> None:
