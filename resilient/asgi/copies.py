@@ -48,7 +48,7 @@ class Copy:
     """
 
     __slots__ = (
-        "_asked", "_at", "_chunks", "_exposes", "_fields", "_known", "_length", "_limit", "_resilience", "_runtime", "_scope",
+        "_asked", "_at", "_chunks", "_exposes", "_fields", "_known", "_length", "_received", "_resilience", "_runtime", "_scope",
         "_size", "_stale", "_status", "_wall", "_writes", "failures", "taking", "unsafe",
     )  # fmt: skip
 
@@ -122,9 +122,9 @@ class Copy:
         now = runtime.now()
         detail = None if entry is None else stale.permitted(entry, asked, now)
         if entry is None or detail is None:
-            self._tell(CacheUsed(at=now, dependency=stale.name, result="error"))
+            self._tell(CacheUsed(at=now, result="error"))
             return None
-        self._tell(CacheUsed(at=now, dependency=stale.name, result=RESULTS[detail]))
+        self._tell(CacheUsed(at=now, result=RESULTS[detail]))
         self._tell(FeatureDegraded(at=now, feature=stale.name, level=Level.REDUCED, cause=cause))
         record = RECORD.get()
         if record is not None:
@@ -171,7 +171,7 @@ class Copy:
             head = Head([*head.lines, (b"vary", ", ".join(sorted(unkeyed)).encode("latin-1"))])
         length = head.first(b"content-length")
         self._length = int(length) if length is not None and length.isascii() and length.isdigit() else None
-        self._status, self._at = status, self._runtime.now()
+        self._status, self._at, self._received = status, self._runtime.now(), time.time()
         fits = self._length is None or self._length <= stale.max_body
         if fits and not _is_degraded() and why_not_stored(asked, status, head, stale.rules, received_at=self._wall) is None:
             self._fields = [(name, value) for name, value in head.lines]
@@ -202,7 +202,7 @@ class Copy:
         if self._fields is not None and self._length in (None, self._size) and not _is_degraded():
             entry = Entry.made(
                 asked, self._status, self._fields, b"".join(self._chunks),
-                requested_at=self._wall, received_at=time.time(), now=self._at, rules=stale.rules,
+                requested_at=self._wall, received_at=self._received, now=self._at, rules=stale.rules,
             )  # fmt: skip
         self.drop()
         if entry is not None and stale.permitted(entry, None, self._at) is not None:
