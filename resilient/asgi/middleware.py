@@ -20,7 +20,7 @@ class ResilienceMiddleware(Inbound):
     """Deadlines, error mapping, the degradation record and its header, request metrics: for any ASGI app.
 
     It does what `MetricsMiddleware`, `DeadlineMiddleware`, `DegradationMiddleware` and `ErrorMiddleware` do around each
-    other, in that order, at the cost of one. Lifespan and WebSockets pass through.
+    other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if asked to. Lifespan and WebSockets pass through.
 
     Args:
         app: the ASGI application.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import threading
 from typing import Any
@@ -399,8 +400,8 @@ def identity_of(headers: dict[str, str]) -> str:
     return repr(sorted((name, value) for name, value in headers.items() if name in ("cookie", "authorization", "x-api-key")))
 
 
-# An app that sees what it does not say in `Vary` gets what it says; who asks, and for which host, is never mixed up though.
-@settings(max_examples=1500, deadline=None)
+# Whatever it says or does not say in `Vary` besides: who asks, and for which host, is never mixed up.
+@settings(max_examples=800, deadline=None)
 @given(STEPS, st.booleans())
 def test_no_answer_ever_crosses_an_identity(steps: Any, per_user: bool) -> None:
     app = Private()
@@ -428,9 +429,8 @@ def test_no_answer_ever_crosses_an_identity(steps: Any, per_user: bool) -> None:
         said = fields.get(b"cache-control", b"").decode()
         assert b"set-cookie" not in fields and said not in ("no-store", "must-revalidate", "no-cache")
         assert said != "private" or per_user
-        assert not (got[1]["body"] and "authorization" in headers and not per_user and said != "public")
         if got[1]["body"]:
-            told = dict(eval(got[1]["body"]))
+            told = dict(ast.literal_eval(got[1]["body"].decode()))
             assert identity_of(told) == identity_of(headers)
             assert told.get("x-forwarded-host") in (None, headers.get("x-forwarded-host"))
             for name in fields.get(b"vary", b"").decode().split(", "):

@@ -29,7 +29,7 @@ from resilient import (
     Target,
     Timeout,
 )
-from resilient.asgi import ResilienceMiddleware
+from resilient.asgi import ResilienceMiddleware, StaleResponses
 from resilient.core.rules import Rules
 from resilient.events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned
 from resilient.telemetry.families import ALL
@@ -83,6 +83,7 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("policies/hedge.md", [Hedge]),
         ("policies/failover.md", [Failover, Target]),
         ("asgi.md", [ResilienceMiddleware]),
+        ("stale.md", [StaleResponses]),
     ],
 )
 def test_defaults(page: str, kinds: list[Any]) -> None:
