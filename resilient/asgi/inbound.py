@@ -38,7 +38,7 @@ class Inbound:
     errors: ErrorMapping | None = None
     requests: RequestMetrics | None = None
     stale: StaleResponses | None = None
-    exposes: Callable[[Scope], bool] | None = None
+    _exposes: Callable[[Scope], bool] | None = None
     """Whether the caller of a request may be told what is behind; None for nobody."""
 
     def __init__(self, app: ASGIApp, resilience: Surroundings) -> None:
@@ -58,7 +58,7 @@ class Inbound:
             if self.degradation is not None:
                 exchange.keep_record()
             if self.stale is not None:
-                exchange.keep_copy(self.stale.copy(scope, self.resilience, self._runtime, self.exposes))
+                exchange.keep_copy(self.stale.copy(scope, self.resilience, self._runtime, self._exposes))
             deadlines = self.deadlines
             seconds = math.inf if deadlines is None else deadlines.seconds(scope)
             if deadlines is None or seconds == math.inf:

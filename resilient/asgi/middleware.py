@@ -64,7 +64,7 @@ class ResilienceMiddleware(Inbound):
         if stale is not None and not isinstance(stale, StaleResponses):
             raise TypeError(f"stale: expected StaleResponses(...), got {stale!r}")
         self.stale: StaleResponses | None = stale
-        self.exposes = exposure(expose_causes, trusted)
+        self._exposes = exposure(expose_causes, trusted)
         flag("count_requests", count_requests)
         if count_requests:
             self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)

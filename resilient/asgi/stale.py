@@ -236,5 +236,5 @@ class StaleResponseMiddleware(Inbound):
     ) -> None:
         super().__init__(app, resilience)
         self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
-        self.exposes = exposure(expose_causes, trusted)
+        self._exposes = exposure(expose_causes, trusted)
         self.stale: StaleResponses | None = StaleResponses(**settings)
