@@ -1,4 +1,4 @@
-"""The inbound side, pure ASGI: deadlines, error mapping, degradation, metrics and health."""
+"""The inbound side, pure ASGI: deadlines, error mapping, degradation, stale answers, metrics and health."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from .metrics import MetricsMiddleware as MetricsMiddleware
 from .middleware import ResilienceMiddleware as ResilienceMiddleware
 from .routes import install as install
 from .routes import routes as routes
+from .stale import StaleResponseMiddleware as StaleResponseMiddleware
+from .stale import StaleResponses as StaleResponses
 
 __all__ = [
     "DeadlineMiddleware",
@@ -16,6 +18,8 @@ __all__ = [
     "ErrorMiddleware",
     "MetricsMiddleware",
     "ResilienceMiddleware",
+    "StaleResponseMiddleware",
+    "StaleResponses",
     "install",
     "routes",
 ]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from ..core.bounds import flag, not_negative, positive
-from .exchange import Inbound
+from .inbound import Inbound
 from .protocols import ASGIApp, Scope, Surroundings
 from .responses import FIELD_NAME
 
-__all__ = ["DEADLINE_HEADERS", "DeadlineMiddleware", "InboundDeadlines", "Trusted"]
+__all__ = ["DEADLINE_HEADERS", "DeadlineMiddleware", "InboundDeadlines", "Trusted", "trust"]
 
 Trusted = Callable[[Scope], bool] | Collection[str]
 
@@ -62,7 +62,7 @@ class InboundDeadlines:
         flag("body", body)
         flag("hard", hard)
         self._timeout = math.inf if timeout is None else float(timeout)
-        self._trusts = _trust(trusted)
+        self._trusts = trust(trusted)
         self._headers = _header_names(headers)
         self.body = body
         self.hard = hard
@@ -106,7 +106,7 @@ def _header_names(names: Any) -> frozenset[bytes]:
     return frozenset(name.lower().encode("ascii") for name in listed)
 
 
-def _trust(trusted: Any) -> Callable[[Scope], bool] | None:
+def trust(trusted: Any) -> Callable[[Scope], bool] | None:
     """The question whether a peer is trusted; None if nobody is."""
     if callable(trusted):
         return trusted  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from ..core.bounds import flag
 from ..core.degradation import Degradation
-from .exchange import Inbound
+from .inbound import Inbound
 from .protocols import ASGIApp, Surroundings
 from .responses import FIELD_NAME
 

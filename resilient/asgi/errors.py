@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..core.bounds import flag
 from ..errors import AllTargetsFailed, DeadlineExceeded, ResilienceError
-from .exchange import Inbound
+from .inbound import Inbound
 from .protocols import ASGIApp, Surroundings
 from .responses import Problem
 

@@ -1,8 +1,4 @@
-"""One inbound request and its response: who answers it, until when, and what is added to the answer.
-
-Every middleware of this package is an `Inbound` with one or more of its aspects switched on, so that each behaviour is
-written once and all of them together cost one scope check, one wrapped `send` and one cancel scope.
-"""
+"""One inbound request and its response: who answers it, until when, and what is added to the answer."""
 
 from __future__ import annotations
 
@@ -18,75 +14,26 @@ import anyio.lowlevel
 
 from ..context import DEADLINE, RECORD, Deadline
 from ..core.degradation import DegradationRecord
-from ..errors import DeadlineExceeded, ResilienceError
+from ..errors import DeadlineExceeded, ResilienceError, cause_of
 from ..events import DeadlinePassed
 from ..wheel import current_slot, new_scope
 from .layer import LAYER_KEY, Layer
-from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings, check_resilience
+from .protocols import Message, Scope, Send
 from .responses import MESSAGE_BODY, MESSAGE_START, Problem
 from .route import route_template
 
 if TYPE_CHECKING:
+    from .copies import Copy
     from .deadline import InboundDeadlines
-    from .degradation import DegradationHeader
-    from .errors import ErrorMapping
-    from .metrics import RequestMetrics
+    from .inbound import Inbound
 
-__all__ = ["Exchange", "Inbound"]
+__all__ = ["Exchange"]
 
 logger = logging.getLogger("resilient")
 
 LATE = Problem(status=504, error=DeadlineExceeded.error_token, detail="The request took longer than it may.", retry_after=1)
 
 _BODY_MESSAGES = frozenset({MESSAGE_BODY, "http.response.pathsend", "http.response.zerocopysend"})
-
-
-class Inbound:
-    """An ASGI application around another. Subclasses switch its aspects on.
-
-    Anything but an HTTP request passes through untouched, and so does everything while the `Resilience` is disabled.
-
-    Args:
-        app: the ASGI application.
-        resilience: the `Resilience` that the application belongs to.
-    """
-
-    deadlines: InboundDeadlines | None = None
-    degradation: DegradationHeader | None = None
-    errors: ErrorMapping | None = None
-    requests: RequestMetrics | None = None
-
-    def __init__(self, app: ASGIApp, resilience: Surroundings) -> None:
-        if not callable(app):
-            raise TypeError(f"app: expected an ASGI application, got {app!r}")
-        check_resilience(resilience)
-        self.app = app
-        self.resilience = resilience
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self.resilience.enabled:
-            await self.app(scope, receive, send)
-            return
-        exchange = Exchange(self, scope, send)
-        try:
-            if self.degradation is not None:
-                exchange.keep_record()
-            deadlines = self.deadlines
-            seconds = math.inf if deadlines is None else deadlines.seconds(scope)
-            if deadlines is None or seconds == math.inf:
-                await self.app(scope, receive, exchange.send)
-            elif seconds < deadlines.min_useful:
-                await exchange.passed(caught=True)
-            else:
-                with exchange.bounded(deadlines, seconds) as cancel_scope:
-                    await self.app(scope, receive, exchange.send)
-                if cancel_scope.cancel_called:
-                    await exchange.passed(caught=cancel_scope.cancelled_caught)
-        except Exception as error:
-            if not await exchange.answered(error):
-                raise
-        finally:
-            exchange.close()
 
 
 class Exchange(Layer):
@@ -98,6 +45,7 @@ class Exchange(Layer):
         "_body_bounded",
         "_cancel_scope",
         "_context",
+        "_copy",
         "_deadline_token",
         "_hard",
         "_inbound",
@@ -132,6 +80,7 @@ class Exchange(Layer):
         self._deadline_token: Token[Deadline | None] | None = None
         self._record_token: Token[DegradationRecord | None] | None = None
         self._reply: asyncio.Task[None] | None = None  # the 504 that is being sent while the app still runs
+        self._copy: Copy | None = None  # what is known of an answer that could be given in the place of an error
         if self.counts:
             self._began = self._resilience.clock.now()
 
@@ -150,6 +99,45 @@ class Exchange(Layer):
             return start
         assert self._inbound.degradation is not None  # or there would be no record
         return {**start, "headers": [*start.get("headers", ()), self._inbound.degradation.field(degradations)]}
+
+    # -- the last good answer -------------------------------------------------------------------------------------
+
+    def keep_copy(self, copy: Copy | None) -> None:
+        """Let an answer that was kept stand in for an error, and this one be kept if it is good."""
+        self._copy = copy
+
+    async def _stood_in(self, cause: str, status: int) -> bool:
+        """Whether the client was given an answer that was kept, in the place of an error."""
+        kept = None if self._copy is None else await self._copy.instead(cause, status)
+        if kept is None:
+            return False
+        await self._answer(*kept)
+        return True
+
+    async def _unless_stood_in(self, start: Message) -> None:
+        """The app's answer begins, and is an error."""
+        kept = None if self._copy is None else await self._copy.instead(f"status_{start['status']}", start["status"])
+        if self._started:
+            return  # with our own answer, for the time was over meanwhile
+        if kept is None:
+            await self._begin(start)
+            return
+        if self._armed:
+            self._lift()  # the app was done in time, and what it goes on with has as much time as it likes
+        await self._answer(*kept)
+
+    async def _once_forgotten(self, start: Message) -> None:
+        """The app's answer to a request begins that has changed what was kept: nobody who gets it may be given that."""
+        assert self._copy is not None
+        await self._copy.forget(start)
+        if not self._started:
+            await self._begin(start)
+
+    async def _end_of_copy(self, message: Message) -> None:
+        """The end of an answer that was kept along the way."""
+        await self._send(message)
+        if self._copy is not None:
+            self._copy.complete()
 
     # -- the deadline ---------------------------------------------------------------------------------------------
 
@@ -182,7 +170,7 @@ class Exchange(Layer):
             self._started = self._replaced = True
             self._tell_passed("inbound")
             # In the request's own context: the timer's is that of whichever request armed it first.
-            self._reply = asyncio.get_running_loop().create_task(self._answer(LATE), context=self._context)
+            self._reply = asyncio.get_running_loop().create_task(self._answer_late(), context=self._context)
         self._cancel_scope.cancel()
 
     def _lift(self) -> None:
@@ -209,12 +197,18 @@ class Exchange(Layer):
             await reply
         elif not self._started:
             self._tell_passed("inbound")
-            await self._answer(LATE)
+            await self._answer_late()
         elif caught:
             self._tell_passed("inbound")
             raise DeadlineExceeded("the response was not complete in time", policy="deadline", reason="inbound")
         else:
             self._tell_passed("late")
+
+    async def _answer_late(self) -> None:
+        if self._armed:
+            self._disarm()
+        if not await self._stood_in(DeadlineExceeded.cause, LATE.status):
+            await self._answer_problem(LATE)
 
     def _tell_passed(self, limit: str) -> None:
         resilience = self._resilience
@@ -230,22 +224,37 @@ class Exchange(Layer):
                 return anyio.lowlevel.checkpoint()  # where an app that streams on without end is cancelled
             if self._armed and message["type"] in _BODY_MESSAGES and not message.get("more_body", False):
                 self._lift()
+            if self._copy is not None and self._copy.taking and self._copy.take(message):
+                return self._end_of_copy(message)
         elif message["type"] == MESSAGE_START:
-            self._started = True
-            self._status = message["status"]
-            if self._armed and (not self._body_bounded or _is_silent(message)):
-                self._lift()
-            if self._record is not None:
-                message = self._marked(message)
+            copy = self._copy
+            if copy is not None:
+                if message["status"] in copy.failures:
+                    return self._unless_stood_in(message)
+                if copy.unsafe:
+                    return self._once_forgotten(message)
+                message = copy.begun(message)
+            return self._begin(message)
         return self._send(message)
 
-    async def _answer(self, problem: Problem) -> None:
+    def _begin(self, start: Message) -> Awaitable[None]:
+        self._started = True
+        self._status = start["status"]
+        if self._armed and (not self._body_bounded or _is_silent(start)):
+            self._lift()
+        if self._record is not None:
+            start = self._marked(start)
+        return self._send(start)
+
+    def _answer_problem(self, problem: Problem) -> Awaitable[None]:
+        return self._answer(*problem.messages(head=self._scope["method"] == "HEAD"))
+
+    async def _answer(self, start: Message, body: Message) -> None:
         """Give our own answer in place of the app's."""
         self._started = self._replaced = True
         if self._armed:
             self._disarm()  # not lifted: what goes on in a thread is still out of time
-        self._status = problem.status
-        start, body = problem.messages(head=self._scope["method"] == "HEAD")
+        self._status = start["status"]
         await self._send(self._marked(start))
         await self._send(body)
 
@@ -253,19 +262,29 @@ class Exchange(Layer):
         """Whether the client has been, or is now, answered in spite of `error`, so that it needs no raising."""
         reply, self._reply = self._reply, None
         if reply is not None:
-            # Raised on, it would make the server close a connection that may be serving the next request already.
-            if not isinstance(error, ResilienceError):
-                route = route_template(self._scope)
-                logger.error("the app failed after its deadline had been answered", exc_info=error, extra={"route": route})
+            self._log(error, "the app failed after its deadline had been answered")
             await reply
             return True
+        if self._copy is not None and (self._replaced or not self._started):
+            if self._armed:
+                self._disarm()  # or it may be answered for being late while the store is asked
+            if self._replaced or await self._stood_in(cause_of(error), status_of(error)):
+                self._log(error, "the app failed, and an answer that was kept has been served in its place")
+                return True
         errors = self._inbound.errors
         problem = None if errors is None or self._started else errors.problem(error)
         if problem is None:
             self._status = self._status or 500  # which is what an error that nobody handles becomes further out
             return False
-        await self._answer(problem)
+        await self._answer_problem(problem)
         return True
+
+    def _log(self, error: Exception, told: str) -> None:
+        """Tell operators of an error that is not raised on: the server would close a connection that may be serving the
+        next request already. Ours are told as events.
+        """
+        if not isinstance(error, ResilienceError):
+            logger.error(told, exc_info=error, extra={"route": route_template(self._scope)})
 
     def close(self) -> None:
         """Give back what the request holds, and count it."""
@@ -277,10 +296,19 @@ class Exchange(Layer):
             RECORD.reset(self._record_token)
         if self._reply is not None and not self._reply.done():
             self._reply.cancel()  # the server gave the request up; nobody waits for its answer
+        if self._copy is not None:
+            self._copy.drop()
         self.leave()
         requests = self._inbound.requests
         if self.counts and requests is not None:
             requests.ended(self._scope, self._status, self._resilience.clock.now() - self._began)
+
+
+def status_of(error: BaseException) -> int:
+    """The status that an error which escapes the app is answered with."""
+    if isinstance(error, DeadlineExceeded):
+        return 504
+    return 503 if isinstance(error, ResilienceError) else 500
 
 
 def _is_silent(start: Message) -> bool:

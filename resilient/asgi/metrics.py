@@ -10,7 +10,7 @@ from anyio.lowlevel import RunVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .exchange import Inbound
+from .inbound import Inbound
 from .protocols import ASGIApp, Measured, RequestCounter, Scope, Served
 from .route import route_template
 

@@ -8,9 +8,10 @@ from ..core.bounds import flag
 from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
 from .errors import ErrorMapping
-from .exchange import Inbound
+from .inbound import Inbound
 from .metrics import RequestMetrics
 from .protocols import ASGIApp, Measured
+from .stale import StaleResponses, exposure
 
 __all__ = ["ResilienceMiddleware"]
 
@@ -19,7 +20,7 @@ class ResilienceMiddleware(Inbound):
     """Deadlines, error mapping, the degradation record and its header, request metrics: for any ASGI app.
 
     It does what `MetricsMiddleware`, `DeadlineMiddleware`, `DegradationMiddleware` and `ErrorMiddleware` do around each
-    other, in that order, at the cost of one. Lifespan and WebSockets pass through.
+    other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if asked to. Lifespan and WebSockets pass through.
 
     Args:
         app: the ASGI application.
@@ -34,6 +35,8 @@ class ResilienceMiddleware(Inbound):
             ASGI scope. By default nobody's.
         deadline_headers: names of the headers to believe.
         count_requests: whether requests and their time go into the metrics.
+        stale: which of the app's own answers are kept and stand in for errors, as `StaleResponseMiddleware` has it; `trusted`
+            peers are told `Cache-Status` too. By default none.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class ResilienceMiddleware(Inbound):
         trusted: Trusted = (),
         deadline_headers: Iterable[str] = DEADLINE_HEADERS,
         count_requests: bool = True,
+        stale: StaleResponses | None = None,
     ) -> None:
         super().__init__(app, resilience)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
@@ -57,6 +61,10 @@ class ResilienceMiddleware(Inbound):
         )
         self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
         self.errors: ErrorMapping | None = ErrorMapping(expose_causes=expose_causes)
+        if stale is not None and not isinstance(stale, StaleResponses):
+            raise TypeError(f"stale: expected StaleResponses(...), got {stale!r}")
+        self.stale: StaleResponses | None = stale
+        self._exposes = exposure(expose_causes, trusted)
         flag("count_requests", count_requests)
         if count_requests:
             self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)

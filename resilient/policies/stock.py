@@ -202,6 +202,13 @@ class Stock:
     async def _marks_of(self, uri: str, groups: Sequence[str], runtime: Runtime) -> Sequence[Any]:
         return await self._fetch([_mark_key(_group(uri, group)) for group in groups], runtime)
 
+    def changed(self, found: Found, since: float) -> bool:
+        """Whether anything that an answer depends on was invalidated after a moment of wall time; in doubt, it was.
+
+        For who had no time to look before the answer was made: `found` is what there is after it.
+        """
+        return any(_made_at(Mark(token)) >= since - SKEW for token in found.generation.split(".") if token)
+
     # -- keeping --------------------------------------------------------------------------------------------------
 
     async def keep(self, asked: Asked, found: Found, entry: Entry, seconds: float, runtime: Runtime) -> None:

@@ -16,11 +16,20 @@ from resilient.asgi import (
     ErrorMiddleware,
     MetricsMiddleware,
     ResilienceMiddleware,
+    StaleResponseMiddleware,
+    StaleResponses,
     install,
     routes,
 )
 
-MIDDLEWARE = (ResilienceMiddleware, DeadlineMiddleware, DegradationMiddleware, ErrorMiddleware, MetricsMiddleware)
+MIDDLEWARE = (
+    ResilienceMiddleware,
+    DeadlineMiddleware,
+    DegradationMiddleware,
+    ErrorMiddleware,
+    MetricsMiddleware,
+    StaleResponseMiddleware,
+)
 
 FLAGS: list[Any] = [None, 1, "yes", []]
 WRONG: dict[str, list[Any]] = {
@@ -35,10 +44,29 @@ WRONG: dict[str, list[Any]] = {
     "trusted": [3, None, "10.0.0.0/8", ["no address"], [None], [10], b"10.0.0.0", ["10.0.0.1/8"], {10: 1}],
     "deadline_headers": [3, None, "x-timeout", b"x-timeout", [3], [None], ["two words"], [""], ["x:y"], ["Ü"]],
     "count_requests": FLAGS,
+    "stale": [3, "yes", True, StaleResponses],
     "dashboard": [True, *FLAGS],
     "metrics": FLAGS,
     "health": FLAGS,
     "prefix": [None, 3, "internal", "/internal/", "/"],
+}
+SECONDS: list[Any] = ["3", None, -1, float("nan"), float("inf"), True, []]
+NAMES: list[Any] = [3, None, "x-tenant", b"x-tenant", [3], [None], ["two words"], [""]]
+WRONG_STALE: dict[str, list[Any]] = {
+    "stale_if_error": SECONDS,
+    "routes": [3, "/a", [3], ["a"], ["/{a:nothing}"], ["/{a}/{a}"], [b"/a"]],
+    "stale_statuses": [3, None, "503", ["503"], [404], [501], [200], [True]],
+    "max_body": ["3", None, 0, -1, 1.5, True],
+    "max_stale": SECONDS,
+    "partition": [3, "word", []],
+    "per_user": FLAGS,
+    "identity": NAMES,
+    "share_anonymous": FLAGS,
+    "unkeyed": [*NAMES, ["x-tenant"]],
+    "downstream_stale_if_error": SECONDS,
+    "downstream_stale_while_revalidate": SECONDS,
+    "name": [None, 3, "", "two words", "7", "ä", "a" * 65],
+    "store": [3, "memory", {}],
 }
 
 
@@ -67,6 +95,18 @@ def test_so_it_is_by_the_method(name: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
         Resilience().install(app, **{name: value})
     assert app.user_middleware == [] and app.routes == []
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG_STALE.items() for value in values])
+def test_so_it_is_of_what_is_kept(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        StaleResponses(**{name: value})
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        StaleResponseMiddleware(Starlette(), Resilience(), **{name: value})
+
+
+def test_all_that_is_set_is_tried() -> None:
+    assert inspect.signature(StaleResponses).parameters.keys() == WRONG_STALE.keys()
 
 
 ONE = ["X-Wait-Ms"]
