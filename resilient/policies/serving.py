@@ -252,7 +252,9 @@ class Serving:
             if landing is Landing.LOST:  # a deadline of this caller's own has ended it
                 return self._failure(flight, first, call, asked, found.entry)
             self.count(call, "pass")
+            own = call.deadline, call.limit
             call.adopt(flight.fetching)
+            call.lower(*own)  # the fetch was made without it
             return flight.head
         flight.leave()
         self.count(call, "pass")
