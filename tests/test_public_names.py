@@ -31,9 +31,10 @@ MODULES = (
 # Names that acceptance programs import.
 FIXED = {
     "resilient": """
-        Resilience Dependency Feature Level Criticality Pipeline standard Timeout Retry RetryBudget CircuitBreaker Bulkhead Fallback
-        AdaptiveConcurrency RateLimit Hedge Cache Failover AdaptiveThrottle Chaos Deadline current_deadline current_criticality ResilienceError Rejected CircuitOpen BulkheadFull RateLimited SpendExceeded
-        Overloaded DeadlineExceeded AllTargetsFailed
+        Resilience Dependency Feature Level Criticality Pipeline standard Timeout Retry RetryBudget CircuitBreaker Bulkhead
+        Fallback AdaptiveConcurrency RateLimit Hedge Cache Failover AdaptiveThrottle Chaos Deadline current_deadline
+        current_criticality ResilienceError Rejected CircuitOpen BulkheadFull RateLimited SpendExceeded Overloaded
+        DeadlineExceeded AllTargetsFailed
     """,
     "resilient.httpx": "AsyncResilientTransport ResilientTransport CircuitOpen",
     "resilient.httpx2": "AsyncResilientTransport ResilientTransport CircuitOpen",
