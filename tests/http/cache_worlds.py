@@ -42,6 +42,7 @@ class Answer:
     vary: str
     cookie: bool
     body: bytes = b""
+    ended_at: float = 0.0
     validated: list[tuple[float, str]] = field(default_factory=list)
 
     @property
@@ -162,7 +163,7 @@ class World:
         if shape < 0.8:
             headers["content-length"] = str(len(made.body))
         broken = chance.choice((None, None, None, "cut", "short" if shape < 0.8 else None))
-        stream = _stream(self.library, made.body, broken, chance.choice((0, 0.2)))
+        stream = _stream(self, made, broken, chance.choice((0, 0.2)))
         self.streams.append(stream)
         return self.library.Response(status, headers=headers, stream=stream)
 
@@ -231,8 +232,8 @@ class World:
         self._for_whom(answer, asked, told)
         assert answer.version >= floor, told
         if body is not None and body != answer.body:
-            # Half an answer may come to those who waited for it, never to those who come later.
-            assert answer.made_at >= began, told
+            # Half an answer may come to those who asked while it was on its way, never to those who come later.
+            assert answer.ended_at >= began, told
         if answer.made_at < began:
             self._when(answer, asked, response, now, told)
 
@@ -307,7 +308,9 @@ class Inner:
         self.handle_async_request: Callable[..., Any] = world.answer
 
 
-def _stream(library: Any, body: bytes, broken: str | None, pause: float) -> Any:
+def _stream(world: World, made: Answer, broken: str | None, pause: float) -> Any:
+    library, body = world.library, made.body
+
     class Stream(library.AsyncByteStream):  # type: ignore[misc,name-defined]
         begun = True
         closed = False
@@ -317,6 +320,7 @@ def _stream(library: Any, body: bytes, broken: str | None, pause: float) -> Any:
             for part in _parts(body[:whole]):
                 yield part
                 await anyio.sleep(pause)
+                made.ended_at = world.clock.now()
             if broken == "cut":
                 raise library.RemoteProtocolError("cut")
 
