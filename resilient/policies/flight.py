@@ -65,7 +65,7 @@ class Flight:
         kept: whether the answer goes into the store.
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
-        outcome, cause: what a failure says of the dependency, and in a word.
+        outcome, cause: what a failure says of the dependency, and in a word; no word where nothing may stand in for it.
     """
 
     __slots__ = (

@@ -37,6 +37,7 @@ REFRESH_SECONDS = 30.0
 COOLED_LIMIT = 1000  # URIs that are left alone after a failure; beyond it all are forgotten
 COOLDOWN = (1.0, 5.0)  # seconds
 LONGEST_COOLDOWN = 60.0
+LANDED: Any = object()
 OWN_LIMITS = ("inbound", "caller")  # of one caller, which say nothing to others
 
 
@@ -65,7 +66,7 @@ class Serving:
 
     async def run(self, call: Call, inner: Inner) -> Any:
         caching = call.caching
-        asked = caching.ask(call, self)
+        asked = None if caching is None else caching.ask(call, self)
         if asked is None:
             self.count(call, "bypass")
             return await inner(call)
@@ -123,10 +124,11 @@ class Serving:
         call.degraded = cause
         call.plain = False
         now = call.runtime.now()
+        age = entry.age(now)
         record = RECORD.get()
         if record is not None:
-            record.add(owner.name or "pipeline", Level.REDUCED, cause, dependency=owner.name, age=entry.age(now))
-        owner.post(FallbackServed(at=now, dependency=owner.name, level=Level.REDUCED, cause=cause))
+            record.add(owner.name or "pipeline", Level.REDUCED, cause, dependency=owner.name, age=age)
+        owner.post(FallbackServed(at=now, dependency=owner.name, level=Level.REDUCED, cause=cause, age=age))
         return call.caching.answer(call, asked, entry, hit=status is None, status=status, detail=detail)
 
     # -- fetching -------------------------------------------------------------------------------------------------
@@ -138,12 +140,16 @@ class Serving:
             flight, first = flights.join(asked.collapse_key(), asked.uri, alone=solo)
             if first:
                 await self._begin(flight, call, inner, asked, found)
+            elif call.runtime.sync and flight.landing is Landing.OUT and not call.runtime.may_wait():
+                flight.leave()
+                self.count(call, "pass")
+                return await inner(call)  # on the thread of an event loop, which perhaps makes the fetch itself
             try:
                 landed = await self._landed(flight, call, asked, found.entry)
             except BaseException:
                 await self._leave(flight, call, first)
                 raise
-            if landed is not None:
+            if landed is not LANDED:
                 await self._leave(flight, call, first)
                 return landed
             if flight.landing is Landing.LOST and not first:
@@ -160,15 +166,15 @@ class Serving:
         """Have the fetch made: by a task of its own, or by this very thread."""
         branch = call.branch()
         branch.started = call.runtime.now()
+        flight.fetching = branch
         if call.runtime.sync:
             await flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
             return
         branch.detach()
-        flight.fetching = branch
         flight.task = begin_task(lambda: flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found)))
 
     async def _landed(self, flight: Flight, call: Call, asked: Asked, entry: Entry | None) -> Any:
-        """Wait for a flight. Returns an answer that has to do until then, or None when it has landed."""
+        """Wait for a flight. Returns an answer that has to do until then, or LANDED."""
         runtime, until = call.runtime, call.deadline
         if self.soft_timeout is not None and entry is not None and flight.landing is Landing.OUT:
             soon = runtime.now() + self.soft_timeout
@@ -178,7 +184,7 @@ class Serving:
                     flight.background = True
                     return self._stale(call, asked, entry, detail, "slow", None)
         if await flight.wait(runtime, until):
-            return None
+            return LANDED
         detail = None if entry is None else usable_on_error(entry, asked, runtime.now(), self.rules)
         if detail and entry is not None:
             return self._stale(call, asked, entry, detail, "deadline", 504)
@@ -204,7 +210,7 @@ class Serving:
                 return caching.received(call, asked, flight, found, collapsed=not first)
         elif landing is Landing.FAILED:
             now, entry = call.runtime.now(), found.entry
-            detail = None if entry is None else usable_on_error(entry, asked, now, self.rules)
+            detail = None if entry is None or not flight.cause else usable_on_error(entry, asked, now, self.rules)
             if detail and entry is not None:
                 flight.leave()
                 status = None if isinstance(flight.error, CircuitOpen) else caching.status_of(flight)
@@ -218,7 +224,7 @@ class Serving:
             if first or caching.shareable_failure(self, asked, flight):
                 flight.leave()
                 return caching.failed(call, flight, first=first)
-        elif first:
+        elif first and (landing is Landing.PASSED or flight.error is not None):
             if flight.error is not None:  # of a fetch that a deadline of this caller's own has ended
                 call.judge_error(flight.error, flight.outcome)
                 raise flight.error
@@ -267,7 +273,7 @@ class Serving:
 
     def failed(self, flight: Flight, branch: Call, asked: Asked, result: Any, error: Exception | None, outcome: Outcome) -> None:
         """A fetch has failed: everybody who waits is told, and whoever has something stale asks no more for a while."""
-        flight.cause = branch.cause_of(result, error)
+        flight.cause = branch.degraded or branch.cause_of(result, error)
         flight.error, flight.head, flight.outcome = error, result, outcome
         after = getattr(error, "retry_after", None) or branch.retry_after(result, error)
         seconds = random.uniform(*COOLDOWN) if after is None else min(after, LONGEST_COOLDOWN)
@@ -304,7 +310,7 @@ class Serving:
 
     def _pipeline(self) -> Any:
         if self._owner is None:
-            raise RuntimeError("this Cache is in no pipeline yet, so nothing is stored")
+            raise RuntimeError("this cache is in no pipeline yet, so nothing is stored")
         return self._owner
 
     # -- writes ---------------------------------------------------------------------------------------------------
