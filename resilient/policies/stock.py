@@ -222,6 +222,11 @@ class Stock:
             records[_mark_key(thing)] = mark, MARK_SECONDS
         return True
 
+    async def drop(self, asked: Asked, runtime: Runtime) -> None:
+        """Forget what is kept for requests like `asked` in its partition alone."""
+        key = _key(asked.uri, asked.partition or "")
+        await self._do(lambda: self.store.remove((key,)), runtime)
+
     def _hint(self, key: str, specs: tuple[tuple[str, ...], ...]) -> None:
         """Remember what the answers of a URI vary by, so that the right one is asked for at once the next time."""
         if not self.store.blocking:
