@@ -96,7 +96,7 @@ class CachedFallback(Serving):
         if refresh_early is not None:
             not_negative("refresh_early", refresh_early)
         self.ttl: float = ttl
-        self.rules = CachingRules(
+        self.rules: CachingRules = CachingRules(
             stale_if_error=stale_if_error,
             stale_while_revalidate=stale_while_revalidate,
             max_stale=max(stale_if_error, stale_while_revalidate),
@@ -105,7 +105,7 @@ class CachedFallback(Serving):
         self.max_size: int = max_size
         self.on: tuple[type[Exception], ...] = exception_classes("on", on)
         self.store: Store = MemoryStore() if store is None else store
-        self.stock = Stock(self.store, share_anonymous=False)
+        self.stock: Stock = Stock(self.store, share_anonymous=False)
         self.eagerness: float = (1.0 if self.store.blocking else 0.0) if refresh_early is None else refresh_early
         self.flights: Flights | None = None
         self._key = key
