@@ -462,8 +462,12 @@ def test_late_is_better_than_never(world: World) -> None:
 # -- what cannot be shared --------------------------------------------------------------------------------------------
 
 
+def lock() -> Any:
+    return threading.Lock()
+
+
 def test_what_cannot_be_copied_is_its_callers_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    pipeline, script = world.pipeline(cached(), Bulkhead(), name="shop"), Script(takes(1, threading.Lock))
+    pipeline, script = world.pipeline(cached(), Bulkhead(), name="shop"), Script(takes(1, lock))
     ends = world.scene([call(pipeline, script, 0.0) for _ in range(3)])
     assert len({id(end.value) for end in ends}) == 3 == len(script.asked)
     assert len([record for record in caplog.records if "cannot be copied" in record.message]) == 1
