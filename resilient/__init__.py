@@ -32,6 +32,7 @@ from .policies import AdaptiveConcurrency as AdaptiveConcurrency
 from .policies import AdaptiveThrottle as AdaptiveThrottle
 from .policies import Bulkhead as Bulkhead
 from .policies import Cache as Cache
+from .policies import CachedFallback as CachedFallback
 from .policies import Chaos as Chaos
 from .policies import CircuitBreaker as CircuitBreaker
 from .policies import Failover as Failover
@@ -53,6 +54,7 @@ __all__ = [
     "Bulkhead",
     "BulkheadFull",
     "Cache",
+    "CachedFallback",
     "Chaos",
     "CircuitBreaker",
     "CircuitOpen",

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from .context import Criticality, current_criticality
+from .context import PARTITION, Criticality, current_criticality
 from .core.outcome import Outcome
 from .judged import Classifier, Judged
 
@@ -98,9 +98,8 @@ class Call(Judged):
     uncached: bool = False
     """Whether the caller asked that no cache take part."""
     caching: Any = None
-    """How a `Cache` deals with this kind of call."""
-    partition: str | None = None
-    """Whose call it is (a tenant, a region), for policies that keep several states apart."""
+    """How a `Cache` deals with this kind of call; None for one that it has nothing to do with."""
+    _partition: str | None = None
     harms: Any = None
     """How a `Chaos` harms this kind of call."""
     _route: str | None = None
@@ -173,6 +172,11 @@ class Call(Judged):
     def criticality(self) -> Criticality:
         """How much it matters: as the caller said, else as the work it is part of."""
         return current_criticality() if self._criticality is None else self._criticality
+
+    @property
+    def partition(self) -> str | None:
+        """Whose call it is (a tenant, a region): as the caller said, else as the work it is part of."""
+        return PARTITION.get() if self._partition is None else self._partition
 
     def mark(self, *, key: Literal["auto", "bare"] | None, number: bool) -> None:
         """Make attempts known to the dependency for what they are: by a key that they share, by their number."""

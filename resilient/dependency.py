@@ -20,6 +20,7 @@ from .outbox import Outbox
 from .policies.breaker import CircuitBreaker
 from .policies.bulkhead import Bulkhead
 from .policies.cache import Cache
+from .policies.cached import CachedFallback
 from .policies.fallback import Fallback
 from .policies.foreign import ForeignBreaker
 from .policies.hedge import Hedge
@@ -45,8 +46,9 @@ class Dependency(Pipeline):
         origin: the URL that its requests begin with, for transports that are given a `Resilience`.
         required: whether the service is of no use without it. It is told by /readyz, and has no implicit fallback.
         timeout: seconds that a call may take in all.
-        cache: a `Cache`, or True for one with its defaults: answers are stored and served by RFC 9111.
-        fallback: what to answer instead, as for `Fallback`.
+        cache: a `Cache`, or True for one with its defaults: answers are stored and served by RFC 9111. For functions, a
+            `Fallback.cached`.
+        fallback: what to answer instead, as for `Fallback`; a `Fallback`, or a `Fallback.cached`.
         classify: `classify(result, error)` returns an `Outcome`, or None to leave it to the default.
         clock: what time is read from.
         chaos: whether a `Chaos` among the policies may act; by default the environment decides: `RESILIENT_CHAOS=1`.
@@ -66,7 +68,7 @@ class Dependency(Pipeline):
         origin: str | None = None,
         required: bool = False,
         timeout: float | None = None,
-        cache: Cache | bool | None = None,
+        cache: Cache | CachedFallback | bool | None = None,
         fallback: Any = _ABSENT,
         classify: Classifier | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -81,7 +83,7 @@ class Dependency(Pipeline):
         flag("required", required)
         chosen = _with_cache(_with_timeout(policies, timeout), cache)
         if fallback is not _ABSENT:
-            chosen = (fallback if isinstance(fallback, Fallback) else Fallback(fallback), *chosen)
+            chosen = (_as_fallback(fallback), *chosen)
         self.variant_of: Pipeline | None = variant_of
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
@@ -116,7 +118,7 @@ class Dependency(Pipeline):
         if timeout is not None:
             given.append(self._retimed(given, timeout))
         if fallback is not _ABSENT:
-            given.append(fallback if isinstance(fallback, Fallback) else Fallback(fallback))
+            given.append(_as_fallback(fallback))
         for policy in given:
             if isinstance(policy, Retry) and policy.own_budget and self.budget is not None:
                 policy.budget = self.budget
@@ -201,8 +203,13 @@ class Dependency(Pipeline):
 
     @property
     def cache(self) -> Cache | None:
-        """Its outermost cache."""
+        """Its outermost cache of HTTP answers."""
         return self._first(Cache)
+
+    @property
+    def cached(self) -> CachedFallback | None:
+        """Its outermost cache of what functions return."""
+        return self._first(CachedFallback)
 
     @property
     def state(self) -> str:
@@ -221,14 +228,20 @@ def _with_timeout(policies: tuple[Any, ...], timeout: float | None) -> tuple[Any
     return (_total(timeout), *policies)
 
 
-def _with_cache(policies: tuple[Any, ...], cache: Cache | bool | None) -> tuple[Any, ...]:
+def _with_cache(policies: tuple[Any, ...], cache: Cache | CachedFallback | bool | None) -> tuple[Any, ...]:
     if cache is None or cache is False:
         return policies
-    if cache is not True and not isinstance(cache, Cache):
-        raise TypeError(f"cache: expected a Cache, True or None, got {cache!r}")
-    if any(isinstance(policy, Cache) for given in policies for policy in (given.policies if isinstance(given, Pipeline) else (given,))):
-        raise TypeError("cache: the policies given hold a Cache already")
-    return (Cache() if cache is True else cache, *policies)
+    chosen = Cache() if cache is True else cache
+    if not isinstance(chosen, Cache | CachedFallback):
+        raise TypeError(f"cache: expected a Cache, True, a Fallback.cached or None, got {cache!r}")
+    kind = type(chosen)
+    if any(isinstance(policy, kind) for given in policies for policy in (given.policies if isinstance(given, Pipeline) else (given,))):
+        raise TypeError(f"cache: the policies given hold a {kind.__name__} already")
+    return (chosen, *policies)
+
+
+def _as_fallback(fallback: Any) -> Fallback | CachedFallback:
+    return fallback if isinstance(fallback, Fallback | CachedFallback) else Fallback(fallback)
 
 
 def _total(timeout: float | None) -> Timeout | None:

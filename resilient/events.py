@@ -106,10 +106,14 @@ class FailedOver(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackServed(Event):
-    """A dependency's call was answered by its fallback. `level`: reduced, static; `cause`: the machine-readable why."""
+    """A dependency's call was answered by its fallback.
+
+    `level`: reduced, static; `cause`: the machine-readable why; `age`: seconds since a stored answer was made.
+    """
 
     level: str
     cause: str
+    age: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient import Criticality, Deadline, DeadlineExceeded, Dependency, Timeout, current_criticality, current_deadline
-from resilient.context import RECORD, criticality, current_record, deadline_scope
+from resilient.context import RECORD, criticality, current_partition, current_record, deadline_scope, partition
 from resilient.core.degradation import DegradationRecord
 from resilient.testing import FakeClock
 
@@ -168,3 +168,21 @@ def test_it_does_not_flow_into_a_bare_thread_or_another_context(clock: FakeClock
         thread.start()
         thread.join()
     assert seen == [None]
+
+
+def test_a_partition_is_in_force_inside() -> None:
+    assert current_partition() is None
+    with partition("tenant-7"):
+        assert current_partition() == "tenant-7"
+        with partition("tenant-8"):
+            assert current_partition() == "tenant-8"
+        with partition(None):
+            assert current_partition() is None
+        assert current_partition() == "tenant-7"
+    assert current_partition() is None
+
+
+@pytest.mark.parametrize("value", [7, b"tenant", "", "x" * 201, True])
+def test_a_partition_is_a_word(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="^value"), partition(value):
+        pass

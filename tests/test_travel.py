@@ -20,7 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient import Criticality, Deadline, DeadlineExceeded, Dependency, current_criticality, current_deadline
-from resilient.context import Trace, carry, criticality, current_trace, deadline_scope, dump, ignored_fields, load, travel
+from resilient.context import (
+    Trace,
+    carry,
+    criticality,
+    current_partition,
+    current_trace,
+    deadline_scope,
+    dump,
+    ignored_fields,
+    load,
+    partition,
+    travel,
+)
 from resilient.testing import FakeClock
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -407,3 +419,27 @@ def test_without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
         assert current_trace() is None
     finally:
         module._otel.cache_clear()
+
+
+# -- partitions -------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_of_the_partition_that_sends_it() -> None:
+    assert "partition" not in dump()
+    with partition("tenant-7"):
+        payload = json.loads(json.dumps(dump()))
+        assert carry(current_partition)() == "tenant-7"
+    with load(payload) as loaded:
+        assert loaded.partition == current_partition() == "tenant-7"
+    assert current_partition() is None
+
+
+def test_a_job_without_a_partition_changes_none() -> None:
+    with partition("tenant-7"), load(job()) as loaded:
+        assert loaded.partition is None and current_partition() == "tenant-7"
+
+
+@pytest.mark.parametrize("value", [7, "", "x" * 201, ["a"], True])
+def test_a_partition_that_is_no_word_is_left_out(value: Any) -> None:
+    with load(job(partition=value)) as loaded:
+        assert loaded.ignored == ("partition",) and loaded.partition is None and current_partition() is None

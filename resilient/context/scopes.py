@@ -1,4 +1,4 @@
-"""What flows from an inbound request to every outbound call: the deadline, the criticality, the degradation record."""
+"""What flows from an inbound request to every outbound call: deadline, criticality, partition, the degradation record."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CRITICALITY",
     "DEADLINE",
+    "PARTITION",
     "RECORD",
     "Criticality",
     "CriticalityName",
@@ -24,9 +25,11 @@ __all__ = [
     "criticality",
     "current_criticality",
     "current_deadline",
+    "current_partition",
     "current_record",
     "deadline_scope",
     "in_force",
+    "partition",
     "put_back",
 ]
 
@@ -126,6 +129,9 @@ class Criticality(enum.IntEnum):
 DEADLINE: ContextVar[Deadline | None] = ContextVar("resilient_deadline", default=None)
 CRITICALITY: ContextVar[Criticality] = ContextVar("resilient_criticality", default=Criticality.CRITICAL)
 RECORD: ContextVar[DegradationRecord | None] = ContextVar("resilient_record", default=None)
+PARTITION: ContextVar[str | None] = ContextVar("resilient_partition", default=None)
+
+LONGEST_PARTITION = 200  # characters
 
 
 class Cover:
@@ -165,6 +171,11 @@ def current_deadline() -> Deadline | None:
 def current_criticality() -> Criticality:
     """The criticality of the request being served; `Criticality.CRITICAL` where nobody said otherwise."""
     return CRITICALITY.get()
+
+
+def current_partition() -> str | None:
+    """Whose work is being done, as `partition` was told; None where nobody said so."""
+    return PARTITION.get()
 
 
 def current_record() -> DegradationRecord | None:
@@ -224,4 +235,27 @@ def criticality(value: Criticality | CriticalityName) -> Iterator[None]:
         TypeError, ValueError: `value` is no Criticality, nor the name of one, such as "sheddable".
     """
     with in_force(CRITICALITY, Criticality.of(value, "value")):
+        yield
+
+
+@contextmanager
+def partition(value: str | None) -> Iterator[None]:
+    """Say whose work is done inside: a tenant, a user, a region.
+
+    What a `Cache` or a `Fallback.cached` has stored for one partition is never served to another, nor to work without
+    one, and what belongs to nobody not to a partition either. Policies whose `key` is "partition" keep a state for each.
+    A request that names a partition of its own is of that one.
+
+    Args:
+        value: a word of 1 to 200 characters; None for work that is for nobody in particular.
+
+    Raises:
+        TypeError, ValueError: `value` is no such word.
+    """
+    if value is not None:
+        if not isinstance(value, str):
+            raise TypeError(f"value: expected a word such as 'tenant-7', or None, got {value!r}")
+        if not 0 < len(value) <= LONGEST_PARTITION:
+            raise ValueError(f"value: expected 1 to {LONGEST_PARTITION} characters, got {len(value)}")
+    with in_force(PARTITION, value):
         yield

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from ..clock import SYSTEM_CLOCK, Clock
-from .scopes import CRITICALITY, DEADLINE, Criticality, Deadline, criticality, deadline_scope
+from .scopes import CRITICALITY, DEADLINE, LONGEST_PARTITION, PARTITION, Criticality, Deadline, criticality, deadline_scope, partition
 from .trace import Trace, current_trace, is_parent, is_state, traced
 
 __all__ = ["Loaded", "carry", "dump", "ignored_fields", "load"]
@@ -53,7 +53,7 @@ def carry(fn: Callable[P, R]) -> Callable[P, R]:
 
 
 def dump(*, deadline: bool = True, trace: Trace | None = None) -> dict[str, Any]:
-    """The deadline, criticality and trace in force, for the payload of a job: small, and JSON can say it.
+    """The deadline, criticality, partition and trace in force, for the payload of a job: small, and JSON can say it.
 
     The deadline is told in the seconds that remain, since the clocks of two machines have nothing in common.
 
@@ -65,6 +65,9 @@ def dump(*, deadline: bool = True, trace: Trace | None = None) -> dict[str, Any]
     bound = DEADLINE.get() if deadline else None
     if bound is not None and bound.at != math.inf:
         payload["remaining"] = max(round(bound.remaining, 3), 0.0)
+    whose = PARTITION.get()
+    if whose is not None:
+        payload["partition"] = whose
     trace = current_trace() if trace is None else trace
     if trace is not None:
         payload["traceparent"] = trace.parent
@@ -81,6 +84,7 @@ class Loaded:
     criticality: Criticality | None
     trace: Trace | None
     ignored: tuple[str, ...] = ()
+    partition: str | None = None
 
 
 @contextmanager
@@ -105,7 +109,7 @@ def load(payload: Any, *, queue_time: Literal["wall"] | None = None, clock: Cloc
     remaining = read.remaining()
     if remaining is not None and queue_time == "wall":
         remaining -= read.waited(time.time())
-    trace, value = read.trace(), read.criticality()
+    trace, value, whose = read.trace(), read.criticality(), read.partition()
     outer = DEADLINE.get()
     if clock is None:
         clock = SYSTEM_CLOCK if outer is None else outer.clock
@@ -118,7 +122,9 @@ def load(payload: Any, *, queue_time: Literal["wall"] | None = None, clock: Cloc
             stack.enter_context(criticality(value))
         if trace is not None:
             stack.enter_context(traced(trace))
-        yield Loaded(deadline, value, trace, tuple(read.ignored))
+        if whose is not None:
+            stack.enter_context(partition(whose))
+        yield Loaded(deadline, value, trace, tuple(read.ignored), whose)
 
 
 def ignored_fields() -> dict[str, int]:
@@ -162,6 +168,13 @@ class _Reading:
         except (TypeError, ValueError):
             self.ignored.append("criticality")
             return None
+
+    def partition(self) -> str | None:
+        whose = self._payload.get("partition")
+        if whose is None or (isinstance(whose, str) and 0 < len(whose) <= LONGEST_PARTITION):
+            return whose
+        self.ignored.append("partition")
+        return None
 
     def trace(self) -> Trace | None:
         parent, state = self._payload.get("traceparent"), self._payload.get("tracestate")

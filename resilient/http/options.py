@@ -23,7 +23,8 @@ class RequestOptions(TypedDict, total=False):
         retry: False for a single attempt: no retry, no hedge.
         criticality: how much this request matters, where that differs from the work it is part of; "sheddable" is as good
             as `Criticality.SHEDDABLE`.
-        partition: whose request it is (a tenant, a region), for policies that keep several states apart.
+        partition: whose request it is (a tenant, a region), for policies that keep several states apart; by default that of
+            `resilient.context.partition`.
         route: the template of its path, `/orders/{id}`, for policies that keep a state for each route.
         cache: False to let no cache take part: nothing stored is served, and nothing is stored.
     """
@@ -67,7 +68,7 @@ def _criticality(call: Call, name: str, value: Any) -> None:
 
 def _partition(call: Call, name: str, value: Any) -> None:
     _word(name, value)
-    call.partition = value
+    call._partition = value
 
 
 def _route(call: Call, name: str, value: Any) -> None:

@@ -6,6 +6,7 @@ from .adaptive import AdaptiveConcurrency as AdaptiveConcurrency
 from .breaker import CircuitBreaker as CircuitBreaker
 from .bulkhead import Bulkhead as Bulkhead
 from .cache import Cache as Cache
+from .cached import CachedFallback as CachedFallback
 from .chaos import Chaos as Chaos
 from .failover import Failover as Failover
 from .fallback import Fallback as Fallback
@@ -24,6 +25,7 @@ __all__ = [
     "AdaptiveThrottle",
     "Bulkhead",
     "Cache",
+    "CachedFallback",
     "Chaos",
     "CircuitBreaker",
     "Failover",

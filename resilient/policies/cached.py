@@ -2,56 +2,86 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-import itertools
 import json
 import logging
 import threading
-import time
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..core.asked import Asked
-from ..core.bounds import not_negative, positive
+from ..core.bounds import exception_classes, not_negative, positive, whole
 from ..core.caching import CachingRules
-from ..core.entry import Entry
-from ..core.outcome import Outcome
 from ..runtime import drive
+from ..stores.codec import check_value
 from ..stores.memory import MemoryStore
-from .flight import Flight, Landing
 from .flights import Flights
-from .key import Key, check_key, finder
+from .functions import FUNCTIONS
+from .key import KEYS, Key, check_key
+from .naming import Names, opened, said, word
 from .serving import Serving
-from .stock import Found, Stock
+from .stock import Stock
+from .values import size_of
 
 if TYPE_CHECKING:
     from ..call import Call
     from ..protocols import Inner, Store
     from .pipeline import Pipeline
 
-__all__ = ["CachedFallback", "FunctionCaching"]
+__all__ = ["CachedFallback"]
 
 logger = logging.getLogger("resilient")
 
-PLAIN = (str, bytes, int, float, bool, type(None))
-LONGEST_KEY = 2000
+MIB = 1024 * 1024
+LARGEST_SHARED = MIB - 4096  # characters of JSON that a store takes, less what it says besides
 
 
 class CachedFallback(Serving):
-    """Made by `Fallback.cached`, which says what it does."""
+    """Return what a function returned before, for as long as it is fresh, and stale where that beats an error.
+
+    Made as `Fallback.cached(ttl=60, stale_if_error=3600)`, for the functions of a dependency; `Cache` does the same for
+    HTTP. Outside of the policies that it saves work. Several callers who ask for the same thing at the same time share one
+    call, whose value or failure is for all of them. A value that was made for one partition (`resilient.context.partition`)
+    is never returned in another.
+
+    A value is of the function and its arguments, as they were given: None, booleans, numbers, text, bytes, dates,
+    `Decimal`, `UUID`, members of enums, and lists, tuples, sets and dicts of these. For other arguments, such as the `self` of
+    a method, `key` has to say what counts. A function that has no name of its own (a lambda, one within another) is known
+    by the object that it is, and not at all by a store that others share.
+
+    Everybody gets a copy of his own. What cannot be copied is not kept, nor what JSON cannot say in a shared store.
+
+    Args:
+        ttl: seconds for which a value is fresh; up to a tenth less, so that not all expire at once. 0 for one that is only
+            to stand in for failures.
+        stale_if_error: seconds after that for which it is returned in place of a failure, marked as degraded.
+        stale_while_revalidate: seconds after that for which it is returned while the function is called anew behind it.
+        soft_timeout: seconds to wait for a new value where an old one could stand in for a failure. A synchronous caller who
+            makes the call himself waits for it all the same.
+        key: what tells calls of a function apart: a function of its arguments, of a method the object first, or "route",
+            "origin", "partition". None stands for a call that is not to be cached.
+        partition: whose the value is: a function of the same arguments that returns a word, or None for everybody. By
+            default that of `resilient.context.partition`.
+        on: an exception class, or several, that a value may stand in for although they are no failure of the dependency.
+        max_size: bytes; larger values are returned and not kept.
+        refresh_early: how eagerly the function is called anew before a value expires, as for `Cache`.
+        store: where values are kept; by default 64 MiB of this process's memory.
+
+    Raises:
+        TypeError, ValueError: naming the parameter that is wrong.
+    """
 
     def __init__(
         self,
         *,
         ttl: float,
-        stale_if_error: float,
-        stale_while_revalidate: float,
-        soft_timeout: float | None,
-        key: Key | None,
-        partition: Callable[..., str | None] | None,
-        store: Store | None,
+        stale_if_error: float = 0.0,
+        stale_while_revalidate: float = 0.0,
+        soft_timeout: float | None = None,
+        key: Key | None = None,
+        partition: Callable[..., str | None] | None = None,
+        on: type[Exception] | Iterable[type[Exception]] = (),
+        max_size: int = MIB,
+        refresh_early: float | None = None,
+        store: Store | None = None,
     ) -> None:
         not_negative("ttl", ttl)
         not_negative("stale_if_error", stale_if_error)
@@ -62,25 +92,29 @@ class CachedFallback(Serving):
             check_key(key)
         if partition is not None and not callable(partition):
             raise TypeError(f"partition: expected a function of the call's arguments, got {partition!r}")
+        whole("max_size", max_size)
+        if refresh_early is not None:
+            not_negative("refresh_early", refresh_early)
         self.ttl: float = ttl
-        self.rules = CachingRules(
+        self.rules: CachingRules = CachingRules(
             stale_if_error=stale_if_error,
             stale_while_revalidate=stale_while_revalidate,
             max_stale=max(stale_if_error, stale_while_revalidate),
         )
         self.soft_timeout: float | None = soft_timeout
-        self.find_key = None if key is None else finder(key)
-        self.partition = partition
+        self.max_size: int = max_size
+        self.on: tuple[type[Exception], ...] = exception_classes("on", on)
         self.store: Store = MemoryStore() if store is None else store
-        self.stock = Stock(self.store, share_anonymous=False)
-        self.eagerness: float = 1.0 if self.store.blocking else 0.0
+        self.stock: Stock = Stock(self.store, share_anonymous=False)
+        self.eagerness: float = (1.0 if self.store.blocking else 0.0) if refresh_early is None else refresh_early
         self.flights: Flights | None = None
+        self._key = key
+        self._partition = partition
         self._owner: Any = None
         self._lock = threading.Lock()
         self._cooled: dict[str, tuple[float, str]] = {}
-        self._names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-        self._numbers = itertools.count(1)
-        self.told_unstorable = False
+        self._names = Names()
+        self._told: set[str] = set()
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the pipeline's clock."""
@@ -88,40 +122,33 @@ class CachedFallback(Serving):
             self.flights = Flights(owner.clock.now)
             self._owner = owner
 
-    def name_of(self, function: Any) -> str:
-        """A name for a function that no other function has.
+    def run(self, call: Call, inner: Inner) -> Coroutine[Any, Any, Any]:
+        if call.caching is None:
+            call.caching = FUNCTIONS
+        elif call.caching is not FUNCTIONS:
+            error = TypeError("Fallback.cached is for functions; answers to HTTP requests are kept by a Cache, which knows what they allow")
+            call.ignore(error)
+            raise error
+        return super().run(call, inner)
 
-        Raises:
-            TypeError: others would not know it by the same name, and the store is shared with them.
-        """
-        target = inspect.unwrap(function)
-        name = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '<>')}"
-        if "<" not in name:
-            return name
-        if self.store.blocking:
-            raise TypeError(f"Fallback.cached: {function!r} has no name of its own; give a function of a module to a store that is shared")
-        with self._lock:
-            known = self._names.get(target)
-            if known is None:
-                known = self._names[target] = f"{name}#{next(self._numbers)}"
-        return known
+    # -- operations -----------------------------------------------------------------------------------------------
 
     async def forget(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        """Let what `function` returned for these arguments be used no more, for any partition; what is on its way neither."""
-        await self._forget(self._pipeline().runtime, (self.uri_of(function, args, kwargs),), (), ())
+        """Return no more what `function` returned for these arguments, in any partition; nor what it is about to return.
+
+        Args:
+            function: as it was decorated or given to `call`; a method of its object.
+            *args: as they were given to it ...
+            **kwargs: ... and these.
+
+        Raises:
+            TypeError: such a call could not have been cached, as where it is made.
+        """
+        await self._forget(self._pipeline().runtime, self._uris(function, args, kwargs), (), ())
 
     def forget_sync(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        """The same from synchronous code."""
-        drive(self._forget(self._pipeline().sync_runtime, (self.uri_of(function, args, kwargs),), (), ()))
-
-    def uri_of(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any = None) -> str:
-        """What stands in the place of a URI: the function and the key of the call."""
-        if key is None:
-            key = [_plain(value, function) for value in args], {name: _plain(value, function) for name, value in sorted(kwargs.items())}
-        text = repr(key)
-        if len(text) > LONGEST_KEY:
-            raise ValueError(f"Fallback.cached: the key of a call of {function!r} has {len(text)} characters, more than {LONGEST_KEY}")
-        return f"call:{self.name_of(function)}({text})"
+        """The same from synchronous code; with a store that does I/O it blocks."""
+        drive(self._forget(self._pipeline().sync_runtime, self._uris(function, args, kwargs), (), ()))
 
     def reset(self) -> None:
         """Forget all that was stored and learnt."""
@@ -131,113 +158,71 @@ class CachedFallback(Serving):
         if clear is not None:
             clear()
 
+    # -- what a call is known by ----------------------------------------------------------------------------------
 
-def _plain(value: Any, function: Any) -> Any:
-    """An argument as part of a key.
+    def _uris(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+        function, args, opened_kwargs = opened(function, args, kwargs)
+        call = self._pipeline().begin(self._names.wrapped(function), args, dict(opened_kwargs))
+        uri = self.key_of(call)[0]
+        return () if uri is None else (uri,)
 
-    Raises:
-        TypeError: two that are equal need not look the same, or two that look the same need not be equal.
-    """
-    if isinstance(value, PLAIN):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item, function) for item in value]
-    if isinstance(value, dict):
-        return {str(name): _plain(item, function) for name, item in sorted(value.items(), key=lambda item: str(item[0]))}
-    raise TypeError(
-        f"Fallback.cached: {type(value).__name__} among the arguments of {function!r} is no key; give key=, a function of the arguments"
-    )
+    def key_of(self, call: Call) -> tuple[str | None, str | None]:
+        """What stands in the place of a URI, None for a call that is not to be cached; and whose call it is.
 
+        Raises:
+            TypeError: it cannot be told from others. Whatever the program's own `key` and `partition` raise.
+        """
+        function, args, kwargs = opened(call.fn, call.args, call.kwargs)
+        name, signature = self._names.of(function, lasting=self.store.blocking)
+        key: Any
+        if self._key is None:
+            if kwargs and signature is not None:
+                try:
+                    bound = signature.bind(*args, **kwargs)  # by position or by name, it is the same call
+                except TypeError:
+                    pass  # which the function is going to raise itself
+                else:
+                    args, kwargs = bound.args, bound.kwargs
+            key = self._said((args, dict(kwargs)), f"among the arguments of {function!r} is no key; give key=, a function of the arguments")
+        else:
+            found = KEYS[self._key](call) if isinstance(self._key, str) else self._key(*args, **kwargs)
+            if found is None:
+                return None, None
+            key = self._said(found, f"was returned by key for {function!r}, and is no key")
+        if self._partition is None:
+            return word(name, key), call.partition
+        partition = self._partition(*args, **kwargs)
+        if partition is not None and not isinstance(partition, str):
+            raise TypeError(f"partition: expected a function that returns a word or None, got {partition!r} from it")
+        return word(name, key), partition
 
-class FunctionCaching:
-    """The side of a cache that knows calls of functions."""
-
-    def ask(self, call: Call, cache: Any) -> Asked | None:
-        """What is asked for; None where it is no value that could be kept."""
-        if not isinstance(cache, CachedFallback) or call.streamed or call.uncached:
-            return None
-        key = None if cache.find_key is None else (cache.find_key(call),)
-        partition = call.partition if cache.partition is None else cache.partition(*call.args, **call.kwargs)
-        asked = Asked("GET", cache.uri_of(call.fn, call.args, call.kwargs, key), partition=partition)
-        return cache.stock.own(asked)
-
-    def solo(self, asked: Asked, entry: Entry | None) -> bool:
-        return False
-
-    async def fetch(self, cache: CachedFallback, flight: Flight, branch: Call, inner: Inner, asked: Asked, found: Found) -> None:
-        """Call the function, and let the flight land with what it returns."""
-        began, runtime = time.time(), branch.runtime
+    @staticmethod
+    def _said(value: Any, why: str) -> Any:
         try:
-            value = await inner(branch)
-        except BaseException as error:
-            cache.broke(flight, branch, asked, error)
-            if not isinstance(error, Exception):
-                raise
-            return
-        outcome = Outcome.SUCCESS if branch.plain else branch.outcome_of(value)
-        branch.owner.close(branch, outcome, None)
-        if outcome.failed:
-            cache.failed(flight, branch, asked, value, None, outcome)
-            return
-        cache.recovered(asked)
-        rules, wall = cache.rules, time.time()
-        size = _size_of(value) if not cache.store.blocking else self._checked(cache, value)
-        entry = Entry.of_value(
-            _own_copy(value), ttl=cache.ttl, stale_if_error=rules.stale_if_error, stale_while_revalidate=rules.stale_while_revalidate,
-            now=runtime.now(), wall=wall, took=wall - began, size=size or 0,
-        )  # fmt: skip
-        flight.entry = entry
-        if size is not None and not flight.doomed:
-            flight.kept = True
-            await cache.stock.keep(asked, found, entry, cache.ttl + rules.max_stale, runtime)
-        flight.land(Landing.SHARED)
+            return said(value)
+        except TypeError as error:
+            raise TypeError(f"Fallback.cached: {error} {why}") from None
 
-    def _checked(self, cache: CachedFallback, value: Any) -> int | None:
-        """The size of a value that others can read; None for one that they cannot."""
-        try:
-            return len(json.dumps(value, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            if not cache.told_unstorable:
-                cache.told_unstorable = True
-                logger.error("Fallback.cached: %s, so it is not kept in a store that is shared; JSON can say less than Python", error)
-            return None
+    # -- what is kept ---------------------------------------------------------------------------------------------
 
-    async def let_go(self, branch: Call, head: Any) -> None:
-        """Nothing is open."""
+    def size_to_keep(self, value: Any) -> int | None:
+        """The bytes that a value takes; None for one that is not to be kept."""
+        size = size_of(value, self.max_size)
+        if self.store.blocking:
+            try:
+                check_value(value)
+            except TypeError as error:
+                self.tell("is returned but not kept", error)
+                return None
+            size = max(size, len(json.dumps(value)))
+            if size > LARGEST_SHARED:
+                return None
+        return None if size > self.max_size else size
 
-    def drop(self, branch: Call) -> None:
-        """Nothing is held."""
-
-    async def readable(self, call: Call, flight: Flight) -> bool:
-        return flight.entry is not None
-
-    def received(self, call: Call, asked: Asked, flight: Flight, found: Found, *, collapsed: bool) -> Any:
-        flight.leave()
-        return None if flight.entry is None else _own_copy(flight.entry.value)
-
-    def answer(self, call: Call, asked: Asked, entry: Entry, **told: Any) -> Any:
-        return _own_copy(entry.value)
-
-    def nothing(self, call: Call) -> Any:
-        raise LookupError("no value is stored")
-
-    def status_of(self, flight: Flight) -> int:
-        return 500
-
-    def shareable_failure(self, cache: Any, asked: Asked, flight: Flight) -> bool:
-        return True
-
-    def failed(self, call: Call, flight: Flight, *, first: bool) -> Any:
-        return flight.head if first else _own_copy(flight.head)
-
-
-def _own_copy(value: Any) -> Any:
-    """What its reader may change without changing what others read."""
-    return copy.deepcopy(value) if isinstance(value, list | dict | set | bytearray) else value
-
-
-def _size_of(value: Any) -> int:
-    """About how many bytes a value takes: of text and bytes exactly, of anything else as it would be printed."""
-    if isinstance(value, str | bytes | bytearray):
-        return len(value)
-    return len(repr(value)) if isinstance(value, list | dict | set | tuple) else 200
+    def tell(self, what: str, error: Exception) -> None:
+        """Log once what becomes of a value."""
+        with self._lock:
+            known = what in self._told
+            self._told.add(what)
+        if not known:
+            logger.error("Fallback.cached of %r: a value %s: %s; further ones are not logged", self._pipeline().name, what, error)

@@ -31,6 +31,7 @@ __all__ = ["AGAIN", "Collapsing"]
 
 AGAIN: Any = object()
 """What a fetch comes to that was cut short, or overtaken by an answer that is in the store by now."""
+LANDED: Any = object()
 COOLED_LIMIT = 1000  # URIs that are left alone after a failure; beyond it all are forgotten
 COOLDOWN = (1.0, 5.0)  # seconds
 LONGEST_COOLDOWN = 60.0
@@ -77,9 +78,14 @@ class Collapsing:
             except BaseException:
                 await self._leave(flight, call, first)
                 raise
-            if landed is not None or (flight.lost and (not first or flight.error is None)):
+            if landed is not LANDED or (flight.lost and (not first or flight.error is None)):
                 await self._leave(flight, call, first)
-                return AGAIN if landed is None else landed
+                if landed is not LANDED:
+                    return landed
+                if not first:
+                    return AGAIN
+                self.count(call, "pass")
+                return await inner(call)  # it was cancelled from within, and would be again
             try:
                 return await self._arrived(flight, first, call, inner, asked, found)
             except BaseException:
@@ -123,7 +129,7 @@ class Collapsing:
         return False
 
     async def _landed(self, flight: Flight, call: Call, asked: Asked, entry: Entry | None) -> Any:
-        """Wait for a flight. Returns an answer that has to do until then, or None when it has landed."""
+        """Wait for a flight. Returns an answer that has to do until then, or LANDED."""
         runtime, until = call.runtime, call.deadline
         if self.soft_timeout is not None and entry is not None and flight.landing is Landing.OUT:
             soon = runtime.now() + self.soft_timeout
@@ -133,7 +139,7 @@ class Collapsing:
                     flight.background = True
                     return self._stale(call, asked, entry, detail, "slow", None)
         if await flight.wait(runtime, until):
-            return None
+            return LANDED
         detail = None if entry is None else usable_on_error(entry, asked, runtime.now(), self.rules)
         if detail and entry is not None:
             return self._stale(call, asked, entry, detail, "deadline", 504)
@@ -192,7 +198,8 @@ class Collapsing:
         """
         caching = call.caching
         broken = None if flight.tape is None else flight.tape.error
-        detail = None if entry is None else usable_on_error(entry, asked, call.runtime.now(), self.rules)
+        denied = flight.landing is Landing.FAILED and not flight.cause and broken is None
+        detail = None if entry is None or denied else usable_on_error(entry, asked, call.runtime.now(), self.rules)
         if detail and entry is not None:
             flight.leave()
             if flight.landing is Landing.LOST:
@@ -220,7 +227,7 @@ class Collapsing:
         """A fetch has failed: everybody who waits is told, and whoever has something stale asks no more for a while."""
         if flight.landing is not Landing.OUT:
             return
-        flight.cause = branch.cause_of(result, error)
+        flight.cause = branch.degraded or branch.cause_of(result, error)
         flight.error, flight.head, flight.outcome = error, result, outcome
         after = getattr(error, "retry_after", None) or branch.retry_after(result, error)
         seconds = random.uniform(*COOLDOWN) if after is None else min(after, LONGEST_COOLDOWN)
@@ -271,10 +278,11 @@ class Collapsing:
         call.degraded = cause
         call.plain = False
         now = call.runtime.now()
+        age = entry.age(now)
         record = RECORD.get()
         if record is not None:
-            record.add(owner.name or "pipeline", Level.REDUCED, cause, dependency=owner.name, age=entry.age(now))
-        owner.post(FallbackServed(at=now, dependency=owner.name, level=Level.REDUCED, cause=cause))
+            record.add(owner.name or "pipeline", Level.REDUCED, cause, dependency=owner.name, age=age)
+        owner.post(FallbackServed(at=now, dependency=owner.name, level=Level.REDUCED, cause=cause, age=age))
         return call.caching.answer(call, asked, entry, hit=status is None, status=status, detail=detail)
 
 

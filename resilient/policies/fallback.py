@@ -12,6 +12,7 @@ from ..core.outcome import Outcome
 from ..errors import ResilienceError
 from ..events import FallbackServed
 from ..substitute import Substitute
+from .cached import CachedFallback
 from .shown import shown
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Fallback:
     __slots__ = ("_on", "_substitute")
     substitutes: ClassVar[bool] = True
     """That a call which fails is answered all the same, so that it may be cut as soon as there is no hope."""
+    cached = CachedFallback
+    """The last good value of a function, for as long as it may stand in for a failure: `Fallback.cached(ttl=60)`."""
 
     def __init__(self, fallback: Any, *, on: type[Exception] | Iterable[type[Exception]] = ()) -> None:
         self._on = exception_classes("on", on)

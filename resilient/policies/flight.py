@@ -65,7 +65,7 @@ class Flight:
         fetching: the call that is made for everybody.
         until: when the time of the one who makes it on his own thread is over, if it has a limit.
         source: what the body comes from where no task reads it, but whoever wants more of it.
-        outcome, cause: what a failure says of the dependency, and in a word.
+        outcome, cause: what a failure says of the dependency, and in a word; no word where nothing may stand in for it.
     """
 
     __slots__ = (

@@ -12,6 +12,8 @@ from ..errors import ConfigurationWarning
 from .adaptive import MOST
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
+from .cached import CachedFallback
+from .fallback import Fallback
 from .hedge import Hedge
 from .timeout import Timeout
 
@@ -22,7 +24,9 @@ def warn_of_mistakes(policies: tuple[Any, ...], name: str) -> None:
     """Warn of what is known to go wrong in such a pipeline; called when it is made."""
     attempts = [policy.attempt or math.inf for policy in policies if isinstance(policy, Timeout)]
     attempt = max((seconds for seconds in attempts if seconds != math.inf), default=None)
-    for policy in policies:
+    for index, policy in enumerate(policies):
+        if isinstance(policy, CachedFallback) and any(isinstance(other, Fallback) for other in policies[index:]):
+            warn(name, "a Fallback inside of a Fallback.cached stands in for failures before the last good value can; give it first")
         if isinstance(policy, CircuitBreaker):
             for mistake in _of_breaker(policy, attempt):
                 warn(name, mistake)

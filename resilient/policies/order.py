@@ -12,6 +12,7 @@ __all__ = ["place_of", "replaced"]
 ORDER: tuple[tuple[str, ...], ...] = (
     ("Fallback",),
     ("Cache",),
+    ("CachedFallback",),
     ("Timeout",),
     ("RateLimit",),
     ("AdaptiveThrottle",),

@@ -40,7 +40,7 @@ class Serving(Collapsing):
 
     async def run(self, call: Call, inner: Inner) -> Any:
         caching = call.caching
-        asked = caching.ask(call, self)
+        asked = None if caching is None else caching.ask(call, self)
         if asked is None:
             self.count(call, "bypass")
             return await inner(call)
@@ -114,7 +114,7 @@ class Serving(Collapsing):
 
     def _pipeline(self) -> Any:
         if self._owner is None:
-            raise RuntimeError("this Cache is in no pipeline yet, so nothing is stored")
+            raise RuntimeError("this cache is in no pipeline yet, so nothing is stored")
         return self._owner
 
     # -- writes ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from .adaptive import AdaptiveConcurrency
 from .breaker import CircuitBreaker
 from .bulkhead import DEFAULT_LIMIT, Bulkhead
 from .cache import Cache
+from .cached import CachedFallback
 from .chaos import Chaos
 from .failover import Failover
 from .fallback import Fallback
@@ -35,8 +36,8 @@ def standard(
     bulkhead: Bulkhead | None = None,
     breaker: Any = None,
     failover: Failover | None = None,
-    fallback: Fallback | None = None,
-    cache: Cache | None = None,
+    fallback: Fallback | CachedFallback | None = None,
+    cache: Cache | CachedFallback | None = None,
     chaos: Chaos | None = None,
 ) -> tuple[Any, ...]:
     """The policies of a dependency, outermost first.
@@ -55,7 +56,7 @@ def standard(
         failover: a `Failover`, each of whose targets has a breaker of its own; there is none for all of them then, unless
             one is given.
         fallback: what to answer when all of that has failed.
-        cache: a `Cache`, which answers what was answered before.
+        cache: a `Cache`, which answers what was answered before; for functions, a `Fallback.cached`.
         chaos: faults on purpose, where they are allowed.
 
     Returns:
@@ -76,12 +77,12 @@ def standard(
         ("bulkhead", bulkhead, Bulkhead),
         ("breaker", breaker, pybreaker.CircuitBreaker),
         ("failover", failover, Failover),
-        ("fallback", fallback, Fallback),
-        ("cache", cache, Cache),
+        ("fallback", fallback, (Fallback, CachedFallback)),
+        ("cache", cache, (Cache, CachedFallback)),
         ("chaos", chaos, Chaos),
     ):
         if given is not None and not isinstance(given, kind):
-            raise TypeError(f"{name}: expected a {kind.__name__}, got {given!r}")
+            raise TypeError(f"{name}: expected a {(kind[0] if isinstance(kind, tuple) else kind).__name__}, got {given!r}")
     limits = () if rate_limit is None else (rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit
     if not (isinstance(limits, Sequence) and all(isinstance(limit, RateLimit) for limit in limits)):
         raise TypeError(f"rate_limit: expected a RateLimit, or several in a list, got {rate_limit!r}")

@@ -242,9 +242,9 @@ class Stock:
         if gone:
             await self._do(lambda: self.store.remove(gone), runtime)
 
-    async def drop(self, asked: Asked, entry: Entry, runtime: Runtime) -> None:
+    async def drop(self, asked: Asked, entry: Entry | None, runtime: Runtime) -> None:
         """Remove the entry that was found for a request, unless it is there for others too."""
-        if asked.partition is not None and entry.open:
+        if entry is None or (asked.partition is not None and entry.open):
             return
         base = asked.partition or ""
         key = _variant_key(asked.uri, base, asked, entry.vary) if entry.vary else _key(asked.uri, base)

@@ -117,13 +117,14 @@ def gauges(
 
 
 def _put_dependency(put: Callable[[Family, Key, float], None], label: str, dependency: DependencyView) -> None:
-    breaker, bulkhead, budget, cache = dependency.breaker, dependency.bulkhead, dependency.budget, dependency.cache
+    breaker, bulkhead, budget = dependency.breaker, dependency.bulkhead, dependency.budget
+    cache = _cache(dependency)
     shared = getattr(dependency, "variant_of", None)
     if shared is not None:  # what a variant shares is one thing, and told of once
         breaker = None if breaker is shared.breaker else breaker
         bulkhead = None if bulkhead is shared.bulkhead else bulkhead
         budget = None if budget is shared.budget else budget
-        cache = None if cache is shared.cache else cache
+        cache = None if cache is _cache(shared) else cache
     if breaker is not None:
         state = breaker.current_state
         for word in BREAKER_STATES:
@@ -140,3 +141,9 @@ def _put_dependency(put: Callable[[Family, Key, float], None], label: str, depen
             value = getattr(cache.store, attribute, None)
             if value is not None:
                 put(family, (label,), float(value))
+
+
+def _cache(dependency: Any) -> CacheView | None:
+    """Its cache of HTTP answers, or of what functions return."""
+    cache: CacheView | None = dependency.cache
+    return getattr(dependency, "cached", None) if cache is None else cache

@@ -19,6 +19,7 @@ import resilient.httpx2
 from resilient import (
     Bulkhead,
     BulkheadFull,
+    CachedFallback,
     Chaos,
     CircuitBreaker,
     CircuitOpen,
@@ -44,7 +45,7 @@ from resilient import (
     standard,
 )
 from resilient.asgi import ResilienceMiddleware, routes
-from resilient.context import Loaded, Trace, carry, dump, load
+from resilient.context import Loaded, Trace, carry, current_partition, dump, load, partition
 from resilient.events import CircuitChanged, Event
 from resilient.protocols import Inner, Policy
 from resilient.testing import FakeClock, FaultyTransport, RecordingListener
@@ -87,6 +88,32 @@ async def functions() -> None:
         assert_type(page, bytes)
     await price(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     stock()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+# -- values that are kept ---------------------------------------------------------------------------------------------
+
+kept = Fallback.cached(
+    ttl=60, stale_if_error=3600.0, stale_while_revalidate=5, soft_timeout=0.2, key=lambda product: product, on=KeyError, max_size=10_000
+)
+assert_type(kept, CachedFallback)
+rates = Dependency("rates", fallback={}, cache=kept)
+assert_type(rates.cached, CachedFallback | None)
+Dependency("rates", *standard(fallback=Fallback.cached(ttl=1, key="partition", partition=lambda user: f"{user}")))
+
+
+@rates
+async def rate(currency: str) -> float:
+    return 1.0
+
+
+async def values() -> None:
+    with partition("tenant-7"):
+        assert_type(await rate("EUR"), float)
+    assert_type(current_partition(), str | None)
+    await kept.forget(rate, "EUR")
+    kept.forget_sync(rate, "EUR")
+    Fallback.cached()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Fallback.cached(ttl="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # -- features ---------------------------------------------------------------------------------------------------------
