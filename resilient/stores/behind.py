@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from ..core.entry import Record
+from ..core.entry import Mark, Record
 from .forks import renewed_in_children
 from .memory import weight
 
@@ -17,6 +17,8 @@ _BATCH = 64
 _BATCH_BYTES = 2**20
 
 Records = dict[str, tuple[Record, float]]
+Owed = Mapping[str, tuple[Mark | None, float]]
+_GONE = None, 0.0
 
 
 class Behind:
@@ -24,7 +26,7 @@ class Behind:
 
     Args:
         write: writes a batch, and says whether it could.
-        remove: removes keys.
+        owe: writes marks and removals.
         settle: what is tried again and again while `owing` says so.
         owing: whether there is something to settle.
         records: how many may wait.
@@ -37,7 +39,7 @@ class Behind:
     def __init__(
         self,
         write: Callable[[Mapping[str, tuple[Record, float]]], bool],
-        remove: Callable[[Sequence[str]], bool],
+        owe: Callable[[Owed], bool],
         settle: Callable[[], bool],
         owing: Callable[[], bool],
         *,
@@ -45,7 +47,7 @@ class Behind:
         size: int,
     ) -> None:
         self._write = write
-        self._remove = remove
+        self._owe = owe
         self._settle = settle
         self._owing = owing
         self._limit = records
@@ -58,11 +60,11 @@ class Behind:
         self._change = threading.Condition(threading.Lock())
         self._waiting: Records = {}
         self._size = 0
-        # What the thread is writing, and what of it has been removed since.
+        # What the thread is writing, and what has to be there instead once it has.
         self._writing: Records = {}
-        self._removed: set[str] = set()
+        self._after: dict[str, tuple[Mark | None, float]] = {}
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._busy = self._closed = False
 
     renew = _begin  # in a forked child: the parent writes what waits there
 
@@ -75,28 +77,34 @@ class Behind:
                 if self._closed or len(self._waiting) >= self._limit or self._size + size > self._size_limit:
                     self.drops += 1
                     # An older one of this very key may be under way, and would be what is read from then on.
-                    self._regret(key)
+                    self._regret(key, _GONE)
                     continue
                 self._waiting[key] = kept
                 self._size += size
             self._wake()
 
-    def get(self, key: str) -> Record | None:
-        """What waits to be written under a key, or is being written."""
+    def look(self, keys: Sequence[str]) -> dict[str, Record]:
+        """What waits to be written under these keys, or is being written."""
         with self._change:
-            kept = self._waiting.get(key) or self._writing.get(key)
-        return None if kept is None else kept[0]
+            if not (self._waiting or self._writing):
+                return {}
+            kept = {key: self._waiting.get(key) or self._writing.get(key) for key in keys}
+        return {key: pair[0] for key, pair in kept.items() if pair is not None}
 
-    def drop(self, keys: Sequence[str]) -> None:
-        """Write nothing under these keys; what the thread is writing there is removed afterwards."""
+    def drop(self, owed: Owed) -> None:
+        """Write nothing where these marks and removals go; where the thread is at it, they are owed once more."""
         with self._change:
-            for key in keys:
+            for key, mark in owed.items():
                 self._take_out(key)
-                self._regret(key)
+                self._regret(key, mark)
 
     def clear(self) -> None:
         """Write nothing of what waits."""
-        self.drop([*self._waiting, *self._writing])
+        with self._change:
+            self._waiting.clear()
+            self._size = 0
+            for key in [*self._writing]:
+                self._regret(key, _GONE)
 
     def wake(self) -> None:
         """Have what is owed tried again."""
@@ -108,12 +116,12 @@ class Behind:
         with self._change:
             if self._owing():
                 self._wake()
-            return self._change.wait_for(lambda: not (self._waiting or self._writing or self._owing()), timeout)
+            return self._change.wait_for(lambda: not (self._waiting or self._busy or self._owing()), timeout)
 
     def close(self, timeout: float) -> None:
         """Flush, and end the thread; what could not be written by then is dropped."""
         with self._change:
-            self._change.wait_for(lambda: not (self._waiting or self._writing), timeout)
+            self._change.wait_for(lambda: not (self._waiting or self._busy), timeout)
             self._closed = True
             self.drops += len(self._waiting)
             self._waiting.clear()
@@ -141,35 +149,37 @@ class Behind:
             self._thread = thread
         self._change.notify_all()
 
-    def _regret(self, key: str) -> None:
-        if self._writing.pop(key, None) is not None:
-            self._removed.add(key)
+    def _regret(self, key: str, mark: tuple[Mark | None, float]) -> None:
+        if self._writing.pop(key, None) is not None or key in self._after:
+            self._after[key] = mark
 
     def _work(self, change: threading.Condition) -> None:
         while (batch := self._next(change)) is not None:
             if batch and not self._write(batch):
                 self.drops += len(batch)
             with change:
-                removed, self._removed = [*self._removed], set()
-            if removed:
-                self._remove(removed)
-            if self._owing():
+                after, self._after = self._after, {}
+            if after:
+                self._owe(after)
+            elif self._owing():
                 self._settle()
             with change:
                 self._writing = {}
+                self._busy = False
                 change.notify_all()
 
     def _next(self, change: threading.Condition) -> Records | None:
         """What to write next, nothing where something is to be settled; None ends the thread."""
         with change:
-            if not (self._waiting or self._removed or self._closed):
+            if not (self._waiting or self._after or self._closed):
                 change.wait(AGAIN if self._owing() else IDLE)
-            if self._closed or not (self._waiting or self._removed or self._owing()):
+            if self._closed or not (self._waiting or self._after or self._owing()):
                 self._thread = None
                 change.notify_all()
                 return None
             batch = self._next_batch()
             self._writing = dict(batch)
+            self._busy = True
             return batch
 
     def _next_batch(self) -> Records:

@@ -181,17 +181,17 @@ def _entry_head(entry: Entry) -> list[Any]:
     ]
 
 
+_KINDS_OF_FIELDS = [int, *[float] * 8, *[bool] * 3, str, int, list]
+
+
 def _entry(head: Any, fields: bytes, body: bytes) -> Entry:
-    numbers, flags, texts = head[1:9], head[9:12], head[12:14]
     (status, requested, received, age, lifetime, took, revalidate, error, date) = head[:9]
     (validated, strict, public, etag, modified, vary, selected, groups, generation, size, value) = head[9:]
-    if not all(type(number) is float and isfinite(number) for number in numbers):
-        raise ValueError("a number that is none")
-    if not all(type(flag) is bool for flag in flags) or not all(text is None or type(text) is str for text in (*texts, *selected)):
+    if [*map(type, head[:12]), type(generation), type(size), type(selected)] != _KINDS_OF_FIELDS:
         raise ValueError("a field of another type")
-    if type(status) is not int or type(size) is not int or type(generation) is not str:
+    if not all(map(isfinite, head[1:9])) or not {type(etag), type(modified), *map(type, selected)} <= {str, type(None)}:
         raise ValueError("a field of another type")
-    if not (0 <= status <= 999 and 0 <= size <= 2**53 and type(selected) is list and len(vary) == len(selected)):
+    if not (0 <= status <= 999 and 0 <= size <= 2**53 and len(vary) == len(selected)):
         raise ValueError("a field out of bounds")
     parts = fields.split(b"\n")
     if parts.pop() or len(parts) % 2:
@@ -237,7 +237,7 @@ def _mark(head: Any, fields: bytes, body: bytes) -> Mark:
 
 
 def _texts(values: Any) -> tuple[str, ...]:
-    if type(values) is not list or not all(type(value) is str for value in values):
+    if type(values) is not list or not {*map(type, values)} <= {str}:
         raise ValueError("expected strings")
     return tuple(values)
 

@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import glob
-import logging
-import os
-import re
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ..core.entry import Entry, Mark, Record
 from .codec import check_value, encode, recover
-from .forks import renewed_in_children
+from .connections import Connections
 from .guarded import Busy
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-__all__ = ["Database", "Unusable"]
+__all__ = ["Database"]
 
-logger = logging.getLogger("resilient")
-
-APPLICATION = 0x72534331  # "rSC1", in the file's header
-VERSION = 1
 MAX_MARKS = 10_000
 SWEEP = 5.0
 TOUCH = 60.0
 _TOUCHED = 500
-_SCHEMA = (
-    # `id` tells what was saved before what; a record that is saved again gets a new one.
-    """CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, mark INTEGER NOT NULL,
-    expires REAL NOT NULL, used REAL NOT NULL, data BLOB NOT NULL)""",
-    "CREATE INDEX by_use ON records (mark, used)",
-    "CREATE INDEX by_expiry ON records (expires)",
-    f"PRAGMA application_id = {APPLICATION}",
-    f"PRAGMA user_version = {VERSION}",
-)
-# Connections that a forked child has got from its parent: closing them would end the parent's locks.
-_INHERITED: list[Any] = []
-
-
-class Unusable(Exception):
-    """The file is somebody else's, or of a later version: it is left as it is."""
 
 
 class Database:
-    """A bounded map of records in a SQLite file, in WAL mode.
-
-    A file that is corrupt, or of an earlier version, is left where it is, and the next one is begun: `path`, `path.1`,
-    `path.2` ..., of which the two latest are kept. It is not renamed, since another process may be at work on it, and would
-    tear the new one's journal down with the old one's.
+    """A bounded map of records in a SQLite file.
 
     Args:
         path: of the file.
@@ -65,36 +37,25 @@ class Database:
         limit: `max_bytes`.
         size, count: bytes and records, as of the last write here, and of the last sweep.
         evictions: entries that this process let go for want of room.
-        corrupt: records, and files, that could not be read.
         refused: records that were too large.
     """
 
     blocking = True
 
     def __init__(self, path: str, *, max_bytes: int, timeout: float, connections: int, wall: Callable[[], float] = time.time) -> None:
-        self._path = path
+        self.connections = Connections(path, max_bytes, timeout, connections)
         self.limit = max_bytes
         self._largest = max_bytes // 8
-        self._timeout = timeout
-        self._connections = connections
         self._wall = wall
-        self.size = self.count = self.evictions = self.corrupt = self.refused = 0
-        self._free: list[tuple[str, Connection]] = []
-        self._begin()
-        renewed_in_children(self)
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._places = threading.BoundedSemaphore(self._connections)
-        self._file = ""
+        self.size = self.count = self.evictions = self.refused = self._corrupt = 0
+        # What was read, and when; noted rarely, so that a hit writes nothing.
         self._touched: dict[str, float] = {}
         self._next_touch = self._next_sweep = 0.0
 
-    def renew(self) -> None:
-        """Begin anew in a forked child, which must not use its parent's connections, nor close them."""
-        _INHERITED.append(self._free)
-        self._free = []
-        self._begin()
+    @property
+    def corrupt(self) -> int:
+        """Records and files that could not be read."""
+        return self._corrupt + self.connections.corrupt
 
     def check(self, record: Record) -> None:
         """Raise TypeError for a value that a file cannot keep."""
@@ -104,14 +65,14 @@ class Database:
     def load(self, keys: Sequence[str]) -> list[Record | None]:
         now = self._wall()
         marks = ",".join("?" * len(keys))
-        with self._connection() as connection:
+        with self.connections.reading() as connection:
             rows = connection.execute(
                 f"SELECT key, data, used, mark FROM records WHERE key IN ({marks}) AND expires > ?", (*keys, now)
             ).fetchall()
         found: dict[str, Record] = {}
         for key, data, used, mark in rows:
             record, whole = recover(data, key=key, mark=bool(mark))
-            self.corrupt += not whole
+            self._corrupt += not whole
             if record is not None:
                 found[key] = record
             if used < now - TOUCH and len(self._touched) < _TOUCHED:
@@ -121,10 +82,9 @@ class Database:
         return [found.get(key) for key in keys]
 
     def _touch(self, now: float) -> None:
-        """Note what was used, rarely: a hit writes nothing."""
         self._next_touch = now + TOUCH / 4
         touched, self._touched = self._touched, {}
-        with contextlib.suppress(Busy), self._writing() as connection:
+        with contextlib.suppress(Busy), self.connections.writing() as connection:
             connection.executemany("UPDATE records SET used = ? WHERE key = ?", [(used, key) for key, used in touched.items()])
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
@@ -140,26 +100,23 @@ class Database:
             else:
                 rows.append((key, mark, now + keep, now, data))
         self.refused += len(refused)
-        with self._writing() as connection:
+        with self.connections.writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO records (key, mark, expires, used, data) VALUES (?, ?, ?, ?, ?)", rows)
             if refused:  # what they would have replaced is out of date
                 connection.executemany("DELETE FROM records WHERE key = ?", refused)
             self._make_room(connection, now)
 
     def remove(self, keys: Sequence[str]) -> None:
-        with self._writing() as connection:
+        with self.connections.writing() as connection:
             connection.executemany("DELETE FROM records WHERE key = ?", [(key,) for key in keys])
 
     def clear(self) -> None:
         """Forget every entry. Marks stay, for answers that are still on their way."""
-        with self._writing() as connection:
+        with self.connections.writing() as connection:
             connection.execute("DELETE FROM records WHERE mark = 0")
 
     def close(self) -> None:
-        with self._lock:
-            free, self._free = self._free, []
-        for _, connection in free:
-            connection.close()
+        self.connections.close()
 
     # -- bounds -------------------------------------------------------------------------------------------------------
 
@@ -167,8 +124,9 @@ class Database:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP
             self._sweep(connection, now)
-        self.size, page = _used(connection)
-        if self.size <= self.limit:
+        size, page = _used(connection)
+        if size <= self.limit:
+            self.size = size
             return
         connection.execute("DELETE FROM records WHERE expires <= ?", (now,))
         while (over := _used(connection)[0] - self.limit) > 0:
@@ -190,129 +148,6 @@ class Database:
         if newest is not None:
             connection.execute("DELETE FROM records WHERE id <= ?", newest)
         (self.count,) = connection.execute("SELECT count(*) FROM records").fetchone()
-
-    # -- connections --------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection for this thread alone."""
-        import sqlite3  # a Python without it has the other stores
-
-        places = self._places
-        if not places.acquire(timeout=self._timeout):
-            raise Busy
-        connection = None
-        try:
-            file = self._current()
-            connection = self._taken(file) or self._open(file)
-            yield connection
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise Busy from error
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                self.corrupt += 1
-                self._leave(file, f"is corrupt ({error})")
-            raise
-        finally:
-            if connection is not None:
-                with self._lock:
-                    self._free.append((file, connection))
-            places.release()
-
-    def _taken(self, file: str) -> Connection | None:
-        with self._lock:
-            while self._free:
-                of, connection = self._free.pop()
-                if of == file:
-                    return connection
-                connection.close()
-        return None
-
-    def _current(self) -> str:
-        """The file in use; another process may have begun the next one."""
-        if not self._file:
-            self._file = max(self._files(), key=self._number)
-        while os.path.exists(following := self._following(self._file)):
-            self._file = following
-        return self._file
-
-    def _files(self) -> list[str]:
-        """The file and those that followed it."""
-        followers = glob.glob(glob.escape(self._path) + ".*")
-        return [self._path, *(name for name in followers if re.fullmatch(r"[1-9][0-9]{0,8}", name[len(self._path) + 1 :]))]
-
-    def _number(self, file: str) -> int:
-        return int(file[len(self._path) + 1 :] or 0)
-
-    def _following(self, file: str) -> str:
-        return f"{self._path}.{self._number(file) + 1}"
-
-    def _leave(self, file: str, why: str) -> None:
-        """Begin the next file, unless somebody has."""
-        following = self._following(file)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(following, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            logger.warning("%s %s: it is left as it is, and %s is begun", file, why, following)
-        for old in self._files():
-            if self._number(old) < self._number(file):
-                for ending in ("", "-wal", "-shm"):
-                    with contextlib.suppress(OSError):
-                        os.unlink(old + ending)
-
-    def _open(self, file: str) -> Connection:
-        import sqlite3
-
-        with contextlib.suppress(FileExistsError):  # readable for its owner alone, its journal too
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        connection = sqlite3.connect(file, timeout=max(self._timeout, 1.0), isolation_level=None, check_same_thread=False)
-        try:
-            self._prepare(connection, file)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: Connection, file: str) -> None:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        if not application:
-            connection.execute("BEGIN IMMEDIATE")
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            if not application:
-                if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    raise Unusable(f"{file} is another program's database")
-                for statement in _SCHEMA:
-                    connection.execute(statement)
-            connection.execute("COMMIT")
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION:
-            raise Unusable(f"{file} is another program's database")
-        if version < VERSION:
-            self._leave(file, f"is of version {version}, before {VERSION}")
-        if version != VERSION:
-            raise Unusable(f"{file} is of version {version}, not {VERSION}")
-        (page,) = connection.execute("PRAGMA page_size").fetchone()
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-            f"max_page_count = {self.limit // page * 5 // 4 + 64}",
-            f"journal_size_limit = {4 * 2**20}",
-            f"busy_timeout = {int(self._timeout * 1000)}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
 
 
 def _used(connection: Connection) -> tuple[int, int]:

@@ -71,7 +71,7 @@ class LayeredStore:
         self._wall = wall
         self._near = Near(l1_bytes, trust)
         self._far = far = Guarded(store, name or type(self).__name__, clock)
-        self._behind = Behind(far.save, far.remove, far.settle, lambda: far.owing, records=queue, size=queue_bytes)
+        self._behind = Behind(far.save, far.owe, far.settle, lambda: far.owing, records=queue, size=queue_bytes)
         self._emptied_at = 0.0
         self._closed = False
 
@@ -84,22 +84,22 @@ class LayeredStore:
         """What is kept under each key, None for nothing."""
         now = self._clock.now()
         answers, unknown = self._near.look(keys, now)
-        # A value that waits to be written is the newest there is.
-        waiting = {place: record for place in unknown if (record := self._behind.get(keys[place])) is not None}
-        asked = [place for place in unknown if place not in waiting]
+        if not unknown:
+            return answers
+        # What waits to be written is the newest there is.
+        waiting = self._behind.look([keys[place] for place in unknown])
+        asked = [keys[place] for place in unknown if keys[place] not in waiting]
+        believed: dict[str, Record | None] = {}
         if asked:
             since = self._near.number
-            found = None if self._closed else self._far.load([keys[place] for place in asked])
+            found = None if self._closed else self._far.load(asked)
             if found is None:
-                answers = self._near.alone(keys, now)
-            else:
-                wall = self._wall()
-                known = {keys[place]: _placed(record, now, wall) for place, record in zip(asked, found, strict=True)}
-                believed = self._near.learn(known, since, now)
-                for place in asked:
-                    answers[place] = believed[keys[place]]
-        for place, record in waiting.items():
-            answers[place] = record
+                return self._near.alone(keys, now)
+            wall = self._wall()
+            known = {key: _placed(record, now, wall) for key, record in zip(asked, found, strict=True)}
+            believed = self._near.learn(known, since, now)
+        for place in unknown:
+            answers[place] = waiting.get(keys[place]) or believed[keys[place]]
         return answers
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
@@ -121,7 +121,6 @@ class LayeredStore:
         marks: dict[str, tuple[Mark | None, float]] = {k: (r, s) for k, (r, s) in records.items() if isinstance(r, Mark)}
         self._near.keep(records, now)
         if marks:
-            self._behind.drop([*marks])
             self._owe(marks)
         if len(marks) < len(records):
             self._behind.put({key: kept for key, kept in records.items() if key not in marks})
@@ -129,11 +128,11 @@ class LayeredStore:
     def remove(self, keys: Sequence[str]) -> None:
         """Forget what is kept under keys."""
         self._near.forget(keys, self._clock.now())
-        self._behind.drop(keys)
         if not self._closed:
             self._owe(dict.fromkeys(keys, (None, 0.0)))
 
     def _owe(self, marks: Mapping[str, tuple[Mark | None, float]]) -> None:
+        self._behind.drop(marks)
         if not self._far.owe(marks):
             self._behind.wake()
 

@@ -77,12 +77,14 @@ class Near:
                     answers.append(held.record if held.until > now else None)
         return answers, unknown
 
-    def learn(self, found: Mapping[str, Record | None], since: int, now: float) -> dict[str, Record | None]:
+    def learn(self, found: dict[str, Record | None], since: int, now: float) -> dict[str, Record | None]:
         """Take what the other place has said; what was written here after number `since` is newer, and stays.
 
         Returns:
             What is now believed of each key.
         """
+        if not self.limit:
+            return found
         believed = dict(found)
         with self._lock:
             for key, record in found.items():

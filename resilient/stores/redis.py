@@ -100,7 +100,10 @@ def _connecting(url: str, timeout: float, connections: int) -> Callable[[], Any]
             max_connections=connections + 1,
         )
 
-    connect().close()  # what is wrong with the URL is told here; nothing is connected yet
+    try:
+        connect().close()  # what is wrong with the URL is told here; nothing is connected yet
+    except ValueError as error:
+        raise ValueError(f"url: {error}") from None
     return connect
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import positive, whole
-from .database import APPLICATION, Database
+from .connections import APPLICATION
+from .database import Database
 from .layered import LayeredStore
 
 __all__ = ["SQLiteStore"]

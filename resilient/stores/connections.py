@@ -1,0 +1,226 @@
+"""Connections to a SQLite file that several processes share, and to the next one when it is of no use any more."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .forks import renewed_in_children
+from .guarded import Busy
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+__all__ = ["APPLICATION", "Connections", "Unusable"]
+
+logger = logging.getLogger("resilient")
+
+APPLICATION = 0x72534331  # "rSC1", in the file's header
+VERSION = 1
+_SCHEMA = (
+    # `id` tells what was saved before what; a record that is saved again gets a new one.
+    """CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, mark INTEGER NOT NULL,
+    expires REAL NOT NULL, used REAL NOT NULL, data BLOB NOT NULL)""",
+    "CREATE INDEX by_use ON records (mark, used)",
+    "CREATE INDEX by_expiry ON records (expires)",
+    f"PRAGMA application_id = {APPLICATION}",
+    f"PRAGMA user_version = {VERSION}",
+)
+_ENDINGS = ("", "-wal", "-shm")
+# Connections that a forked child has got from its parent: closing them would end the parent's locks.
+_INHERITED: list[Any] = []
+
+
+class Unusable(Exception):
+    """The file is somebody else's, or of another version: it is left as it is."""
+
+
+class Connections:
+    """Connections in WAL mode, each for one thread at a time, and no more than so many.
+
+    A file that is corrupt, or of an earlier version, is left where it is, and the next one is begun: `path`, `path.1`,
+    `path.2` ..., of which the two latest are kept. It is not renamed: another process may be at work on it, and would take
+    the new one's journal away with the old one's.
+
+    Args:
+        path: of the first file.
+        limit: bytes that the file may have, before a quarter that it may grow beyond it.
+        timeout: seconds to wait for a lock or a connection.
+        count: at the most.
+
+    Attributes:
+        corrupt: files that could not be read.
+    """
+
+    def __init__(self, path: str, limit: int, timeout: float, count: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._timeout = timeout
+        self._count = count
+        self.corrupt = 0
+        self._free: list[tuple[str, Connection]] = []
+        self._begin()
+        renewed_in_children(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._places = threading.BoundedSemaphore(self._count)
+        self._file = ""
+
+    def renew(self) -> None:
+        """Begin anew in a forked child, which must not use its parent's connections, nor close them."""
+        _INHERITED.append(self._free)
+        self._free = []
+        self._begin()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection for this thread alone, with the lock that a writer needs; committed unless something is raised."""
+        with self.reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for this thread alone.
+
+        Raises:
+            Busy: there was none, or no lock, in time.
+        """
+        import sqlite3  # a Python without it has the other stores
+
+        places = self._places
+        if not places.acquire(timeout=self._timeout):
+            raise Busy
+        file, connection = "", None
+        try:
+            file = self._current()
+            connection = self._taken(file)
+            if connection is None:
+                with self._opening:  # a change of the journal's mode waits for nobody
+                    connection = self._open(file)
+            yield connection
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise Busy from error
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                self.corrupt += 1
+                self._leave(file, f"is corrupt ({error})")
+            raise
+        finally:
+            if connection is not None:
+                with self._lock:
+                    self._free.append((file, connection))
+            places.release()
+
+    def close(self) -> None:
+        """Close those that nobody is using."""
+        with self._lock:
+            free, self._free = self._free, []
+        for _, connection in free:
+            connection.close()
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _taken(self, file: str) -> Connection | None:
+        with self._lock:
+            while self._free:
+                of, connection = self._free.pop()
+                if of == file:
+                    return connection
+                connection.close()
+        return None
+
+    def _current(self) -> str:
+        """The file in use; another process may have begun the next one."""
+        if not self._file:
+            self._file = max(self._files(), key=self._number)
+        while os.path.exists(following := self._following(self._file)):
+            self._file = following
+        return self._file
+
+    def _files(self) -> list[str]:
+        """The file and those that followed it."""
+        followers = glob.glob(glob.escape(self._path) + ".*")
+        return [self._path, *(name for name in followers if re.fullmatch(r"[1-9][0-9]{0,8}", name[len(self._path) + 1 :]))]
+
+    def _number(self, file: str) -> int:
+        return int(file[len(self._path) + 1 :] or 0)
+
+    def _following(self, file: str) -> str:
+        return f"{self._path}.{self._number(file) + 1}"
+
+    def _leave(self, file: str, why: str) -> None:
+        """Begin the next file, unless somebody has."""
+        following = self._following(file)
+        with contextlib.suppress(FileExistsError):
+            _create(following)
+            logger.warning("%s %s: it is left as it is, and %s is begun", file, why, following)
+        for old in self._files():
+            if self._number(old) < self._number(file):
+                for ending in _ENDINGS:
+                    with contextlib.suppress(OSError):
+                        os.unlink(old + ending)
+
+    def _open(self, file: str) -> Connection:
+        import sqlite3
+
+        with contextlib.suppress(FileExistsError):
+            _create(file)
+        connection = sqlite3.connect(file, timeout=max(self._timeout, 1.0), isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(connection, file)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: Connection, file: str) -> None:
+        if not _pragma(connection, "application_id"):
+            connection.execute("BEGIN IMMEDIATE")
+            if not _pragma(connection, "application_id"):  # nobody was faster
+                if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    raise Unusable(f"{file} is another program's database")
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        version = _pragma(connection, "user_version")
+        if _pragma(connection, "application_id") != APPLICATION:
+            raise Unusable(f"{file} is another program's database")
+        if version < VERSION:
+            self._leave(file, f"is of version {version}, before {VERSION}")
+        if version != VERSION:
+            raise Unusable(f"{file} is of version {version}, not {VERSION}")
+        if _pragma(connection, "journal_mode") != "wal":
+            connection.execute("PRAGMA journal_mode = WAL")
+        for setting in (
+            "synchronous = NORMAL",
+            f"max_page_count = {self._limit // _pragma(connection, 'page_size') * 5 // 4 + 64}",
+            f"journal_size_limit = {4 * 2**20}",
+            f"busy_timeout = {int(self._timeout * 1000)}",
+        ):
+            connection.execute(f"PRAGMA {setting}")
+
+
+def _create(file: str) -> None:
+    """An empty file that its owner alone may read; its journal will be like it."""
+    os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _pragma(connection: Connection, name: str) -> Any:
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return value
