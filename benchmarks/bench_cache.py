@@ -157,7 +157,8 @@ def _machine() -> dict[str, Any]:
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     machine, pace = report["machine"], report["pace"]
     if report["rows"]:
-        yield f"Python {machine['python']}, {machine['cores']} cores, {report['rounds']} rounds, microseconds above the bare client, medians"
+        yield f"Python {machine['python']}, {machine['cores']} cores"
+        yield f"{report['rounds']} rounds, medians of the microseconds above the bare client"
         yield f"pace: {pace:.2f} times slower than the machine of the goals (there asyncio.timeout adds {YARDSTICK} us)"
     yield ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     titles = {case.name: case.title for case in CASES}

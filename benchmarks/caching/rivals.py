@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
-from caching.cases import Case, Place, Subject, asked, origin_of
 from hishel import AsyncBaseStorage, AsyncRedisStorage, AsyncSqliteStorage, BaseStorage, Entry, Headers, Request, Response, SqliteStorage
+
+from caching.cases import Case, Place, Subject, asked, origin_of
 
 __all__ = ["hishels"]
 
@@ -103,7 +104,7 @@ async def _stream(body: bytes) -> AsyncIterator[bytes]:
 
 
 def hishels(case: Case, place: Place) -> Iterator[Subject]:
-    """hishel's transport on each storage; not where it cannot do what the case asks for."""
+    """Hishel's transport on each storage; not where it cannot do what the case asks for."""
     if case.refreshed or case.entries:
         return
     door = importlib.import_module(f"hishel.{case.library}")
