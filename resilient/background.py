@@ -26,15 +26,23 @@ logger = logging.getLogger("resilient")
 Job = Callable[[], Coroutine[Any, Any, None]]
 
 
+# An event loop by itself holds its tasks only weakly. Each leaves this set when it is done.
+_RUNNING: set[asyncio.Task[None]] = set()
+
+
 class Task:
-    """Work in progress. Whoever began it holds this: an event loop by itself holds its tasks only weakly."""
+    """Work in progress.
 
-    __slots__ = ("_home", "_scope", "_task", "cancelled")
+    Attributes:
+        cancelled: whether it was asked to end.
+    """
 
-    def __init__(self, scope: anyio.CancelScope | None, home: Any) -> None:
+    __slots__ = ("_dropped", "_home", "_scope", "cancelled")
+
+    def __init__(self, scope: anyio.CancelScope | None, home: Any, dropped: Callable[[], None] | None = None) -> None:
         self._scope = scope
-        self._task: asyncio.Task[None] | None = None
         self._home = home
+        self._dropped = dropped
         self.cancelled = False
 
     def cancel(self) -> None:
@@ -49,17 +57,34 @@ class Task:
                 self._home.run_sync_soon(self._scope.cancel)
 
     @property
-    def gone(self) -> bool:
-        """Whether it can never come to its end: its event loop was closed."""
-        return isinstance(self._home, asyncio.AbstractEventLoop) and self._home.is_closed()
+    def stuck(self) -> bool:
+        """Whether it goes no further: its event loop was closed, or stands still. Trio ends its tasks with a run."""
+        return isinstance(self._home, asyncio.AbstractEventLoop) and not self._home.is_running()
+
+    @property
+    def apart(self) -> bool:
+        """Whether it may get stuck while the caller goes on."""
+        return isinstance(self._home, asyncio.AbstractEventLoop) and asyncio._get_running_loop() is not self._home
 
     async def _run(self, job: Job) -> None:
         try:
             with self._scope or anyio.CancelScope():
                 if not self.cancelled:
+                    self._dropped = None
                     await job()
         except Exception:
             logger.exception("work in the background failed")
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        dropped, self._dropped = self._dropped, None
+        if dropped is not None:
+            dropped()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        _RUNNING.discard(task)
+        self._drop()  # it was cancelled before its first step
 
 
 def _context() -> contextvars.Context:
@@ -74,16 +99,23 @@ def _leave_caller() -> None:
     COVER.set(None)
 
 
-def begin_task(job: Job) -> Task:
-    """Run `job` in a task of its own on the event loop that runs now, asyncio's or trio's."""
+def begin_task(job: Job, dropped: Callable[[], None] | None = None) -> Task:
+    """Run `job` in a task of its own on the event loop that runs now, asyncio's or trio's.
+
+    Args:
+        job: what to do.
+        dropped: called in its place where it is cancelled before it has begun, as an event loop that ends may do.
+    """
     loop = native_loop()
     if loop is not None:
-        task = Task(new_scope(), loop)
-        task._task = loop.create_task(task._run(job), context=_context())
+        task = Task(new_scope(), loop, dropped)
+        native = loop.create_task(task._run(job), context=_context())
+        _RUNNING.add(native)
+        native.add_done_callback(task._done)
         return task
     import trio
 
-    task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token())
+    task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token(), dropped)
     trio.lowlevel.spawn_system_task(task._run, job, context=_context())
     return task
 

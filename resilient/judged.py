@@ -154,6 +154,10 @@ class Judged:
         """Whether `error` says that the attempt was not made, because something of our own did not let it."""
         return isinstance(error, Rejected)
 
+    def unsent(self, error: Exception) -> bool:
+        """Whether `error` says that an attempt cannot have had any effect."""
+        return self.refused(error)
+
     def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
         """Whether another attempt is safe and may help. A plain function's effects are unknown, so: no."""
         return False

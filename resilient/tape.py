@@ -8,14 +8,38 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .protocols import Runtime, Waiter
 
-__all__ = ["Reading", "Tape"]
+__all__ = ["Reading", "Source", "Tape", "Writer"]
+
+GLANCE = 1.0  # seconds after which one who reads what another event loop writes looks whether that still runs
+
+
+class Writer(Protocol):
+    """Whose work it is to write."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether it may get stuck while the caller goes on."""
+        ...
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it goes no further."""
+        ...
+
+
+class Source(Protocol):
+    """What a tape is written from as it is read, by the threads of its readers."""
+
+    def pull(self, written: int) -> None:
+        """Write one more chunk, or the end, unless that has happened since `written` chunks were there."""
+        ...
 
 
 class Tape:
@@ -30,9 +54,26 @@ class Tape:
         done: whether it came to its end.
         spilled: whether it was too long to be kept.
         error: what ended it before its time.
+        writer: the task that writes it, where there is one.
+        source: what it is written from by its readers, where there is no such task.
     """
 
-    __slots__ = ("_chunks", "_copied", "_first", "_kept", "_limit", "_lock", "_readings", "_waiters", "done", "error", "size", "spilled")
+    __slots__ = (
+        "_chunks",
+        "_copied",
+        "_first",
+        "_kept",
+        "_limit",
+        "_lock",
+        "_readings",
+        "_waiters",
+        "done",
+        "error",
+        "size",
+        "source",
+        "spilled",
+        "writer",
+    )
 
     def __init__(self, limit: int, copied: Callable[[Exception], Exception]) -> None:
         # Re-entrant: a reading that the garbage collector finds is closed wherever that happens to be.
@@ -43,10 +84,17 @@ class Tape:
         self._first = 0  # the number of the first chunk that is kept
         self._kept = 0  # bytes
         self._readings: list[Reading] = []
-        self._waiters: list[Waiter] = []
+        self._waiters: dict[Waiter, None] = {}
         self.size = 0
         self.done = self.spilled = False
         self.error: Exception | None = None
+        self.writer: Writer | None = None
+        self.source: Source | None = None
+
+    @property
+    def written(self) -> int:
+        """Chunks that came."""
+        return self._first + len(self._chunks)
 
     @property
     def over(self) -> bool:
@@ -87,13 +135,22 @@ class Tape:
 
     async def room(self, runtime: Runtime) -> None:
         """Wait until the slowest reader has come near enough."""
-        while self.spilled and self._kept > self._limit:
+        await self._until(runtime, math.inf, lambda: not (self.spilled and self._kept > self._limit and self._readings))
+
+    async def _until(self, runtime: Runtime, until: float, met: Callable[[], bool]) -> bool:
+        """Wait for a condition. Returns whether it was met by `until`."""
+        while not met():
+            waiter = runtime.waiter()
             with self._lock:
-                waiter = self._wait(runtime)
-                full = self._kept > self._limit and bool(self._readings)
-            if not full:
-                return
-            await runtime.wait(waiter, math.inf)
+                self._waiters[waiter] = None
+            try:
+                # Looked at again only now that whoever changes it will wake us.
+                if not met() and not await runtime.wait(waiter, until):
+                    return met()
+            finally:
+                with self._lock:
+                    self._waiters.pop(waiter, None)
+        return True
 
     # -- for readers ----------------------------------------------------------------------------------------------
 
@@ -107,22 +164,30 @@ class Tape:
         return reading
 
     async def settled(self, runtime: Runtime, until: float) -> bool:
-        """Wait until it is over or has spilled. False if that had not come by `until`."""
-        while not (self.over or self.spilled):
-            with self._lock:
-                waiter = self._wait(runtime)
-                waits = not (self.over or self.spilled)
-            if waits and not await runtime.wait(waiter, until):
-                return self.over or self.spilled
+        """Wait until it is over or has spilled. False if that had not come by `until`, or comes only as others read."""
+        while self.source is not None and not self._settled():
+            if not runtime.sync or runtime.now() >= until:
+                return False
+            self.source.pull(self.written)
+        return await self._more(runtime, until, self._settled)
+
+    def _settled(self) -> bool:
+        return self.over or self.spilled
+
+    async def _more(self, runtime: Runtime, until: float, met: Callable[[], bool]) -> bool:
+        """Wait for what the writer brings, and no longer than there is one."""
+        writer = self.writer
+        if writer is None or not writer.apart:
+            return await self._until(runtime, until, met)
+        while not await self._until(runtime, min(until, runtime.now() + GLANCE), met):
+            if writer.stuck:
+                self.fail(ConnectionError("the event loop that an answer came in on has ended"))
+            elif runtime.now() >= until:
+                return False
         return True
 
-    def _wait(self, runtime: Runtime) -> Waiter:
-        waiter = runtime.waiter()
-        self._waiters.append(waiter)
-        return waiter
-
     def _take_waiters(self) -> list[Waiter]:
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = list(self._waiters), {}
         return waiters
 
     def _drop(self) -> None:
@@ -182,18 +247,21 @@ class Reading:
         """
         tape = self._tape
         while True:
+            over = tape.over  # before the look at what came: another thread may write and end in between
             chunk = tape._advance(self)
             if chunk is not None:
                 return chunk
-            if tape.over:
+            if over:
                 if tape.error is not None:
                     raise tape._copied(tape.error)
                 return end
-            with tape._lock:
-                waiter = tape._wait(runtime)
-                waits = not tape.over and self.position - tape._first >= len(tape._chunks)
-            if waits:
-                await runtime.wait(waiter, math.inf)
+            if tape.source is not None:
+                tape.source.pull(self.position)
+            else:
+                await tape._more(runtime, math.inf, self._has_more)
+
+    def _has_more(self) -> bool:
+        return self._tape.over or self._tape.written > self.position
 
     def close(self) -> None:
         """The reader wants no more."""

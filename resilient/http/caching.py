@@ -12,7 +12,8 @@ from ..core.entry import Entry
 from ..core.invalidation import invalidated_by
 from ..core.validation import answer_to, conditions
 from ..policies.flight import Flight
-from .fetching import fetch, let_go
+from .fetching import fetch, let_go, settle_lost
+from .hops import HOPS
 
 if TYPE_CHECKING:
     from ..policies.cache import Cache
@@ -35,9 +36,9 @@ class HttpCaching:
     def ask(self, call: HttpCall, cache: Cache) -> Asked | None:
         """What is asked for; None for a request that no cache has anything to do with."""
         request = call.request
-        if call.uncached:
-            return None
         url, method = request.url, request.method
+        if call.uncached and method in READ_ONLY:
+            return None  # a write makes it forget all the same
         if method in READ_ONLY and (getattr(request, "_content", None) != b"" or "upgrade" in request.headers):
             return None  # a body may change what is answered
         partition = call.partition if cache.partition is None else cache.partition(request)
@@ -59,6 +60,10 @@ class HttpCaching:
         """Close an answer that nobody will read."""
         await let_go(branch, head)
 
+    def drop(self, branch: HttpCall) -> None:
+        """The same where nothing can be awaited any more: its stream goes with the event loop."""
+        settle_lost(branch)
+
     # -- after ----------------------------------------------------------------------------------------------------
 
     def written(self, asked: Asked, response: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -70,11 +75,11 @@ class HttpCaching:
         tape = flight.tape
         if not flight.for_all:
             return False
-        if tape is None or tape.done:
+        if tape is None:
             return True
         if flight.length is None and not await tape.settled(call.runtime, call.deadline):
             return False
-        return tape.done or not (tape.spilled or tape.error is not None)
+        return not tape.spilled and tape.error is None
 
     def received(self, call: HttpCall, asked: Asked, flight: Flight, found: Found, *, collapsed: bool) -> Any:
         """The answer that a flight has brought, for one of its callers."""
@@ -86,12 +91,18 @@ class HttpCaching:
         if entry is not None and (tape is None or _decided(asked, entry)):
             _put_back(flight, reading)
             return self._answer(call, asked, entry, member)
+        if call.timeout is None and flight.fetching is not None and head.status_code in HOPS:
+            # What follows a redirect has what is left of the time for all of it.
+            call.lower(call.started + (flight.fetching.deadline - flight.fetching.started), "total")
         fields = [*head.headers.raw, (b"Cache-Status", _name(call) + b"; " + member.encode())]
         if tape is not None and tape.done and not tape.spilled:
             _put_back(flight, reading)
             stream = library.module.ByteStream(tape.body())
+        elif reading is None:  # more came than was announced, faster than one of many could begin to read
+            flight.leave()
+            raise library.module.ReadError("the answer is longer than it said")
         else:
-            stream = (library.sync_taped if call.sync else library.async_taped)(reading, call.runtime)
+            stream = (library.sync_taped if call.sync else library.async_taped)(reading, call)
         return library.module.Response(head.status_code, headers=fields, stream=stream, extensions=_shared_extensions(head))
 
     def answer(self, call: HttpCall, asked: Asked, entry: Entry, *, hit: bool, status: int | None = None, detail: str = "") -> Any:
@@ -129,7 +140,7 @@ class HttpCaching:
     def nothing(self, call: HttpCall) -> Any:
         """The answer to a request that wanted a stored one alone (RFC 9111 section 5.2.1.7)."""
         member = _name(call) + b"; fwd=miss; detail=only-if-cached"
-        return call.library.module.Response(504, headers=[(b"Cache-Status", member)], content=b"")
+        return call.library.module.Response(504, headers=[(b"Cache-Status", member)], stream=call.library.module.ByteStream(b""))
 
     def status_of(self, flight: Flight) -> int:
         """The status of a failed answer, or the one that a gateway would have sent for an error."""

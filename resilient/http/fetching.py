@@ -20,7 +20,7 @@ from ..policies.flight import Flight, Landing, copied
 from ..tape import Tape
 from .response import DRAIN_BYTES, close_stream
 from .response import look as look_at_head
-from .taped import tee
+from .taped import Pump
 
 if TYPE_CHECKING:
     from ..policies.serving import Serving
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from ..protocols import Inner
     from .request import HttpCall
 
-__all__ = ["fetch", "let_go"]
+__all__ = ["fetch", "let_go", "settle_lost"]
 
+# Answers that say nothing of what is asked for, but of how or how often it was.
+ABOUT_REQUEST = frozenset({206, 304, 400, 408, 412, 413, 414, 416, 417, 421, 425, 426, 428, 429, 431})
 CONDITIONAL = ("if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range")
 
 
@@ -48,45 +50,54 @@ async def fetch(cache: Serving, flight: Flight, branch: HttpCall, inner: Inner, 
     entry = found.entry
     own = conditions(entry) if validating and entry is not None else ()
     request = branch.request
-    while True:
-        if own:
-            branch.request = _with_conditions(request, own)
-        requested_at = time.time()
-        try:
+    fetched = None
+    try:
+        while True:
+            if own:
+                branch.request = _with_conditions(request, own)
+            requested_at = time.time()
             response = await inner(branch)
             if branch.response is not None and branch.response is not response:
                 await _drop(branch)
-        except BaseException as error:
-            cache.broke(flight, branch, asked, error)
-            if branch.response is not None:
-                await _drop(branch)
-            if not isinstance(error, Exception):
-                raise
-            return
-        branch.request = request
-        fetched = _Fetched(cache, flight, branch, asked, found, response, requested_at)
-        if not (own and response.status_code == 304):
-            break
-        if await fetched.validated():
-            return
-        own = ()  # it is for another answer than the one that is stored
-    await fetched.landed()
+            branch.request = request
+            fetched = _Fetched(cache, flight, branch, asked, found, response, requested_at)
+            if not (own and response.status_code == 304):
+                break
+            if await fetched.validated():
+                return
+            own, fetched = (), None  # it is for another answer than the one that is stored
+        await fetched.landed()
+    except BaseException as error:
+        # Its traceback begins with this frame, which knows the flight, which knows the error.
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        if fetched is not None and fetched.closed:
+            raise
+        cache.broke(flight, branch, asked, error)
+        if branch.response is not None:
+            await _drop(branch)
+        if not isinstance(error, Exception):
+            raise
 
 
 async def let_go(branch: HttpCall, head: Any) -> None:
     """Close an answer that nobody will read."""
-    branch.lost = True
     try:
         await branch.abandon(head)
     finally:
-        branch.settle(0, Outcome.IGNORED, None)
-        branch.owner.outbox.flush()
+        settle_lost(branch)
+
+
+def settle_lost(branch: HttpCall) -> None:
+    """Give back what is held for an answer that nobody will read."""
+    branch.lost = True
+    branch.settle(0, Outcome.IGNORED, None)
+    branch.owner.outbox.flush()
 
 
 class _Fetched:
     """An answer of the origin that has begun, and what becomes of it."""
 
-    __slots__ = ("asked", "branch", "cache", "flight", "found", "head", "received_at", "requested_at", "response")
+    __slots__ = ("asked", "branch", "cache", "closed", "flight", "found", "head", "received_at", "requested_at", "response")
 
     def __init__(
         self, cache: Serving, flight: Flight, branch: HttpCall, asked: Asked, found: Found, response: Any, requested_at: float
@@ -100,6 +111,11 @@ class _Fetched:
         self.head = Head(response.headers.raw)
         self.requested_at = requested_at
         self.received_at = time.time()
+        self.closed = False  # whether the call that was made is settled and counted, or will be with the body
+
+    def _close(self, outcome: Outcome) -> None:
+        self.closed = True
+        self.branch.owner.close(self.branch, outcome, None)
 
     async def validated(self) -> bool:
         """A 304 to our own conditions. False if it is for another answer than the one that is stored."""
@@ -119,7 +135,7 @@ class _Fetched:
         if fresh is None:
             branch.settle(0, Outcome.SUCCESS, None)
             return False
-        branch.owner.close(branch, Outcome.SUCCESS, None)
+        self._close(Outcome.SUCCESS)
         self.cache.recovered(self.asked)
         flight.entry, flight.validated = fresh, True
         flight.groups = fresh.groups
@@ -132,7 +148,12 @@ class _Fetched:
         """Any other answer."""
         cache, asked, response, found = self.cache, self.asked, self.response, self.found
         status, rules = response.status_code, cache.rules
-        why = "busy" if self.flight.crowded else why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
+        if self.branch.degraded is not None:
+            why: str | None = "degraded"  # a fallback's, inside of the cache: not the dependency's answer
+        elif self.flight.crowded:
+            why = "busy"
+        else:
+            why = why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
         if status in rules.stale_statuses:
             covered = found.entry is not None and outlasts(found.entry, status, self.branch.runtime.now(), rules)
             if (why or covered) and await self._failure(covered=covered):
@@ -154,7 +175,7 @@ class _Fetched:
         outcome = branch.outcome_of(response)
         kept = await branch.keep(response)
         branch.response = None
-        branch.owner.close(branch, outcome, None)
+        self._close(outcome)
         error = None if kept else branch.failure_of(response)
         self.cache.failed(self.flight, branch, self.asked, response if kept else None, error, outcome)
         return True
@@ -175,10 +196,18 @@ class _Fetched:
             )
             if updated is not None:
                 await self._keep(updated)
+        elif entry is not None and self._replaces():
+            await self.cache.stock.drop(self.asked, entry, self.branch.runtime)
         flight.head = self.response
         if not flight.land(Landing.PASSED):
             with anyio.CancelScope(shield=True):
                 await let_go(self.branch, self.response)
+
+    def _replaces(self) -> bool:
+        """Whether an answer that is not kept says that the stored one is no longer right: it is news, not an outage."""
+        status, asked = self.response.status_code, self.asked
+        plain = not (asked.conditional or asked.ranged) and self.branch.degraded is None
+        return plain and 200 <= status < 500 and status not in ABOUT_REQUEST and status not in self.cache.rules.stale_statuses
 
     async def _take_in(self, length: int | None) -> None:
         """Read it to a tape, for everybody."""
@@ -192,6 +221,7 @@ class _Fetched:
         tape = Tape(size, copied)
         flight.take_in(tape, size)
         body = Body(branch, branch.outcome_of(self.response))
+        self.closed = True
         if branch.timed:
             branch.read_limit = body.read_limit
         branch.response = None
@@ -213,9 +243,13 @@ class _Fetched:
             async for chunk in guard:
                 tape.write(chunk)
                 if tape.spilled:
+                    self.flight.keep_to_owner()
                     await tape.room(branch.runtime)
         except Exception as error:  # noqa: BLE001 - raised again for everybody who reads
             tape.fail(error)
+        except BaseException:
+            tape.fail(branch.library.module.ReadError("the answer was given up while it came in"))
+            raise
         else:
             await self._complete(tape, entry, length)
         finally:
@@ -223,14 +257,14 @@ class _Fetched:
                 await close_stream(guard, sync=False)
 
     async def _read_here(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
-        """On the caller's own thread: at once where it is short, else as he reads it."""
+        """On the caller's own thread: at once where it is short or nobody waits for it, else as it is read."""
         flight, branch = self.flight, self.branch
         guard = branch.library.sync_guard(self.response.stream, body, length)
-        flow = tee(guard, tape, lambda: self._complete(tape, entry, length))
-        if length is None and not self.response.is_closed:
-            flight.live = flow
+        pump = Pump(guard, tape, lambda: self._complete(tape, entry, length))
+        if length is None and not self.response.is_closed and flight.attended(pump):
+            tape.source, pump.over = pump, flight.finish
         else:
-            flow.read()
+            pump.drain()
         flight.land(Landing.SHARED)
 
     async def _complete(self, tape: Tape, entry: Entry, length: int | None) -> None:

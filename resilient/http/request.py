@@ -145,6 +145,9 @@ class HttpCall(PacedCall):
         # The queue for a connection is ours, too.
         return super().refused(error) or isinstance(error, self.library.module.PoolTimeout) or getattr(error, "policy", None) == "pool"
 
+    def unsent(self, error: Exception) -> bool:
+        return self.refused(error) or self._unprocessed(error)
+
     def retryable(self, outcome: Outcome, error: BaseException | None) -> bool:
         if error is None:
             if self.late:

@@ -137,6 +137,8 @@ class AsyncEngine(Engine):
             if call.response is not response and call.response is not None:
                 await self._drop(call)  # a policy answered with something else
             if call.elsewhere is not None and not call.held:
+                if response.status_code in HOPS:
+                    remember_hop(call, response)
                 call.owner.close(call, Outcome.IGNORED, None)
                 return response  # nothing is held for it
             body, length = self._conclude(call, response)
@@ -229,6 +231,8 @@ class SyncEngine(Engine):
             if call.response is not response:
                 self._drop(call)  # a policy answered with something else
             if call.elsewhere is not None and not call.held:
+                if response.status_code in HOPS:
+                    remember_hop(call, response)
                 call.owner.close(call, Outcome.IGNORED, None)
                 return response  # nothing is held for it
             body, length = self._conclude(call, response)

@@ -13,7 +13,7 @@ from ..core.bounds import flag, not_negative, positive, whole
 from ..core.caching import CachingRules
 from ..runtime import drive
 from ..stores.memory import MemoryStore
-from .flight import Flights
+from .flights import Flights
 from .serving import Serving
 from .stock import Stock, checked_prefix, normal
 
@@ -199,6 +199,8 @@ class Cache(Serving):
         """Forget all that was stored and learnt."""
         with self._lock:
             self._cooled.clear()
+        if self.flights is not None:
+            self.flights.forget()
         clear = getattr(self.store, "clear", None)
         if clear is not None:
             clear()

@@ -20,7 +20,8 @@ from ..core.entry import Entry
 from ..core.outcome import Outcome
 from ..runtime import drive
 from ..stores.memory import MemoryStore
-from .flight import Flight, Flights, Landing
+from .flight import Flight, Landing
+from .flights import Flights
 from .key import Key, check_key, finder
 from .serving import Serving
 from .stock import Found, Stock
@@ -203,6 +204,9 @@ class FunctionCaching:
 
     async def let_go(self, branch: Call, head: Any) -> None:
         """Nothing is open."""
+
+    def drop(self, branch: Call) -> None:
+        """Nothing is held."""
 
     async def readable(self, call: Call, flight: Flight) -> bool:
         return flight.entry is not None

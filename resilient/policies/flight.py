@@ -11,27 +11,25 @@ from __future__ import annotations
 
 import copy
 import enum
-import logging
+import math
 import threading
 from collections.abc import Callable, Coroutine, Hashable
 from typing import TYPE_CHECKING, Any
 
 from ..background import Task
 from ..core.outcome import Outcome
+from ..errors import cause_of
 
 if TYPE_CHECKING:
     from ..core.entry import Entry
     from ..protocols import Runtime, Waiter
     from ..tape import Tape
+    from .flights import Flights
 
-__all__ = ["Flight", "Flights", "Landing", "copied"]
+__all__ = ["Flight", "Landing", "copied"]
 
-logger = logging.getLogger("resilient")
-
-PASSED_SECONDS = 3.0  # for which requests like one whose answer could not be shared do not wait for each other
-PASSED_LIMIT = 1000  # such requests that are remembered; beyond it all are forgotten
-BYTES_LIMIT = 64 * 1024 * 1024  # of bodies that are coming in; beyond it they are handed on as they come, to nobody else
 NEARLY_DONE = 64 * 1024  # bytes that are read to their end although nobody waits for them
+GLANCE = 1.0  # seconds after which one who waits for another event loop looks whether it still runs
 
 
 class Landing(enum.Enum):
@@ -65,6 +63,8 @@ class Flight:
         kept: whether the answer goes into the store.
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
+        until: when the time of the one who makes it on his own thread is over, if it has a limit.
+        source: what the body comes from where no task reads it, but whoever wants more of it.
         outcome, cause: what a failure says of the dependency, and in a word.
     """
 
@@ -87,13 +87,14 @@ class Flight:
         "key",
         "landing",
         "length",
-        "live",
         "outcome",
         "owned",
         "reading",
         "solo",
+        "source",
         "tape",
         "task",
+        "until",
         "uri",
         "validated",
     )
@@ -101,7 +102,7 @@ class Flight:
     def __init__(self, flights: Flights, key: Hashable, uri: str, *, solo: bool, background: bool) -> None:
         self._flights = flights
         self._lock = threading.Lock()
-        self._waiters: list[Waiter] = []
+        self._waiters: dict[Waiter, None] = {}
         self._size = 0
         self.key = key
         self.uri = uri
@@ -120,37 +121,58 @@ class Flight:
         self.for_all = True
         self.fetching: Any = None
         self.reading: Any = None
-        self.live: Any = None
+        self.source: Any = None
         self.groups: tuple[str, ...] = ()
         self.length: int | None = None
         self.task: Task | None = None
+        self.until = math.inf
 
     # -- for those who wait ---------------------------------------------------------------------------------------
 
     async def wait(self, runtime: Runtime, until: float) -> bool:
-        """Wait until it has landed. False if it had not by `until`."""
-        while self.landing is Landing.OUT:
+        """Wait until it has landed, or is `lost`. False if it had not by `until`."""
+        task = self.task
+        # Whoever waits on the loop that the fetch runs on is gone with it. Elsewhere nobody would tell him.
+        apart = task is not None and task.apart
+        while self.landing is Landing.OUT and not (apart and self.lost):
             waiter = runtime.waiter()
             with self._lock:
                 if self.landing is not Landing.OUT:
                     break
-                self._waiters.append(waiter)
-            if not await runtime.wait(waiter, until):
+                self._waiters[waiter] = None
+            try:
+                woken = await runtime.wait(waiter, min(until, runtime.now() + GLANCE) if apart else until)
+            finally:
+                with self._lock:
+                    self._waiters.pop(waiter, None)
+            if not woken and (not apart or runtime.now() >= until):
                 return self.landing is not Landing.OUT
         return True
 
+    @property
+    def lost(self) -> bool:
+        """Whether it says nothing to those who wait: it was cut short, or the event loop that it ran on runs no more."""
+        return self.landing is Landing.LOST or (self.landing is Landing.OUT and self.task is not None and self.task.stuck)
+
     def leave(self) -> None:
         """One of those who waited or read wants no more of it. From any thread."""
-        with self._flights.lock:
+        flights, source = self._flights, self.source
+        with flights.lock:
             self.interest -= 1
-            idle = self.interest <= 0 and not self.background
-        if not idle or self.task is None:
-            return
+            # What only its readers bring on goes no further without them.
+            if self.interest > 0 or (self.background and source is None) or self._nearly_done():
+                return
+            flights.end(self)  # under the same lock as those who join: nobody joins what is about to end
+        if source is not None:
+            source.close()
+        elif self.task is not None:
+            self.task.cancel()
+
+    def _nearly_done(self) -> bool:
         tape = self.tape
-        if tape is not None and (tape.over or (self.length is not None and self.length - tape.size <= NEARLY_DONE)):
-            return
-        self._flights.end(self)
-        self.task.cancel()
+        if tape is None or self.task is None:
+            return False
+        return tape.over or (self.length is not None and self.length - tape.size <= NEARLY_DONE)
 
     def disown(self) -> bool:
         """The one for whom it was begun leaves. True if an answer for him alone is there, which he then has to close."""
@@ -166,9 +188,14 @@ class Flight:
     def take_reading(self) -> Any:
         """The body from its beginning: for the first caller the one that was kept for him. None if it has begun to be dropped."""
         with self._lock:
-            reading = self.reading or self.live
-            self.reading = self.live = None
+            reading, self.reading = self.reading, None
         return reading if reading is not None or self.tape is None else self.tape.open(self.leave)
+
+    def take_error(self) -> Any:
+        """What it failed with, for the first caller: as it is, and no longer held here, where its own traceback leads."""
+        error = self.error
+        self.error = None if error is None else copied(error)
+        return error
 
     # -- for the fetch --------------------------------------------------------------------------------------------
 
@@ -176,9 +203,9 @@ class Flight:
         """Tell everybody what it came to. False if that is for the first caller alone, and he has left."""
         with self._lock:
             if self.landing is not Landing.OUT:
-                return True
+                return False
             self.landing = landing
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, {}
             wanted = self.owned or landing is not Landing.PASSED
         if landing is Landing.PASSED and not self.solo:
             self._flights.passed(self.key)
@@ -192,14 +219,24 @@ class Flight:
         """A body begins to come in, of so many bytes at the most."""
         self.tape, self.kept = tape, True
         self._size = size
+        tape.writer = self.task
         with self._flights.lock:
             self._flights.bytes += size
         with self._lock:
             if self.owned:
                 self.reading = tape.open(self.leave)
 
+    def attended(self, source: Any) -> bool:
+        """Whether somebody will read the body as it comes, from `source`; he then has to bring it to its end, or leave."""
+        with self._lock:
+            if self.owned:
+                self.source = source
+            return self.owned
+
     def keep_to_owner(self) -> None:
         """The answer may be stored, but served to nobody else as it is."""
+        if not self.for_all:
+            return
         self.for_all = False
         self._flights.end(self)
         if not self.solo:
@@ -208,87 +245,35 @@ class Flight:
     @property
     def crowded(self) -> bool:
         """Whether so much is coming in that this answer has to pass by."""
-        return self._flights.bytes >= BYTES_LIMIT
+        return self._flights.crowded
 
     async def run(self, fetch: Callable[[Flight], Coroutine[Any, Any, None]]) -> None:
         """Fetch, and see that nobody waits for ever however that ends."""
         try:
             await fetch(self)
+        except Exception as error:
+            if self.landing is not Landing.OUT:
+                raise
+            self.error, self.cause = error, cause_of(error)
+            self.land(Landing.FAILED)
         finally:
-            self._flights.end(self)
-            with self._flights.lock:
-                self._flights.bytes -= self._size
-            if self.landing is Landing.OUT:
-                self.land(Landing.LOST)
-            tape = self.tape
-            if tape is not None and not tape.over and self.task is not None:
-                tape.fail(ConnectionError("the answer was given up"))
+            if self.source is None:
+                self.finish()
 
-
-class Flights:
-    """The fetches of one cache that are under way.
-
-    Args:
-        now: the time.
-        limit: fetches at a time that others may join; beyond it everybody fetches for himself.
-    """
-
-    __slots__ = ("_limit", "_now", "_out", "_passed", "background", "bytes", "lock")
-
-    def __init__(self, now: Callable[[], float], limit: int = 10_000) -> None:
-        self._now = now
-        self._limit = limit
-        self.lock = threading.RLock()
-        self._out: dict[Hashable, Flight] = {}
-        self._passed: dict[Hashable, float] = {}
-        self.background = 0
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._out)
-
-    def join(self, key: Hashable, uri: str, *, alone: bool = False, background: bool = False) -> tuple[Flight, bool]:
-        """The flight for `key`, and whether the caller has to fly it. One that is `alone` is nobody else's."""
-        with self.lock:
-            flight = None if alone or self._is_passed(key) else self._out.get(key)
-            if flight is not None and flight.task is not None and flight.task.gone:
-                flight = None
-            if flight is not None:
-                flight.interest += 0 if background else 1
-                return flight, False
-            solo = alone or key in self._passed or len(self._out) >= self._limit
-            flight = Flight(self, object() if solo else key, uri, solo=solo, background=background)
-            self._out[flight.key] = flight
-            return flight, True
-
-    def _is_passed(self, key: Hashable) -> bool:
-        until = self._passed.get(key)
-        if until is None:
-            return False
-        if self._now() < until:
-            return True
-        del self._passed[key]
-        return False
-
-    def passed(self, key: Hashable) -> None:
-        """What `key` was answered with could not be shared."""
-        with self.lock:
-            if len(self._passed) >= PASSED_LIMIT:
-                self._passed.clear()
-            self._passed[key] = self._now() + PASSED_SECONDS
-
-    def end(self, flight: Flight) -> None:
-        """Nobody can join it any more."""
-        with self.lock:
-            if self._out.get(flight.key) is flight:
-                del self._out[flight.key]
-
-    def doom(self, concerned: Callable[[Flight], bool]) -> None:
-        """What those flights bring is not to be kept, and nobody who asks from now on is to get it."""
-        with self.lock:
-            for flight in [flight for flight in self._out.values() if concerned(flight)]:
-                flight.doomed = True
-                self._out.pop(flight.key, None)
+    def finish(self) -> None:
+        """Nothing more comes of it."""
+        flights, tape = self._flights, self.tape
+        with flights.lock:
+            if self.landing is Landing.SHARED and not self.doomed and not self.solo:
+                flights.stored(self)
+            flights.end(self)
+            flights.refreshing.discard(self)
+            flights.bytes -= self._size
+            self._size = 0
+        if self.landing is Landing.OUT:
+            self.land(Landing.LOST)
+        if tape is not None and not tape.over:
+            tape.fail(ConnectionError("the answer was given up"))
 
 
 def copied(error: Exception) -> Exception:

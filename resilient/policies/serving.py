@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_task, begin_thread
@@ -18,26 +18,28 @@ from ..core.caching import CachingRules
 from ..core.degradation import Level
 from ..core.entry import Entry
 from ..core.freshness import Use, look, refresh_early, usable_on_error
+from ..core.invalidation import SAFE as UNCHANGING
 from ..core.outcome import Outcome
-from ..errors import CircuitOpen, Rejected
+from ..core.vary import selected
+from ..errors import CircuitOpen, DeadlineExceeded, Rejected
 from ..events import CacheUsed, FallbackServed
 from ..runtime import drive
-from .flight import Flight, Flights, Landing, copied
+from .flight import Flight, Landing, copied
 from .stock import Found, Stock
 
 if TYPE_CHECKING:
     from ..call import Call
     from ..protocols import Inner, Runtime, Store
+    from .flights import Flights
 
 __all__ = ["Serving"]
 
+AGAIN: Any = object()
 SAFE = frozenset({"GET", "HEAD"})
-REFRESHES = 16  # entries that are refreshed behind their readers at a time
 REFRESH_SECONDS = 30.0
 COOLED_LIMIT = 1000  # URIs that are left alone after a failure; beyond it all are forgotten
 COOLDOWN = (1.0, 5.0)  # seconds
 LONGEST_COOLDOWN = 60.0
-OWN_LIMITS = ("inbound", "caller")  # of one caller, which say nothing to others
 
 
 class Serving:
@@ -71,6 +73,8 @@ class Serving:
             return await inner(call)
         if asked.method not in SAFE:
             return await self._write(call, inner, asked)
+        flights: Any = self.flights
+        kept = flights.kept
         found = await self.stock.find(asked, call.runtime)
         entry = found.entry
         if entry is not None:
@@ -93,7 +97,8 @@ class Serving:
                 return self._stale(call, asked, entry, detail, cause, None)
         elif asked.only_if_cached:
             return self._hit_or_nothing(call, asked, None)
-        return await self._fetched(call, inner, asked, found)
+        answer = await self._fetched(call, inner, asked, found, kept)
+        return await self.run(call, inner) if answer is AGAIN else answer
 
     def _hit(self, call: Call, asked: Asked, entry: Entry, result: str) -> Any:
         self.count(call, result)
@@ -131,24 +136,29 @@ class Serving:
 
     # -- fetching -------------------------------------------------------------------------------------------------
 
-    async def _fetched(self, call: Call, inner: Inner, asked: Asked, found: Found) -> Any:
+    async def _fetched(self, call: Call, inner: Inner, asked: Asked, found: Found, kept: int) -> Any:
+        """The answer of the origin, AGAIN if there may be one in the store by now."""
         flights: Any = self.flights
-        solo = call.caching.solo(asked, found.entry)
+        solo, key = call.caching.solo(asked, found.entry), asked.collapse_key()
         while True:
-            flight, first = flights.join(asked.collapse_key(), asked.uri, alone=solo)
-            if first:
-                await self._begin(flight, call, inner, asked, found)
+            flight, first = flights.join(key, asked.uri, alone=solo)
+            if first and not solo and flights.overtaken(key, kept):
+                flight.finish()
+                return AGAIN
             try:
+                if first:
+                    await self._begin(flight, call, inner, asked, found)
+                elif call.runtime.sync and not call.runtime.may_wait():
+                    solo = True  # it may be on this very event loop that the fetch is made
+                    flight.leave()
+                    continue
                 landed = await self._landed(flight, call, asked, found.entry)
             except BaseException:
                 await self._leave(flight, call, first)
                 raise
-            if landed is not None:
+            if landed is not None or (flight.lost and (not first or flight.error is None)):
                 await self._leave(flight, call, first)
-                return landed
-            if flight.landing is Landing.LOST and not first:
-                flight.leave()
-                continue
+                return AGAIN if landed is None else landed
             try:
                 return await self._arrived(flight, first, call, inner, asked, found)
             except BaseException:
@@ -158,14 +168,38 @@ class Serving:
 
     async def _begin(self, flight: Flight, call: Call, inner: Inner, asked: Asked, found: Found) -> None:
         """Have the fetch made: by a task of its own, or by this very thread."""
-        branch = call.branch()
+        flight.fetching = branch = call.branch()
         branch.started = call.runtime.now()
-        if call.runtime.sync:
-            await flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
-            return
+        branch.counted, branch.elsewhere = True, None  # as of an attempt before, where it is retried outside of the cache
+
+        def fly() -> Coroutine[Any, Any, None]:
+            return flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
+
+        if not call.runtime.sync:
+            branch.detach()
+            try:
+                flight.task = begin_task(fly, flight.finish)
+            except BaseException:
+                flight.finish()
+                raise
+        elif not self._elsewhere(call, found.entry, asked, branch, fly):
+            flight.until = branch.deadline
+            await fly()
+
+    def _elsewhere(self, call: Call, entry: Entry | None, asked: Asked, branch: Call, fly: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Fetch on another thread, where this one has something to serve should it take long. False if that is not to be."""
+        runtime = call.runtime
+        threads = getattr(runtime, "threads", None)
+        if self.soft_timeout is None or entry is None or threads is None or not usable_on_error(entry, asked, runtime.now(), self.rules):
+            return False
+        if not runtime.may_wait():
+            return False
+        inherited = branch.deadline, branch.inherited, branch.limit, branch.timed
         branch.detach()
-        flight.fetching = branch
-        flight.task = begin_task(lambda: flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found)))
+        if begin_thread(lambda: drive(fly()), threads) is not None:
+            return True
+        branch.deadline, branch.inherited, branch.limit, branch.timed = inherited
+        return False
 
     async def _landed(self, flight: Flight, call: Call, asked: Asked, entry: Entry | None) -> Any:
         """Wait for a flight. Returns an answer that has to do until then, or None when it has landed."""
@@ -190,38 +224,33 @@ class Serving:
             flight.leave()
         elif flight.disown():
             # It came in the very moment that its caller left.
-            branch, head = flight.fetching, flight.head
-            begin_task(lambda: call.caching.let_go(branch, head))
+            branch, head, caching = flight.fetching, flight.head, call.caching
+            if call.runtime.sync:
+                await caching.let_go(branch, head)
+            else:
+                begin_task(lambda: caching.let_go(branch, head), lambda: caching.drop(branch))
 
     async def _arrived(self, flight: Flight, first: bool, call: Call, inner: Inner, asked: Asked, found: Found) -> Any:
         """What this caller gets of a flight that has landed."""
         caching, landing = call.caching, flight.landing
         if landing is Landing.SHARED:
-            result = "validated" if flight.validated else "miss" if first else "collapsed"
-            if first or await caching.readable(call, flight):
-                self.count(call, result)
+            if first or (_is_for(flight.entry, asked) and await caching.readable(call, flight)):
+                self.count(call, "validated" if flight.validated else "miss" if first else "collapsed")
                 call.elsewhere, call.counted, call.plain = "cached", not first, False
                 return caching.received(call, asked, flight, found, collapsed=not first)
+            if flight.tape is not None and flight.tape.error is not None:
+                return self._failure(flight, first, call, asked, found.entry)
         elif landing is Landing.FAILED:
-            now, entry = call.runtime.now(), found.entry
-            detail = None if entry is None else usable_on_error(entry, asked, now, self.rules)
-            if detail and entry is not None:
-                flight.leave()
-                status = None if isinstance(flight.error, CircuitOpen) else caching.status_of(flight)
-                return self._stale(call, asked, entry, detail, flight.cause, status)
-            self.count(call, "error")
-            call.counted, call.plain = not first, False
-            if flight.error is not None:
-                error = flight.error if first else copied(flight.error)
-                call.judge_error(error, flight.outcome)
-                raise error
-            if first or caching.shareable_failure(self, asked, flight):
-                flight.leave()
-                return caching.failed(call, flight, first=first)
+            if (
+                first
+                or flight.error is not None
+                or self._covered(call, asked, found.entry)
+                or caching.shareable_failure(self, asked, flight)
+            ):
+                return self._failure(flight, first, call, asked, found.entry)
         elif first:
-            if flight.error is not None:  # of a fetch that a deadline of this caller's own has ended
-                call.judge_error(flight.error, flight.outcome)
-                raise flight.error
+            if landing is Landing.LOST:  # a deadline of this caller's own has ended it
+                return self._failure(flight, first, call, asked, found.entry)
             self.count(call, "pass")
             call.adopt(flight.fetching)
             return flight.head
@@ -229,44 +258,72 @@ class Serving:
         self.count(call, "pass")
         return await inner(call)
 
+    def _covered(self, call: Call, asked: Asked, entry: Entry | None) -> bool:
+        return entry is not None and usable_on_error(entry, asked, call.runtime.now(), self.rules) is not None
+
+    def _failure(self, flight: Flight, first: bool, call: Call, asked: Asked, entry: Entry | None) -> Any:
+        """What a caller gets where the fetch failed: what is stale if that may be, else the failure itself.
+
+        Raises:
+            Exception: what the fetch failed with.
+        """
+        caching = call.caching
+        broken = None if flight.tape is None else flight.tape.error
+        detail = None if entry is None else usable_on_error(entry, asked, call.runtime.now(), self.rules)
+        if detail and entry is not None:
+            flight.leave()
+            if flight.landing is Landing.LOST:
+                return self._stale(call, asked, entry, detail, "deadline", 504)
+            unasked = isinstance(flight.error, CircuitOpen)
+            status = None if unasked else 502 if broken is not None else caching.status_of(flight)
+            return self._stale(call, asked, entry, detail, flight.cause or "body", status)
+        self.count(call, "error")
+        call.counted, call.plain = not first, False
+        error = broken or flight.error
+        if error is None:
+            flight.leave()
+            return caching.failed(call, flight, first=first)
+        error = flight.take_error() if first else copied(error)
+        try:
+            call.judge_error(error, flight.outcome)
+            raise error
+        finally:
+            # Nothing that an error's traceback leads to may lead back to it.
+            del error
+
     # -- behind the readers ---------------------------------------------------------------------------------------
 
     def _refresh(self, call: Call, inner: Inner, asked: Asked, found: Found) -> None:
         """Fetch anew what is served meanwhile: once for each, and not while the dependency is left alone."""
         flights: Any = self.flights
-        if flights.background >= REFRESHES or _is_open(call.owner) or self._cooling(asked, call.runtime.now()):
+        if _is_open(call.owner) or self._cooling(asked, call.runtime.now()):
             return
-        flight, first = flights.join(asked.collapse_key(), asked.uri, background=True)
-        if not first:
+        flight = flights.refresh(asked.collapse_key(), asked.uri)
+        if flight is None:
             return
-        branch = call.branch()
+        flight.fetching = branch = call.branch()
         branch.started = call.runtime.now()
         branch.detach()
         branch.lower(branch.started + REFRESH_SECONDS, "total")
-        flight.fetching = branch
-        flights.background += 1
 
         async def fetch() -> None:
-            try:
-                await flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
-                self.count(branch, "refreshed" if flight.landing is Landing.SHARED else "refresh_failed")
-            finally:
-                flights.background -= 1
+            await flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
+            self.count(branch, "refreshed" if flight.landing is Landing.SHARED else "refresh_failed")
+            branch.owner.outbox.flush()
 
         if not call.runtime.sync:
-            flight.task = begin_task(fetch)
+            flight.task = begin_task(fetch, flight.finish)
             return
         threads = getattr(call.runtime, "threads", None)
-        task = None if threads is None else begin_thread(lambda: drive(fetch()), threads)
-        if task is None:  # nobody can do it beside this caller
-            flights.background -= 1
-            flights.end(flight)
-            flight.land(Landing.LOST)
+        if threads is None or begin_thread(lambda: drive(fetch()), threads) is None:
+            flight.finish()  # nobody can do it beside this caller
 
     # -- failures -------------------------------------------------------------------------------------------------
 
     def failed(self, flight: Flight, branch: Call, asked: Asked, result: Any, error: Exception | None, outcome: Outcome) -> None:
         """A fetch has failed: everybody who waits is told, and whoever has something stale asks no more for a while."""
+        if flight.landing is not Landing.OUT:
+            return
         flight.cause = branch.cause_of(result, error)
         flight.error, flight.head, flight.outcome = error, result, outcome
         after = getattr(error, "retry_after", None) or branch.retry_after(result, error)
@@ -284,7 +341,7 @@ class Serving:
         branch.owner.close(branch, outcome, error)
         if not isinstance(error, Exception):
             return
-        if branch.runtime.sync and getattr(error, "reason", None) in OWN_LIMITS:
+        if isinstance(error, DeadlineExceeded) and branch.runtime.now() >= flight.until - 0.001:
             flight.error, flight.outcome = error, outcome
             flight.land(Landing.LOST)
         else:
@@ -315,7 +372,8 @@ class Serving:
         try:
             result = await inner(call)
         except BaseException as error:
-            if not (isinstance(error, Exception) and call.refused(error)):
+            unchanged = asked.method in UNCHANGING or (isinstance(error, Exception) and call.attempts == 1 and call.unsent(error))
+            if not unchanged:
                 # It may have been acted upon: what is stored may be wrong.
                 await self._forget(call.runtime, (asked.uri,), (), ())
             raise
@@ -331,6 +389,11 @@ class Serving:
         if flights is not None:
             flights.doom(lambda flight: flight.uri in uris or flight.uri.startswith(prefixes) or bool(groups))
         await self.stock.forget(uris, prefixes, groups, runtime, soft=soft)
+
+
+def _is_for(entry: Entry | None, asked: Asked) -> bool:
+    """Whether an answer is the variant for a request: fields that do not keep requests apart may choose one all the same."""
+    return entry is None or not entry.vary or selected(asked, entry.vary) == entry.selected
 
 
 def _is_open(owner: Any) -> bool:

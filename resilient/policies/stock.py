@@ -233,6 +233,14 @@ class Stock:
         if gone:
             await self._do(lambda: self.store.remove(gone), runtime)
 
+    async def drop(self, asked: Asked, entry: Entry, runtime: Runtime) -> None:
+        """Remove the entry that was found for a request, unless it is there for others too."""
+        if asked.partition is not None and entry.open:
+            return
+        base = asked.partition or ""
+        key = _variant_key(asked.uri, base, asked, entry.vary) if entry.vary else _key(asked.uri, base)
+        await self._do(lambda: self.store.remove((key,)), runtime)
+
     async def _mark(self, records: dict[str, Any], found: Found, entry: Entry, uri: str, runtime: Runtime) -> bool:
         """Give an entry its generation. False if it or one of its groups was invalidated while the origin was asked."""
         shared = self.store.blocking

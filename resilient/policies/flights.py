@@ -1,0 +1,136 @@
+"""The fetches of one cache that are under way, and who may join them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+
+from ..stores.forks import renewed_in_children
+from .flight import Flight
+
+__all__ = ["Flights"]
+
+PASSED_SECONDS = 3.0  # for which requests like one whose answer could not be shared do not wait for each other
+PASSED_LIMIT = 1000  # such requests that are remembered; beyond it all are forgotten
+BYTES_LIMIT = 64 * 1024 * 1024  # of bodies that are coming in; beyond it they are handed on as they come, to nobody else
+RECENT = 256  # stored answers that are remembered for those who were about to ask when they came
+REFRESHES = 16  # entries that are refreshed behind their readers at a time
+
+
+class Flights:
+    """The fetches of one cache that are under way.
+
+    Args:
+        now: the time.
+        limit: fetches at a time that others may join; beyond it everybody fetches for himself.
+    """
+
+    __slots__ = ("__weakref__", "_limit", "_now", "_out", "_passed", "_recent", "bytes", "kept", "lock", "refreshing")
+
+    def __init__(self, now: Callable[[], float], limit: int = 10_000) -> None:
+        self._now = now
+        self._limit = limit
+        self.renew()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """Begin with nothing: in a forked child nobody flies what its parent had begun."""
+        # Re-entrant: whoever lands or leaves ends a flight under it.
+        self.lock = threading.RLock()
+        self._out: dict[Hashable, Flight] = {}
+        self._passed: dict[Hashable, float] = {}
+        self._recent: dict[Hashable, int] = {}
+        self.kept = 0  # flights whose answer was stored, so far
+        self.refreshing: set[Flight] = set()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._out)
+
+    def join(self, key: Hashable, uri: str, *, alone: bool = False) -> tuple[Flight, bool]:
+        """The flight for `key`, and whether the caller has to fly it. One that is `alone` is nobody else's."""
+        with self.lock:
+            flight = None if alone or self._is_passed(key) else self._out.get(key)
+            if flight is not None and flight.lost:
+                flight = None
+            if flight is not None:
+                flight.interest += 1
+                return flight, False
+            return self._begin(key, uri, solo=alone or key in self._passed or self._full()), True
+
+    def _begin(self, key: Hashable, uri: str, *, solo: bool, background: bool = False) -> Flight:
+        flight = Flight(self, object() if solo else key, uri, solo=solo, background=background)
+        self._out[flight.key] = flight
+        return flight
+
+    def _full(self) -> bool:
+        if len(self._out) < self._limit:
+            return False
+        for flight in [flight for flight in self._out.values() if flight.lost]:
+            self.end(flight)
+        return len(self._out) >= self._limit
+
+    def _is_passed(self, key: Hashable) -> bool:
+        until = self._passed.get(key)
+        if until is None:
+            return False
+        if self._now() < until:
+            return True
+        del self._passed[key]
+        return False
+
+    def passed(self, key: Hashable) -> None:
+        """What `key` was answered with could not be shared."""
+        with self.lock:
+            if len(self._passed) >= PASSED_LIMIT:
+                self._passed.clear()
+            self._passed[key] = self._now() + PASSED_SECONDS
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is coming in that nothing more is taken in for several."""
+        return self.bytes >= BYTES_LIMIT
+
+    def refresh(self, key: Hashable, uri: str) -> Flight | None:
+        """A flight for `key` that nobody waits for; None where there is one already, or where there are too many of them."""
+        with self.lock:
+            if len(self.refreshing) >= REFRESHES:
+                self.refreshing = {flight for flight in self.refreshing if not flight.lost}
+            under_way = self._out.get(key)
+            if len(self.refreshing) >= REFRESHES or (under_way is not None and not under_way.lost):
+                return None
+            flight = self._begin(key, uri, solo=False, background=True)
+            self.refreshing.add(flight)
+            return flight
+
+    def end(self, flight: Flight) -> None:
+        """Nobody can join it any more."""
+        with self.lock:
+            if self._out.get(flight.key) is flight:
+                del self._out[flight.key]
+
+    def stored(self, flight: Flight) -> None:
+        """What it has brought is in the store."""
+        with self.lock:
+            self.kept += 1
+            self._recent.pop(flight.key, None)
+            self._recent[flight.key] = self.kept
+            if len(self._recent) > RECENT:
+                del self._recent[next(iter(self._recent))]
+
+    def overtaken(self, key: Hashable, kept: int) -> bool:
+        """Whether an answer for `key` was stored since so many were: after one looked there, and before he joined."""
+        return self.kept != kept and self._recent.get(key, 0) > kept
+
+    def doom(self, concerned: Callable[[Flight], bool]) -> None:
+        """What those flights bring is not to be kept, and nobody who asks from now on is to get it."""
+        with self.lock:
+            for flight in [flight for flight in self._out.values() if concerned(flight)]:
+                flight.doomed = True
+                self._out.pop(flight.key, None)
+
+    def forget(self) -> None:
+        """What is on its way now is not kept, and nothing is remembered of what was."""
+        self.doom(lambda flight: True)
+        with self.lock:
+            self._passed.clear()
