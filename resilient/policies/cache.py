@@ -14,8 +14,9 @@ from ..core.caching import CachingRules
 from ..runtime import drive
 from ..stores.memory import MemoryStore
 from .flights import Flights
+from .places import checked_prefix, normal
 from .serving import Serving
-from .stock import Stock, checked_prefix, normal
+from .stock import Stock
 
 if TYPE_CHECKING:
     from ..protocols import Store
