@@ -23,6 +23,8 @@ __all__ = ["Task", "begin_task", "begin_thread"]
 
 logger = logging.getLogger("resilient")
 
+OF_CALLER: tuple[contextvars.ContextVar[Any], ...] = (DEADLINE, RECORD, COVER)
+
 Job = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -89,14 +91,14 @@ class Task:
 
 def _context() -> contextvars.Context:
     context = contextvars.copy_context()
-    context.run(_leave_caller)
+    if any(context.get(variable) is not None for variable in OF_CALLER):
+        context.run(_leave_caller)
     return context
 
 
 def _leave_caller() -> None:
-    DEADLINE.set(None)
-    RECORD.set(None)
-    COVER.set(None)
+    for variable in OF_CALLER:
+        variable.set(None)
 
 
 def begin_task(job: Job, dropped: Callable[[], None] | None = None) -> Task:

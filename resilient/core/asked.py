@@ -47,6 +47,7 @@ _DEMANDS = frozenset({b"cache-control", b"pragma"})
 _SPECIAL = _DEMANDS | _CONDITIONS | {b"range"}
 # What differs from call to call and chooses nothing.
 _INCIDENTAL = frozenset({b"traceparent", b"tracestate", b"baggage", b"x-request-id", b"user-agent", b"date"})
+_NOBODY: frozenset[str] = frozenset()
 _IDENTITIES = {IDENTITY: frozenset(name.encode() for name in IDENTITY)}
 
 _NO_CACHE = parse_directives("no-cache")
@@ -130,7 +131,8 @@ class Asked:
     @property
     def suspicious(self) -> frozenset[str]:
         """Fields that it has, and that might choose the answer without the origin saying so."""
-        return frozenset([name.decode("latin-1") for name in self._values if name in _UNKEYED or name[:12] == _FORWARDED])
+        found = [name.decode("latin-1") for name in self._values if name in _UNKEYED or name[:12] == _FORWARDED]
+        return frozenset(found) if found else _NOBODY
 
     @property
     def upgrades(self) -> bool:

@@ -18,6 +18,7 @@ from ..core.outcome import Outcome
 from ..core.validation import conditions, freshened, updated_by_head
 from ..policies.flight import Flight, Landing, copied
 from ..tape import Tape
+from ..wheel import shielded
 from .response import DRAIN_BYTES, close_stream
 from .response import look as look_at_head
 from .taped import Pump
@@ -225,7 +226,9 @@ class _Fetched:
         if branch.timed:
             branch.read_limit = body.read_limit
         branch.response = None
-        if not (look(entry, self.asked, now, cache.rules) in (Use.FRESH, Use.REFRESH) and self._for_all()):
+        use = look(entry, self.asked, now, cache.rules)
+        # What may be kept and is fresh may be shared, but for what is no good answer.
+        if not ((use is Use.FRESH and entry.status < 400) or (use in (Use.FRESH, Use.REFRESH) and self._for_all())):
             flight.keep_to_owner()
         if branch.runtime.sync:
             await self._read_here(body, tape, entry, length)
@@ -253,7 +256,7 @@ class _Fetched:
         else:
             await self._complete(tape, entry, length)
         finally:
-            with anyio.CancelScope(shield=True):
+            with shielded():
                 await close_stream(guard, sync=False)
 
     async def _read_here(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
