@@ -23,7 +23,6 @@ __all__ = ["Task", "begin_task", "begin_thread"]
 
 logger = logging.getLogger("resilient")
 
-OF_CALLER: tuple[contextvars.ContextVar[Any], ...] = (DEADLINE, RECORD, COVER)
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -91,14 +90,15 @@ class Task:
 
 def _context() -> contextvars.Context:
     context = contextvars.copy_context()
-    if any(context.get(variable) is not None for variable in OF_CALLER):
+    if not (DEADLINE.get() is None and RECORD.get() is None and COVER.get() is None):
         context.run(_leave_caller)
     return context
 
 
 def _leave_caller() -> None:
-    for variable in OF_CALLER:
-        variable.set(None)
+    DEADLINE.set(None)
+    RECORD.set(None)
+    COVER.set(None)
 
 
 def begin_task(job: Job, dropped: Callable[[], None] | None = None) -> Task:

@@ -22,6 +22,7 @@ from ..wheel import shielded
 from .response import DRAIN_BYTES, close_stream
 from .response import look as look_at_head
 from .taped import Pump
+from .wire import finish
 
 if TYPE_CHECKING:
     from ..policies.serving import Serving
@@ -241,23 +242,29 @@ class _Fetched:
 
     async def _read(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
         branch, stream = self.branch, self.response.stream
-        guard = branch.library.async_guard(stream, body, length)
+        if body.bounded:
+            stream = branch.library.async_guard(stream, body, length)
+        chunks = aiter(stream)
         try:
-            async for chunk in guard:
+            async for chunk in chunks:
                 tape.write(chunk)
                 if tape.spilled:
                     self.flight.keep_to_owner()
                     await tape.room(branch.runtime)
         except Exception as error:  # noqa: BLE001 - raised again for everybody who reads
+            body.fail(error)
             tape.fail(error)
-        except BaseException:
+        except BaseException as error:
+            body.fail(error)
             tape.fail(branch.library.module.ReadError("the answer was given up while it came in"))
             raise
         else:
+            body.end()
             await self._complete(tape, entry, length)
         finally:
             with shielded():
-                await close_stream(guard, sync=False)
+                await close_stream(stream, sync=False)
+                await finish(chunks)
 
     async def _read_here(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
         """On the caller's own thread: at once where it is short or nobody waits for it, else as it is read."""

@@ -121,14 +121,16 @@ class MemoryStore:
         now = self._clock.now()
         with self._lock:
             for key, (record, keep) in records.items():
-                self._drop(key)
                 self._number += 1
                 size, until = weight(key, record), now + keep
                 if isinstance(record, Mark):
+                    self._drop(key)
                     self._marks[key] = record, self._number, until
                     self._marks_size += size
                     self._make_room_for_marks(now)
                     continue
+                if key in self._marks:
+                    self._drop(key)
                 self._kept.max_bytes = self.limit - self._marks_size
                 if not self._kept.put(key, (record, self._number, until), size, worthless_at=until, now=now):
                     self.refused += 1
