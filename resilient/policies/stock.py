@@ -36,6 +36,7 @@ logger = logging.getLogger("resilient")
 HINTS = 1024  # URIs of which it is remembered what their answers vary by
 SKEW = 2.0  # seconds that the clocks of processes with one store may differ by
 MADE_SECONDS = 60.0  # for which a mark that was made up is made up again as it was
+SEEN_SECONDS = 1.0  # likewise, once it was seen in the store: as long as a look-up may be on its way
 SOFT = "~"  # in the token of a mark, before that of the mark it took the place of
 OLDEST = "0-"  # what the token of a mark begins with that was made up, not replaced
 MARK_SECONDS = 8 * 86400.0  # longer than any entry is kept
@@ -193,7 +194,7 @@ class Stock:
                 tokens.append(token)
                 if soft:
                     found.softened = {**found.softened, token: before}
-                self._made.pop(thing, None)
+                self._seen(thing, mark)
             elif self.store.blocking:
                 made = self._made_up(thing)
                 found.new_marks = {**found.new_marks, thing: made}
@@ -202,6 +203,16 @@ class Stock:
                 tokens.append("")
         found.generation = ".".join(tokens) if any(tokens) else ""
         return found.generation
+
+    def _seen(self, thing: str, mark: Mark) -> None:
+        """A mark is in the store. If it was made up here, those who looked before it was there may make it up a moment longer."""
+        known = self._made.get(thing)
+        if known is None:
+            return
+        if known[0].token != mark.token:
+            self._made.pop(thing, None)
+        else:
+            self._made[thing] = known[0], min(known[1], time.monotonic() + SEEN_SECONDS)
 
     def _made_up(self, thing: str) -> Mark:
         """A mark for what has none: the same for all who look at the same time, or each would undo what the other stores."""
