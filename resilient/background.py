@@ -23,6 +23,7 @@ __all__ = ["Task", "begin_task", "begin_thread"]
 
 logger = logging.getLogger("resilient")
 
+
 Job = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -89,7 +90,8 @@ class Task:
 
 def _context() -> contextvars.Context:
     context = contextvars.copy_context()
-    context.run(_leave_caller)
+    if not (DEADLINE.get() is None and RECORD.get() is None and COVER.get() is None):
+        context.run(_leave_caller)
     return context
 
 

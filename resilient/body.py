@@ -63,6 +63,11 @@ class Body:
             limit = max(limit, self.call.timeout.first_byte or 0.0)  # type: ignore[union-attr]  # it is why this is the first
         return limit if self._total == INFINITY else min(limit, self._total - self._now())
 
+    @property
+    def bounded(self) -> bool:
+        """Whether any of its chunks has a limit."""
+        return self._first or self._idle != INFINITY or self._total != INFINITY
+
     async def next(self, fetch: Callable[[], Any]) -> Any:
         """The next chunk, or END.
 

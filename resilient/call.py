@@ -195,7 +195,7 @@ class Call(Judged):
         twin: Self = object.__new__(kind)
         for name in _slots(kind):
             setattr(twin, name, getattr(self, name))
-        twin.__dict__.update(self.__dict__)
+        twin.__dict__ = self.__dict__.copy()
         twin.held = []
         twin.scope = twin.trial = twin._cut = None
         twin.branches = ()

@@ -223,9 +223,11 @@ class AsyncRuntime:
 
     async def wait(self, waiter: Any, deadline: float) -> bool:
         event = waiter.event
+        if deadline == INFINITY:
+            await event.wait()
+            return True
         with anyio.CancelScope() as scope:
-            if deadline != INFINITY:
-                scope.deadline = anyio.current_time() + max(deadline - self.now(), 0.0)
+            scope.deadline = anyio.current_time() + max(deadline - self.now(), 0.0)
             await event.wait()
         return bool(event.is_set())
 

@@ -22,7 +22,7 @@ import anyio
 if TYPE_CHECKING:
     from .call import Call
 
-__all__ = ["ANYWHERE", "current_home", "current_slot", "end_in", "native_loop", "new_scope", "slot_in"]
+__all__ = ["ANYWHERE", "current_home", "current_slot", "end_in", "native_loop", "new_scope", "shielded", "slot_in"]
 
 logger = logging.getLogger("resilient")
 
@@ -121,6 +121,15 @@ def new_scope() -> anyio.CancelScope:
     if kind is None:
         kind = _local.scope = type(anyio.CancelScope())
     return kind()
+
+
+def shielded() -> anyio.CancelScope:
+    """An `anyio.CancelScope(shield=True)`, on asyncio or trio."""
+    if native_loop() is None:
+        return anyio.CancelScope(shield=True)
+    scope = new_scope()
+    scope.shield = True
+    return scope
 
 
 # -- ends that are moved, from whichever thread -----------------------------------------------------------------------

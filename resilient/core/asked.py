@@ -44,9 +44,10 @@ _CONDITIONS = frozenset({b"if-none-match", b"if-modified-since", b"if-match", b"
 _FOR_ORIGIN = frozenset({b"if-match", b"if-unmodified-since"})
 # Without these a request leaves it all to the answer.
 _DEMANDS = frozenset({b"cache-control", b"pragma"})
-_PARTICULAR = _CONDITIONS | {b"range"}
+_SPECIAL = _DEMANDS | _CONDITIONS | {b"range"}
 # What differs from call to call and chooses nothing.
 _INCIDENTAL = frozenset({b"traceparent", b"tracestate", b"baggage", b"x-request-id", b"user-agent", b"date"})
+_NOBODY: frozenset[str] = frozenset()
 _IDENTITIES = {IDENTITY: frozenset(name.encode() for name in IDENTITY)}
 
 _NO_CACHE = parse_directives("no-cache")
@@ -75,13 +76,12 @@ class Asked:
         self.fields = fields
         self.partition = partition
         self.identity = identity
-        self._values: dict[bytes, bytes] = {}
         self._directives: Directives | None = None
-        values = self._values
-        for name, value in fields:
-            low = name.lower()
-            values[low] = values[low] + b", " + value if low in values else value
-        self.plain = _DEMANDS.isdisjoint(values) and _PARTICULAR.isdisjoint(values)
+        values = {name.lower(): value for name, value in fields}
+        if len(values) != len(fields):
+            values = _joined(fields)
+        self._values: dict[bytes, bytes] = values
+        self.plain = _SPECIAL.isdisjoint(values)
 
     @classmethod
     def of(cls, method: str, uri: str, fields: Lines, *, partition: str | None = None, identity: frozenset[str] = IDENTITY) -> Asked:
@@ -120,7 +120,7 @@ class Asked:
     @property
     def ranged(self) -> bool:
         """Whether it wants a part of the answer."""
-        return b"range" in self._values
+        return not self.plain and b"range" in self._values
 
     @property
     def identified(self) -> bool:
@@ -131,8 +131,13 @@ class Asked:
     @property
     def suspicious(self) -> frozenset[str]:
         """Fields that it has, and that might choose the answer without the origin saying so."""
-        values = self._values
-        return frozenset(name.decode("latin-1") for name in values if name in _UNKEYED or name.startswith(_FORWARDED))
+        found = [name.decode("latin-1") for name in self._values if name in _UNKEYED or name[:12] == _FORWARDED]
+        return frozenset(found) if found else _NOBODY
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether it wants to go on in another protocol, so that no answer is to come that could be kept."""
+        return b"upgrade" in self._values
 
     @property
     def no_store(self) -> bool:
@@ -156,3 +161,12 @@ class Asked:
         It is not known before the first answer what `Vary` will name, and anything narrower can hand out a wrong variant.
         """
         return self.method, self.uri, self.partition, frozenset(item for item in self._values.items() if item[0] not in _INCIDENTAL)
+
+
+def _joined(fields: Lines) -> dict[bytes, bytes]:
+    """The values by name, where some name is there more than once."""
+    values: dict[bytes, bytes] = {}
+    for name, value in fields:
+        low = name.lower()
+        values[low] = values[low] + b", " + value if low in values else value
+    return values

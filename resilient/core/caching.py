@@ -25,6 +25,8 @@ _LARGEST_HEAD = 65_536
 _ABOUT_IDENTITY = frozenset({401, 403, 407})
 # RFC 6585 forbids to keep these; 412, 416 and 417 answer a condition, a range or an expectation of one request.
 _NEVER = frozenset({206, 304, 412, 416, 417, 421, 425, 428, 429, 431, 511})
+_NO_FIELDS: frozenset[bytes] = frozenset()
+_NO_NAMES: frozenset[str] = frozenset()
 _ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
 _CONTENT_RANGE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+ +([0-9]+-[0-9]+|\*)/([0-9]+|\*)")
 
@@ -191,7 +193,7 @@ def _why_not_this_kind(asked: Asked, status: int, head: Head) -> str | None:
         return "event-stream"
     if vary_names(head) is None:
         return "vary"
-    return "fields" if sum(len(name) + len(value) for name, value in head.lines) > _LARGEST_HEAD else None
+    return "fields" if sum([len(name) + len(value) for name, value in head.lines]) > _LARGEST_HEAD else None
 
 
 def _why_not_by_directives(asked: Asked, status: int, head: Head, rules: CachingRules) -> str | None:
@@ -253,7 +255,9 @@ def kept_fields(head: Head, rules: CachingRules, *, everybody: bool, partition: 
         partition: ... or for these.
     """
     names = head.values.keys()
-    left_out = head.hop_by_hop() | _left_out(head, rules, everybody or partition is None)
+    left_out = head.hop_by_hop()
+    if own := _left_out(head, rules, everybody or partition is None):
+        left_out |= own
     if left_out.isdisjoint(names) and b"age" not in names:
         return tuple(head.lines)
     return tuple([line for line in head.lines if (low := line[0].lower()) not in left_out and low != b"age"])
@@ -264,12 +268,12 @@ def _left_out(head: Head, rules: CachingRules, everybody: bool) -> frozenset[byt
     names = _names(directives.get("no-cache"))
     if rules.shared and (everybody or not rules.per_user):
         names |= _names(directives.get("private"))
-    return frozenset(name.encode("latin-1") for name in names)
+    return frozenset([name.encode("latin-1") for name in names]) if names else _NO_FIELDS
 
 
 def _names(argument: str | None) -> frozenset[str]:
     """The fields that `private="..."` or `no-cache="..."` name; none if they cannot be read: then it means all."""
     if not argument:
-        return frozenset()
+        return _NO_NAMES
     names = {name.strip(" \t").lower() for name in argument.split(",")} - {""}
     return frozenset(names) if all(TOKEN.fullmatch(name) for name in names) else frozenset()

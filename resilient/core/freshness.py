@@ -149,10 +149,10 @@ def _longest_window(entry: Entry, rules: CachingRules) -> float:
     """Seconds beyond its lifetime for which an answer is good for anything without being validated."""
     if (entry.strict or entry.needs_validation) and not rules.ignore_origin_prohibition:
         return 0.0
-    windows = [entry.stale_if_error, entry.stale_while_revalidate]
+    window = max(entry.stale_if_error, entry.stale_while_revalidate)
     if entry.status < 400:
-        windows += [rules.stale_if_error, rules.stale_while_revalidate]
-    return min(max(windows), rules.max_stale)
+        window = max(window, rules.stale_if_error, rules.stale_while_revalidate)
+    return min(window, rules.max_stale)
 
 
 # An answer that can be validated saves its body even when it may no longer be used as it is: for as long again as it was

@@ -39,13 +39,13 @@ class Head:
     Attributes:
         lines: the fields as they came.
         values: the same by name, in lower case, the values of several lines in a list.
+        directives: those of `Cache-Control`.
     """
 
-    __slots__ = ("_directives", "lines", "values")
+    __slots__ = ("directives", "lines", "values")
 
     def __init__(self, lines: Lines) -> None:
         self.lines = lines
-        self._directives: Directives | None = None
         self.values: dict[bytes, list[bytes]] = {}
         values = self.values
         for name, value in lines:
@@ -54,6 +54,8 @@ class Head:
                 values[low].append(value)
             else:
                 values[low] = [value]
+        said = values.get(b"cache-control")
+        self.directives: Directives = _NOTHING if said is None else parse_directives(joined(said))
 
     @classmethod
     def of(cls, fields: Fields) -> Head:
@@ -72,14 +74,6 @@ class Head:
         """A field's value, lines joined by commas, or None."""
         lines = self.values.get(name)
         return None if lines is None else joined(lines)
-
-    @property
-    def directives(self) -> Directives:
-        """Those of `Cache-Control`."""
-        if self._directives is None:
-            value = self.get(b"cache-control")
-            self._directives = _NOTHING if value is None else parse_directives(value)
-        return self._directives
 
     def hop_by_hop(self) -> frozenset[bytes]:
         """The names of what is meant for this one connection only, those that `Connection` lists among them."""

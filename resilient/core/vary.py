@@ -12,7 +12,7 @@ import re
 
 from .asked import Asked
 from .directives import TOKEN
-from .head import Fields, Head
+from .head import Fields, Head, joined
 
 __all__ = ["LONGEST", "selected", "vary_names"]
 
@@ -28,9 +28,10 @@ _WEIGHT = re.compile(r"[ \t]*;[ \t]*q=([01](?:\.[0-9]{0,3})?)")
 
 def vary_names(fields: Fields) -> tuple[str, ...] | None:
     """The names of the fields that chose an answer, in lower case and in order; None if no other request may have it."""
-    value = Head.of(fields).get(b"vary")
-    if value is None:
+    head = Head.of(fields)
+    if b"vary" not in head.values:
         return ()
+    value = joined(head.values[b"vary"])
     names = {name.strip(" \t").lower() for name in value.split(",")} - {""}
     if "*" in names or len(names) > LONGEST or not all(TOKEN.fullmatch(name) for name in names):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from ..core.asked import Asked
@@ -13,6 +12,7 @@ from ..core.invalidation import invalidated_by
 from ..core.validation import answer_to, conditions
 from ..policies.flight import Flight
 from .fetching import fetch, let_go, settle_lost
+from .heads import member_of
 from .hops import HOPS
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["HttpCaching"]
 
 READ_ONLY = frozenset({"GET", "HEAD"})
-TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 UNSHARED = frozenset({"network_stream"})  # of a response: what belongs to its connection
 
 
@@ -37,14 +36,13 @@ class HttpCaching:
         """What is asked for; None for a request that no cache has anything to do with."""
         request = call.request
         url, method = request.url, request.method
-        if call.uncached and method in READ_ONLY:
-            return None  # a write makes it forget all the same
-        if method in READ_ONLY and (_has_body(request, call.library.module) or "upgrade" in request.headers):
-            return None  # a body may change what is answered
+        reading = method in READ_ONLY
+        if reading and (call.uncached or (getattr(request, "_content", None) != b"" and _has_body(request, call.library.module))):
+            return None  # a write makes it forget all the same; a body may change what is answered
         partition = call.partition if cache.partition is None else cache.partition(request)
         uri = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
-        asked = Asked.of(method, uri, request.headers.raw, partition=partition, identity=cache.identity)
-        return None if asked.no_store and method in READ_ONLY else cache.stock.own(asked)
+        asked = Asked(method, uri, request.headers.raw, partition=partition, identity=cache.identity)
+        return None if reading and (asked.upgrades or asked.no_store) else cache.stock.own(asked)
 
     def solo(self, asked: Asked, entry: Entry | None) -> bool:
         """Whether what is answered will be for this caller alone: his own conditions or range, or no body."""
@@ -90,11 +88,10 @@ class HttpCaching:
         reading = flight.take_reading()
         if entry is not None and (tape is None or _decided(asked, entry)):
             _put_back(flight, reading)
-            return self._answer(call, asked, entry, member)
+            return self._answer(call, asked, entry, member, entry.age(call.runtime.now()))
         if call.timeout is None and flight.fetching is not None and head.status_code in HOPS:
             # What follows a redirect has what is left of the time for all of it.
             call.lower(call.started + (flight.fetching.deadline - flight.fetching.started), "total")
-        fields = [*head.headers.raw, (b"Cache-Status", _name(call) + b"; " + member.encode())]
         if tape is not None and tape.done and not tape.spilled:
             _put_back(flight, reading)
             stream = library.module.ByteStream(tape.body())
@@ -103,7 +100,7 @@ class HttpCaching:
             raise library.module.ReadError("the answer is longer than it said")
         else:
             stream = (library.sync_taped if call.sync else library.async_taped)(reading, call)
-        return library.module.Response(head.status_code, headers=fields, stream=stream, extensions=_shared_extensions(head))
+        return library.heads.passed(head, f"{member_of(call.owner.name)}; {member}", stream, _shared_extensions(head))
 
     def answer(self, call: HttpCall, asked: Asked, entry: Entry, *, hit: bool, status: int | None = None, detail: str = "") -> Any:
         """What is stored, as an answer.
@@ -116,31 +113,31 @@ class HttpCaching:
             status: what it answered, or would have.
             detail: what permits to serve it stale.
         """
+        age = entry.age(call.runtime.now())
+        ttl = entry.lifetime - age
+        if not detail:
+            return self._answer(call, asked, entry, f"hit; ttl={math.floor(ttl)}", age)
         member = "hit" if hit else f"fwd=stale; fwd-status={status}"
-        now = call.runtime.now()
-        member += f"; ttl={math.floor(entry.ttl(now))}" + (f"; detail={detail}" if detail else "")
-        response = self._answer(call, asked, entry, member)
-        if detail:
-            stale_for = max(-entry.ttl(now), 0.0)
-            response.extensions["degraded"] = {"dependency": call.owner.name, "cause": call.degraded, "stale_for": stale_for}
+        response = self._answer(call, asked, entry, f"{member}; ttl={math.floor(ttl)}; detail={detail}", age)
+        response.extensions["degraded"] = {"dependency": call.owner.name, "cause": call.degraded, "stale_for": max(-ttl, 0.0)}
         return response
 
-    def _answer(self, call: HttpCall, asked: Asked, entry: Entry, member: str) -> Any:
+    def _answer(self, call: HttpCall, asked: Asked, entry: Entry, member: str, age: float) -> Any:
         status, fields, body = entry.status, entry.fields, entry.body
-        if asked.conditional or asked.ranged:
+        if not asked.plain and (asked.conditional or asked.ranged):
             own = answer_to(asked, entry)
             if own is not None:
                 status, fields, body = own
-        age = b"%d" % entry.age(call.runtime.now())
-        raw = [*fields, (b"Age", age), (b"Cache-Status", _name(call) + b"; " + member.encode())]
-        module = call.library.module
-        stream = module.ByteStream(b"" if asked.method == "HEAD" else body)
-        return module.Response(status, headers=raw, stream=stream, extensions={"http_version": b"HTTP/1.1"})
+        if asked.method == "HEAD":
+            body = b""
+        return call.library.heads.response(status, fields, int(age), f"{member_of(call.owner.name)}; {member}", body)
 
     def nothing(self, call: HttpCall) -> Any:
         """The answer to a request that wanted a stored one alone (RFC 9111 section 5.2.1.7)."""
-        member = _name(call) + b"; fwd=miss; detail=only-if-cached"
-        return call.library.module.Response(504, headers=[(b"Cache-Status", member)], stream=call.library.module.ByteStream(b""))
+        member = f"{member_of(call.owner.name)}; fwd=miss; detail=only-if-cached"
+        return call.library.module.Response(
+            504, headers=[(b"Cache-Status", member.encode("ascii"))], stream=call.library.module.ByteStream(b"")
+        )
 
     def status_of(self, flight: Flight) -> int:
         """The status of a failed answer, or the one that a gateway would have sent for an error."""
@@ -185,10 +182,3 @@ def _decided(asked: Asked, entry: Entry) -> bool:
 
 def _shared_extensions(head: Any) -> dict[str, Any]:
     return {name: value for name, value in head.extensions.items() if name not in UNSHARED}
-
-
-def _name(call: HttpCall) -> bytes:
-    name = call.owner.name or "resilient"
-    if TOKEN.fullmatch(name):
-        return name.encode("ascii")
-    return b'"%s"' % re.sub(r"[^ -~]", "?", name).replace("\\", "\\\\").replace('"', '\\"').encode("ascii")

@@ -18,9 +18,11 @@ from ..core.outcome import Outcome
 from ..core.validation import conditions, freshened, updated_by_head
 from ..policies.flight import Flight, Landing, copied
 from ..tape import Tape
+from ..wheel import shielded
 from .response import DRAIN_BYTES, close_stream
 from .response import look as look_at_head
 from .taped import Pump
+from .wire import finish
 
 if TYPE_CHECKING:
     from ..policies.serving import Serving
@@ -227,7 +229,9 @@ class _Fetched:
         if branch.timed:
             branch.read_limit = body.read_limit
         branch.response = None
-        if not (look(entry, self.asked, now, cache.rules) in (Use.FRESH, Use.REFRESH) and self._for_all()):
+        use = look(entry, self.asked, now, cache.rules)
+        # What may be kept and is fresh may be shared, but for what is no good answer.
+        if not ((use is Use.FRESH and entry.status < 400) or (use in (Use.FRESH, Use.REFRESH) and self._for_all())):
             flight.keep_to_owner()
         if branch.runtime.sync:
             await self._read_here(body, tape, entry, length)
@@ -240,23 +244,29 @@ class _Fetched:
 
     async def _read(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
         branch, stream = self.branch, self.response.stream
-        guard = branch.library.async_guard(stream, body, length)
+        if body.bounded:
+            stream = branch.library.async_guard(stream, body, length)
+        chunks = aiter(stream)
         try:
-            async for chunk in guard:
+            async for chunk in chunks:
                 tape.write(chunk)
                 if tape.spilled:
                     self.flight.keep_to_owner()
                     await tape.room(branch.runtime)
         except Exception as error:  # noqa: BLE001 - raised again for everybody who reads
+            body.fail(error)
             tape.fail(error)
-        except BaseException:
+        except BaseException as error:
+            body.fail(error)
             tape.fail(branch.library.module.ReadError("the answer was given up while it came in"))
             raise
         else:
+            body.end()
             await self._complete(tape, entry, length)
         finally:
-            with anyio.CancelScope(shield=True):
-                await close_stream(guard, sync=False)
+            with shielded():
+                await close_stream(stream, sync=False)
+                await finish(chunks)
 
     async def _read_here(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
         """On the caller's own thread: at once where it is short or nobody waits for it, else as it is read."""

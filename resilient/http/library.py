@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from ..errors import ResilienceError
+from .heads import Heads
 
 if TYPE_CHECKING:
     from .request import HttpCall
@@ -25,6 +26,7 @@ class Library:
         door: the module of ours that users import for it.
         errors: our error classes, each with the one that is also the library's own.
         probe, async_guard, sync_guard, async_wire, sync_wire, async_taped, sync_taped: stream classes that pass the library's type checks.
+        heads: of the answers that caches give out.
     """
 
     module: ModuleType
@@ -37,6 +39,10 @@ class Library:
     sync_wire: type[Any]
     async_taped: type[Any]
     sync_taped: type[Any]
+    heads: Heads = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", Heads(self.module))
 
     @property
     def name(self) -> str:

@@ -15,9 +15,10 @@ from ..protocols import Store
 from ..runtime import drive
 from ..stores.memory import MemoryStore
 from .flights import Flights
+from .places import checked_prefix, normal
 from .serving import Serving
 from .shown import shown
-from .stock import Stock, checked_prefix, normal
+from .stock import Stock
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline

@@ -48,7 +48,9 @@ class Serving(Collapsing):
             return await self._write(call, inner, asked)
         flights: Any = self.flights
         kept = flights.kept
-        found = await self.stock.find(asked, call.runtime)
+        found = self.stock.at_hand(asked, call.runtime)
+        if found is None:
+            found = await self.stock.find(asked, call.runtime)
         entry = found.entry
         if entry is not None:
             now = call.runtime.now()

@@ -16,31 +16,35 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..core.entry import Entry, Mark, Variants
-from ..core.origin import PORTS
 from ..core.vary import selected
+from .places import entry_key, group_of, mark_key, things_of, variant_key
 
 if TYPE_CHECKING:
     from ..core.asked import Asked
     from ..protocols import Runtime, Store
 
-__all__ = ["Found", "Stock", "checked_prefix", "normal"]
+__all__ = ["Found", "Stock"]
 
 logger = logging.getLogger("resilient")
 
-DEPTH = 6  # segments of a path that have a mark of their own
 HINTS = 1024  # URIs of which it is remembered what their answers vary by
 SKEW = 2.0  # seconds that the clocks of processes with one store may differ by
 MADE_SECONDS = 60.0  # for which a mark that was made up is made up again as it was
+SEEN_SECONDS = 1.0  # likewise, once it was seen in the store: as long as a look-up may be on its way
 SOFT = "~"  # in the token of a mark, before that of the mark it took the place of
 OLDEST = "0-"  # what the token of a mark begins with that was made up, not replaced
 MARK_SECONDS = 8 * 86400.0  # longer than any entry is kept
 ENTRY_SECONDS = 7 * 86400.0
+ANYBODY = ("",)
+NONE: Mapping[str, Any] = MappingProxyType({})
+
+Look: TypeAlias = Callable[[Sequence[str]], "Sequence[Any] | None"]
 
 
 class Found:
@@ -58,9 +62,10 @@ class Found:
         self.entry: Entry | None = None
         self.varied = False
         self.generation = ""
-        self.new_marks: dict[str, Mark] = {}
-        self.softened: dict[str, str] = {}
-        self.specs: dict[str, Variants] = {}
+        # Seldom anything but empty, and replaced rather than changed.
+        self.new_marks: Mapping[str, Mark] = NONE
+        self.softened: Mapping[str, str] = NONE
+        self.specs: Mapping[str, Variants] = NONE
 
 
 class Stock:
@@ -72,7 +77,7 @@ class Stock:
         secret: what the digests of credentials are keyed with.
     """
 
-    __slots__ = ("_hints", "_made", "_secret", "_share_anonymous", "_told", "failures", "store")
+    __slots__ = ("_hints", "_look", "_made", "_secret", "_share_anonymous", "_told", "failures", "store")
 
     def __init__(self, store: Store, *, share_anonymous: bool, secret: bytes | None = None) -> None:
         self.store = store
@@ -82,6 +87,8 @@ class Stock:
         self._made: dict[str, tuple[Mark, float]] = {}
         self._told = False
         self.failures = 0
+        # What tells of records without waiting.
+        self._look: Look | None = getattr(store, "peek", None) or (None if store.blocking else self._load)
 
     # -- whose it is ----------------------------------------------------------------------------------------------
 
@@ -106,46 +113,70 @@ class Stock:
     @property
     def _marked(self) -> bool:
         """Whether anything was invalidated, as far as that can be told."""
-        return bool(getattr(self.store, "marked", True))
+        return self.store.blocking or bool(getattr(self.store, "marked", True))
 
     # -- looking up -----------------------------------------------------------------------------------------------
 
+    def at_hand(self, asked: Asked, runtime: Runtime) -> Found | None:
+        """What there is for a request, where that can be told without waiting; else None."""
+        look = self._look
+        if look is None:
+            return None
+        try:
+            return self._found(asked, look, runtime)
+        except _Elsewhere:
+            return None
+
     async def find(self, asked: Asked, runtime: Runtime) -> Found:
         """What there is for a request."""
-        store, uri, partition, found = self.store, asked.uri, asked.partition, Found()
-        bases = ("",) if partition is None else ("", partition)
-        things = _marked(uri) if store.blocking or self._marked else ()
-        keys = [_key(uri, base) for base in bases]
+        found = self.at_hand(asked, runtime)
+        if found is None:
+            found = await self._do(lambda: self._found(asked, self._load, runtime), runtime)
+        return self._found(asked, _nothing, runtime) if found is None else found
+
+    def _found(self, asked: Asked, look: Look, runtime: Runtime) -> Found:
+        uri, partition, found = asked.uri, asked.partition, Found()
+        if partition is None and not self._marked:
+            # What nearly every request of a store in this process comes to; the rest of it would find the same.
+            (record,) = _known(look((entry_key(uri, ""),)))
+            if record is None:
+                return found
+            if type(record) is Entry:
+                self._take(found, asked, record, look, runtime)
+                return found
+        bases = ANYBODY if partition is None else ("", partition)
+        things = things_of(uri) if self._marked else ()
+        keys = [entry_key(uri, base) for base in bases]
         hinted: list[tuple[str, str]] = []
         if self._hints:
             for base, key in zip(bases, keys, strict=True):
-                hinted += [(base, _variant_key(uri, base, asked, names)) for names in self._hints.get(key, ())]
-        records = await self._fetch([*keys, *(key for _, key in hinted), *map(_mark_key, things)], runtime)
+                hinted += [(base, variant_key(uri, base, asked, names)) for names in self._hints.get(key, ())]
+        records = _known(look([*keys, *(key for _, key in hinted), *map(mark_key, things)]))
         if things:
             self._generation(found, things, records[len(keys) + len(hinted) :])
         candidates = [(base, record) for (base, _), record in zip(hinted, records[len(keys) :], strict=False)]
         missing: list[tuple[str, str]] = []
         for base, key, record in zip(bases, keys, records, strict=False):
             if type(record) is Variants:
-                found.specs[base], found.varied = record, True
+                found.specs, found.varied = {**found.specs, base: record}, True
                 known = [one for _, one in hinted]
-                missing += [(base, one) for names in record.specs if (one := _variant_key(uri, base, asked, names)) not in known]
+                missing += [(base, one) for names in record.specs if (one := variant_key(uri, base, asked, names)) not in known]
                 self._hint(key, record.specs)
             elif record is not None:
                 candidates.append((base, record))
         if missing:
-            candidates += zip((base for base, _ in missing), await self._fetch([key for _, key in missing], runtime), strict=True)
+            candidates += zip((base for base, _ in missing), _known(look([key for _, key in missing])), strict=True)
         for base, record in candidates:
             if type(record) is Entry and self._fits(asked, record, base):
-                await self._take(found, asked, record, runtime)
+                self._take(found, asked, record, look, runtime)
         return found
 
-    async def _take(self, found: Found, asked: Asked, entry: Entry, runtime: Runtime) -> None:
+    def _take(self, found: Found, asked: Asked, entry: Entry, look: Look, runtime: Runtime) -> None:
         """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4)."""
-        if math.isnan(entry.arrived):  # it is from another process
+        if entry.arrived != entry.arrived:  # NaN: it is from another process
             entry.place(runtime.now(), time.time())
         if entry.generation != found.generation or entry.groups:
-            held = await self._held(entry, found, asked.uri, runtime)
+            held = self._held(entry, found, asked.uri, look, runtime)
             if held is None:
                 return
             entry = held
@@ -162,17 +193,26 @@ class Stock:
                 token, soft, before = mark.token.partition(SOFT)
                 tokens.append(token)
                 if soft:
-                    found.softened[token] = before
-                made = self._made.get(thing)
-                if made is not None and made[0].token != token:
-                    del self._made[thing]
+                    found.softened = {**found.softened, token: before}
+                self._seen(thing, mark)
             elif self.store.blocking:
-                found.new_marks[thing] = self._made_up(thing)
-                tokens.append(found.new_marks[thing].token)
+                made = self._made_up(thing)
+                found.new_marks = {**found.new_marks, thing: made}
+                tokens.append(made.token)
             else:
                 tokens.append("")
         found.generation = ".".join(tokens) if any(tokens) else ""
         return found.generation
+
+    def _seen(self, thing: str, mark: Mark) -> None:
+        """A mark is in the store. If it was made up here, those who looked before it was there may make it up a moment longer."""
+        known = self._made.get(thing)
+        if known is None:
+            return
+        if known[0].token != mark.token:
+            self._made.pop(thing, None)
+        else:
+            self._made[thing] = known[0], min(known[1], time.monotonic() + SEEN_SECONDS)
 
     def _made_up(self, thing: str) -> Mark:
         """A mark for what has none: the same for all who look at the same time, or each would undo what the other stores."""
@@ -184,13 +224,13 @@ class Stock:
             known = self._made[thing] = Mark(OLDEST + secrets.token_hex(8), first=True), now + MADE_SECONDS
         return known[0]
 
-    async def _held(self, entry: Entry, found: Found, uri: str, runtime: Runtime) -> Entry | None:
+    def _held(self, entry: Entry, found: Found, uri: str, look: Look, runtime: Runtime) -> Entry | None:
         """An entry as it counts by the marks that there are now; None if it does not."""
         own, _, groups = entry.generation.partition("/")
         since = _softened(own, found)
-        if since is not None and entry.groups and (self.store.blocking or self._marked):
-            now = Found()
-            self._generation(now, [_group(uri, one) for one in entry.groups], await self._marks_of(uri, entry.groups, runtime))
+        if since is not None and entry.groups and self._marked:
+            now, things = Found(), [group_of(uri, one) for one in entry.groups]
+            self._generation(now, things, _known(look([mark_key(thing) for thing in things])))
             softened = None if now.new_marks else _softened(groups, now)
             since = None if softened is None else min(since, softened)
         if since is None or since == math.inf:
@@ -198,9 +238,6 @@ class Stock:
         # It is stale since it was invalidated, and may stand in for an error only, for as long as it might have then.
         age = entry.age(runtime.now()) - max(time.time() - since, 0.0)
         return replace(entry, lifetime=min(entry.lifetime, age), stale_while_revalidate=0.0)
-
-    async def _marks_of(self, uri: str, groups: Sequence[str], runtime: Runtime) -> Sequence[Any]:
-        return await self._fetch([_mark_key(_group(uri, group)) for group in groups], runtime)
 
     def changed(self, found: Found, since: float) -> bool:
         """Whether anything that an answer depends on was invalidated after a moment of wall time; in doubt, it was.
@@ -221,15 +258,21 @@ class Stock:
             seconds: how long it can be of use.
             runtime: the caller's.
         """
+        if self.store.blocking:
+            await self._do(lambda: self._keep(asked, found, entry, seconds), runtime)
+        else:
+            self._attempt(lambda: self._keep(asked, found, entry, seconds))
+
+    def _keep(self, asked: Asked, found: Found, entry: Entry, seconds: float) -> None:
         base = "" if entry.open or asked.partition is None else asked.partition
         records: dict[str, tuple[Any, float]] = {}
-        if (self.store.blocking or self._marked) and not await self._mark(records, found, entry, asked.uri, runtime):
+        if self._marked and not self._mark(records, found, entry, asked.uri):
             return
-        key, seconds = _key(asked.uri, base), min(seconds, ENTRY_SECONDS)
+        key, seconds = entry_key(asked.uri, base), min(seconds, ENTRY_SECONDS)
         gone: tuple[str, ...] = ()
         known = found.specs.get(base)
         if entry.vary:
-            variant = _variant_key(asked.uri, base, asked, entry.vary)
+            variant = variant_key(asked.uri, base, asked, entry.vary)
             note, gone = (known or Variants()).added(entry.vary, variant)
             records[key] = note, ENTRY_SECONDS
             records[variant] = entry, seconds
@@ -238,23 +281,23 @@ class Stock:
             records[key] = entry, seconds
             gone = () if known is None else known.keys
             self._hints.pop(key, None)
-        await self._do(lambda: self.store.save(records), runtime)
+        self.store.save(records)
         if gone:
-            await self._do(lambda: self.store.remove(gone), runtime)
+            self.store.remove(gone)
 
     async def drop(self, asked: Asked, entry: Entry | None, runtime: Runtime) -> None:
         """Remove the entry that was found for a request, unless it is there for others too."""
         if entry is None or (asked.partition is not None and entry.open):
             return
         base = asked.partition or ""
-        key = _variant_key(asked.uri, base, asked, entry.vary) if entry.vary else _key(asked.uri, base)
+        key = variant_key(asked.uri, base, asked, entry.vary) if entry.vary else entry_key(asked.uri, base)
         await self._do(lambda: self.store.remove((key,)), runtime)
 
-    async def _mark(self, records: dict[str, Any], found: Found, entry: Entry, uri: str, runtime: Runtime) -> bool:
+    def _mark(self, records: dict[str, Any], found: Found, entry: Entry, uri: str) -> bool:
         """Give an entry its generation. False if it or one of its groups was invalidated while the origin was asked."""
         shared = self.store.blocking
-        things, own = [_group(uri, group) for group in entry.groups], () if shared else _marked(uri)
-        marks = await self._fetch([*map(_mark_key, (*own, *things))], runtime) if own or things else ()
+        things, own = [group_of(uri, group) for group in entry.groups], () if shared else things_of(uri)
+        marks = self._load([*map(mark_key, (*own, *things))]) if own or things else ()
         if own and self._generation(Found(), own, marks[: len(own)]) != found.generation:
             return False
         entry.generation = found.generation
@@ -266,7 +309,7 @@ class Stock:
             entry.generation += "/" + self._generation(groups, things, marks[len(own) :])
             new_marks = {**new_marks, **groups.new_marks}
         for thing, mark in new_marks.items():
-            records[_mark_key(thing)] = mark, MARK_SECONDS
+            records[mark_key(thing)] = mark, MARK_SECONDS
         return True
 
     def _hint(self, key: str, specs: tuple[tuple[str, ...], ...]) -> None:
@@ -291,27 +334,38 @@ class Stock:
             runtime: the caller's.
             soft: let it stand in for errors still, where it may.
         """
-        things = [*uris, *prefixes, *(_group(uri, group) for uri, group in groups)]
-        keys = [_mark_key(thing) for thing in things]
-        before = await self._fetch(keys, runtime) if soft else [None] * len(keys)
-        marks = {key: (_new_mark(old, soft=soft), MARK_SECONDS) for key, old in zip(keys, before, strict=True)}
+        things = [*uris, *prefixes, *(group_of(uri, group) for uri, group in groups)]
+        keys = [mark_key(thing) for thing in things]
         for thing in things:
             self._made.pop(thing, None)
-        await self._do(lambda: self.store.save(marks), runtime)
+
+        def replace_marks() -> None:
+            before = self._load(keys) if soft else [None] * len(keys)
+            self.store.save({key: (_new_mark(old, soft=soft), MARK_SECONDS) for key, old in zip(keys, before, strict=True)})
+
+        await self._do(replace_marks, runtime)
 
     # -- the store ------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, keys: Sequence[str], runtime: Runtime) -> Sequence[Any]:
-        peek = getattr(self.store, "peek", None)
-        at_hand = None if peek is None else peek(keys)
-        if at_hand is not None:
-            return at_hand  # type: ignore[no-any-return]
-        records = await self._do(lambda: self.store.load(keys), runtime)
-        return [None] * len(keys) if records is None else records
+    def _load(self, keys: Sequence[str]) -> Sequence[Any]:
+        try:
+            return self.store.load(keys)
+        except Exception as error:  # noqa: BLE001 - counted and logged: the origin is asked instead
+            self._failed(error)
+            return _nothing(keys)
 
     async def _do(self, act: Callable[[], Any], runtime: Runtime) -> Any:
+        if not self.store.blocking:
+            return self._attempt(act)
         try:
-            return await runtime.offload(act) if self.store.blocking else act()
+            return await runtime.offload(act)
+        except Exception as error:  # noqa: BLE001 - counted and logged: the origin is asked instead
+            self._failed(error)
+            return None
+
+    def _attempt(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
         except Exception as error:  # noqa: BLE001 - counted and logged: the origin is asked instead
             self._failed(error)
             return None
@@ -323,47 +377,18 @@ class Stock:
             logger.error("the store %r of a cache failed, further failures are only counted", self.store, exc_info=error)
 
 
-def normal(name: str, url: str) -> str:
-    """A URL as the client libraries write it: scheme and host in lower case, no port of the scheme's own, no fragment.
-
-    Raises:
-        TypeError, ValueError: it is none; the message begins with `name`.
-    """
-    if not isinstance(url, str):
-        raise TypeError(f"{name}: expected a URL such as https://api.example.com/orders, got {url!r}")
-    parts = urlsplit(url)
-    if parts.scheme not in PORTS or not parts.hostname:
-        raise ValueError(f"{name}: expected a URL such as https://api.example.com/orders, got {url!r}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = "" if parts.port in (None, PORTS[parts.scheme]) else f":{parts.port}"
-    query = f"?{parts.query}" if "?" in url.partition("#")[0] else ""
-    return f"{parts.scheme}://{host}{port}{parts.path or '/'}{query}"
+class _Elsewhere(Exception):
+    """What is looked for cannot be told without waiting."""
 
 
-def checked_prefix(prefix: str) -> str:
-    """Require the beginning of URLs that ends with a whole segment of a path.
-
-    Raises:
-        ValueError: it does not, or has so many segments that what lies below it is not told apart.
-    """
-    if not prefix.endswith("/") or "?" in prefix:
-        raise ValueError(f"prefix: expected the beginning of URLs up to a slash, such as https://api.example.com/orders/, got {prefix!r}")
-    if prefix.count("/") - 3 > DEPTH:
-        raise ValueError(f"prefix: expected at most {DEPTH} segments, got {prefix!r}")
-    return prefix
+def _known(records: Sequence[Any] | None) -> Sequence[Any]:
+    if records is None:
+        raise _Elsewhere
+    return records
 
 
-def _key(uri: str, base: str) -> str:
-    return f"e\n{uri}\n{base}"
-
-
-def _variant_key(uri: str, base: str, asked: Asked, names: tuple[str, ...]) -> str:
-    digest = hashlib.blake2b(repr((names, selected(asked, names))).encode("utf-8", "surrogateescape"), digest_size=16)
-    return f"v\n{uri}\n{base}\n{digest.hexdigest()}"
-
-
-def _mark_key(thing: str) -> str:
-    return f"m\n{thing}\n"
+def _nothing(keys: Sequence[str]) -> Sequence[Any]:
+    return [None] * len(keys)
 
 
 def _new_mark(old: Any, *, soft: bool) -> Mark:
@@ -396,25 +421,3 @@ def _made_at(mark: Mark) -> float:
         return int(head, 16) / 1000
     except ValueError:  # another version's: nobody knows
         return math.inf
-
-
-def _group(uri: str, group: str) -> str:
-    return f"{_origin(uri)}#{group}"
-
-
-def _origin(uri: str) -> str:
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _marked(uri: str) -> tuple[str, ...]:
-    """What has marks that an entry of `uri` has to have: itself, the paths above it, and the groups of its origin."""
-    bare = uri.partition("?")[0]
-    start = bare.find("/", bare.find("://") + 3)
-    things = [uri]
-    depth = 0
-    while start != -1 and depth <= DEPTH:
-        things.append(bare[: start + 1])
-        start = bare.find("/", start + 1)
-        depth += 1
-    return tuple(things)

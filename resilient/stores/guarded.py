@@ -24,6 +24,8 @@ logger = logging.getLogger("resilient")
 # Three failures in a row, and one trial after half a second, then after one, two, four and five.
 RULES = Rules(consecutive=3, stall_calls=None, break_time=0.5, max_break=5.0, trials=1, trial_failure_rate=1.0, lease=5.0)
 OWED = 10_000
+# Seconds for which somebody who reads waits for one who writes marks, as each does who stores: it would be a miss else.
+PATIENCE = 0.05
 _BATCH = 500
 
 
@@ -71,7 +73,7 @@ class Guarded:
 
     def load(self, keys: Sequence[str]) -> Sequence[Record | None] | None:
         """What the store has; None if it cannot be asked."""
-        if self.owing and not self.settle():
+        if self.owing and not self.settle(PATIENCE):
             return None
         found: list[Sequence[Record | None]] = []
         return found[0] if self._try(lambda: found.append(self._store.load(keys))) else None
@@ -104,10 +106,10 @@ class Guarded:
             self._to_be_emptied = True
         return self.settle()
 
-    def settle(self) -> bool:
-        """Write what is owed. False if that cannot be done, or somebody else is doing it."""
+    def settle(self, patience: float = 0.0) -> bool:
+        """Write what is owed. False if that cannot be done, or somebody else is doing it and is not done in so many seconds."""
         while self.owing:
-            if not self._settling.acquire(blocking=False):
+            if not self._settling.acquire(timeout=patience):
                 return False
             try:
                 if not self._settle():

@@ -10,7 +10,7 @@ import pytest
 
 from resilient.core.asked import Asked
 from resilient.core.caching import CachingRules
-from resilient.core.entry import KEYS, OVERHEAD, SPECS, Entry, Variants
+from resilient.core.entry import FIELD, KEYS, OVERHEAD, SPECS, Entry, Variants
 
 WALL = 1_800_000_000.0
 URI = "https://api.example.com/a"
@@ -206,7 +206,7 @@ class TestWhatIsKept:
         assert dict(entry.fields)[b"Date"] == at(0).encode() and entry.date == WALL
 
     def test_its_size(self) -> None:
-        assert made(("Date", at(0)), body=b"x" * 100).size == OVERHEAD + 100 + 4 + 29
+        assert made(("Date", at(0)), body=b"x" * 100).size == OVERHEAD + 100 + 4 + 29 + FIELD
 
     def test_what_later_requests_ask_of_it(self) -> None:
         asked = Asked.of("GET", URI, [(b"Foo", b"1, 2"), (b"Cookie", b"a=b")])

@@ -1,0 +1,79 @@
+"""What stored answers are given out with: their fields, how old they are, and what the cache did (RFC 9211)."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ..core.head import Lines
+
+__all__ = ["Heads", "member_of"]
+
+LIMIT = 256  # heads that are remembered; beyond it all are forgotten
+LARGEST = 64  # fields of a head that is
+CACHE_STATUS = b"cache-status"
+TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
+
+
+class Heads:
+    """The library's `Headers` of what is given out again and again, which need to be made once a second.
+
+    Args:
+        module: httpx or httpx2.
+    """
+
+    __slots__ = ("_known", "_module")
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self._known: dict[Lines, tuple[int, str, Any]] = {}
+
+    def response(self, status: int, fields: Lines, age: int, member: str, body: bytes) -> Any:
+        """An answer with these stored fields.
+
+        Args:
+            status: its status.
+            fields: as they are stored.
+            age: its seconds.
+            member: what `Cache-Status` says.
+            body: its content.
+        """
+        module = self._module
+        known = self._known.get(fields) if type(fields) is tuple else None
+        if known is not None and known[0] == age and known[1] == member:
+            headers = known[2]
+        else:
+            headers = module.Headers([*fields, (b"Age", b"%d" % age), (b"Cache-Status", member.encode("ascii"))])
+            if type(fields) is tuple and len(fields) <= LARGEST:
+                if len(self._known) >= LIMIT:
+                    self._known.clear()
+                self._known[fields] = age, member, headers
+        response = module.Response(status, headers=headers, stream=module.ByteStream(body), extensions={"http_version": b"HTTP/1.1"})
+        # It would be found out anew for each, by decoding all of them.
+        response.headers.encoding = headers.encoding
+        return response
+
+    def passed(self, head: Any, member: str, stream: Any, extensions: dict[str, Any]) -> Any:
+        """An answer that has just come, with what the cache did as a last line."""
+        headers = head.headers
+        if "cache-status" in headers:
+            headers = self._module.Headers([*headers.raw, (b"Cache-Status", member.encode("ascii"))])
+            return self._module.Response(head.status_code, headers=headers, stream=stream, extensions=extensions)
+        response = self._module.Response(head.status_code, headers=headers, stream=stream, extensions=extensions)
+        response.headers.encoding = headers.encoding
+        response.headers["Cache-Status"] = member
+        return response
+
+
+@functools.lru_cache(LIMIT)
+def member_of(name: str) -> str:
+    """How a cache names itself in `Cache-Status`: as a token, else as a string of structured fields (RFC 8941)."""
+    name = name or "resilient"
+    if TOKEN.fullmatch(name):
+        return name
+    escaped = re.sub(r"[^ -~]", "?", name).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
