@@ -231,8 +231,11 @@ class _Fetched:
         branch.response = None
         use = look(entry, self.asked, now, cache.rules)
         # What may be kept and is fresh may be shared, but for what is no good answer.
-        if not ((use is Use.FRESH and entry.status < 400) or (use in (Use.FRESH, Use.REFRESH) and self._for_all())):
+        if not ((use is Use.FRESH and entry.status < 400) or self._for_all()):
             flight.keep_to_owner()
+        elif use not in (Use.FRESH, Use.REFRESH):
+            # It took longer to come than it is fresh for. Whoever waits had asked before it was made; nobody else gets it.
+            flight.close()
         if branch.runtime.sync:
             await self._read_here(body, tape, entry, length)
         else:

@@ -233,6 +233,10 @@ class Flight:
                 self.source = source
             return self.owned
 
+    def close(self) -> None:
+        """Nobody who asks from now on may join."""
+        self._flights.end(self)
+
     def keep_to_owner(self) -> None:
         """The answer may be stored, but served to nobody else as it is."""
         if not self.for_all:

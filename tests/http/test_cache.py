@@ -114,6 +114,27 @@ async def test_many_who_ask_at_once_make_one_call(library: Any, clock: FakeClock
     assert dependency.bulkhead is not None and dependency.bulkhead.in_use == 0
 
 
+async def test_an_answer_that_is_slower_than_it_is_fresh_is_for_those_who_waited(
+    library: Any, clock: FakeClock, declare: Declare, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a slow origin would be asked by everybody at once."""
+    monkeypatch.setattr("time.time", lambda: 1.8e9 + clock.now())
+    origin.seconds = 5.0
+    origin.says(200, b"late", cache_control="max-age=2")
+    answers: list[str] = []
+
+    async def ask() -> None:
+        answers.append((await http.get("/a")).text)
+
+    async with client(library, declare(Cache(), Timeout()), origin) as http:
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(ask)
+        assert answers == ["late"] * 50 and len(origin.asked) == 1
+        origin.says(200, b"new", cache_control="max-age=2")
+        assert (await http.get("/a")).text == "new" and len(origin.asked) == 2
+
+
 async def test_the_first_caller_may_leave(library: Any, clock: FakeClock, declare: Declare, origin: Origin) -> None:
     origin.seconds = 1.0
     answers: list[str] = []
