@@ -135,15 +135,9 @@ class Stock:
         return self._found(asked, _nothing, runtime) if found is None else found
 
     def _found(self, asked: Asked, look: Look, runtime: Runtime) -> Found:
+        if asked.partition is None and not self._marked:
+            return self._found_for_all(asked, look, runtime)
         uri, partition, found = asked.uri, asked.partition, Found()
-        if partition is None and not self._marked:
-            # What nearly every request of a store in this process comes to; the rest of it would find the same.
-            (record,) = _known(look((entry_key(uri, ""),)))
-            if record is None:
-                return found
-            if type(record) is Entry:
-                self._take(found, asked, record, look, runtime)
-                return found
         bases = ANYBODY if partition is None else ("", partition)
         things = things_of(uri) if self._marked else ()
         keys = [entry_key(uri, base) for base in bases]
@@ -168,6 +162,18 @@ class Stock:
             candidates += zip((base for base, _ in missing), _known(look([key for _, key in missing])), strict=True)
         for base, record in candidates:
             if type(record) is Entry and self._fits(asked, record, base):
+                self._take(found, asked, record, look, runtime)
+        return found
+
+    def _found_for_all(self, asked: Asked, look: Look, runtime: Runtime) -> Found:
+        """The same where nothing was invalidated and the caller is nobody in particular, as nearly always in a store of this process."""
+        found, uri = Found(), asked.uri
+        records = _known(look((entry_key(uri, ""),)))
+        if type(records[0]) is Variants:
+            found.specs, found.varied = {"": records[0]}, True
+            records = _known(look([variant_key(uri, "", asked, names) for names in records[0].specs]))
+        for record in records:
+            if type(record) is Entry:
                 self._take(found, asked, record, look, runtime)
         return found
 
