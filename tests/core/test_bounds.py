@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from resilient.core.bounds import flag, fraction, not_negative, one_of, positive, whole
+from resilient.core.bounds import exception_classes, flag, fraction, not_negative, one_of, positive, whole
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,18 @@ def test_one_of() -> None:
     one_of("jitter", "full", ("full", "none"))
     with pytest.raises(ValueError, match="jitter must be one of full, none, not 'some'"):
         one_of("jitter", "some", ("full", "none"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(OSError, (OSError,)), ((OSError, KeyError), (OSError, KeyError)), (iter([OSError]), (OSError,)), ([], ())],
+)
+def test_exception_classes(value: Any, expected: tuple[type[Exception], ...]) -> None:
+    assert exception_classes("on", value) == expected
+
+
+@pytest.mark.parametrize("value", [KeyboardInterrupt, OSError("x"), "OSError", None, (OSError, int), (OSError, 5)])
+def test_what_is_no_exception_class(value: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        exception_classes("on", value)
+    assert str(caught.value) == f"on: expected exception classes, got {value!r}"

@@ -220,3 +220,18 @@ def test_when_it_is_watched_no_level_is_shorter_than_the_dwell(steps: list[tuple
         if use is not None:
             changes += [now] * len(hysteresis.degraded(use, "x", now))
     assert all(later - earlier >= 1.0 - 0.101 for earlier, later in pairwise(changes))
+
+
+def test_a_new_record_is_empty_and_knows_no_dependency() -> None:
+    record = DegradationRecord()
+    assert record.add("recs", Level.STATIC, "timeout") and record.add("page", "off", "error")
+    assert record.entries == (Degradation("recs", Level.STATIC, "timeout", "", None), Degradation("page", Level.OFF, "error", "", None))
+
+
+def test_each_late_addition_and_each_one_too_many_counts() -> None:
+    record = DegradationRecord()
+    for number in range(DegradationRecord.CAPACITY + 2):
+        record.add(f"feature {number}", Level.OFF, "error")
+    record.close()
+    assert [record.add("late", Level.OFF, "error") for _ in range(2)] == [False, False]
+    assert (record.dropped, record.late) == (2, 2)

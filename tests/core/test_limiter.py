@@ -215,3 +215,23 @@ def test_the_geometric_mean_lies_between_and_scales(durations: list[float]) -> N
 def test_a_bad_setting_is_named(make: Any, values: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         make(**values)
+
+
+def test_an_empty_window_has_no_peak() -> None:
+    window = Samples()
+    assert window.turn(10.0) == (deque(), 0)
+    assert window.turn(11.0) == (deque(), 0)
+
+
+def test_a_window_holds_the_latest_durations() -> None:
+    window = Samples()
+    window.turn(10.0)
+    for number in range(300):
+        window.add(float(number), 1)
+    durations, _ = window.turn(20.0)
+    assert list(durations) == [float(number) for number in range(44, 300)]
+
+
+def test_a_slow_window_is_a_bad_one_and_one_without_an_answer_is_none() -> None:
+    assert AIMD(initial=20).decide(Seen(6.0, 20)) == 18
+    assert AIMD(initial=20, timeout=0.5).decide(Seen(None, 20, dropped=0.05)) == 21

@@ -123,3 +123,11 @@ def test_an_old_ticket_has_nothing_to_give_back() -> None:
 def test_settings_are_checked(settings: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"^(rate|per) must"):
         Quota(*settings)
+
+
+def test_at_rest_once_nothing_of_the_period_is_left() -> None:
+    quota = Quota(10, 60.0)
+    assert quota.at_rest(0.0)
+    quota.charge(1, 0.0)
+    assert not quota.at_rest(59.9)
+    assert quota.at_rest(60.0)
