@@ -129,3 +129,12 @@ def test_a_permit_that_nobody_has_given_counts_nowhere() -> None:
     breaker = Breaker(Rules())
     breaker.record_success(-1, 5.0)
     assert breaker.totals(5.0) == (0, 0, 0) and breaker.last_success == -math.inf
+
+
+def test_other_rules_look_for_stalls_from_another_number_of_calls() -> None:
+    health = Health(Rules())
+    assert health.crowd == 5
+    health.adopt(Rules(stall_calls=7))
+    assert health.crowd == 7
+    health.adopt(Rules(consecutive=3))
+    assert health.crowd == math.inf

@@ -235,3 +235,11 @@ def test_a_window_holds_the_latest_durations() -> None:
 def test_a_slow_window_is_a_bad_one_and_one_without_an_answer_is_none() -> None:
     assert AIMD(initial=20).decide(Seen(6.0, 20)) == 18
     assert AIMD(initial=20, timeout=0.5).decide(Seen(None, 20, dropped=0.05)) == 21
+
+
+def test_the_defaults() -> None:
+    aimd, gradient = AIMD(), Gradient2()
+    assert (aimd.initial, aimd.least, aimd.most, aimd.backoff, aimd.timeout) == (20, 1, 1000, 0.9, 5.0)
+    assert (gradient.initial, gradient.least, gradient.most) == (20, 1, 1000)
+    assert (gradient.smoothing, gradient.queue, gradient.tolerance) == (0.2, 4, 1.5)
+    assert (Samples().least, Samples().seconds) == (10, 1.0)

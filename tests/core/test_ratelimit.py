@@ -487,17 +487,19 @@ def test_reset_forgets_what_went_and_what_was_said() -> None:
     assert limiter.advance(0.0) == [waiter]
 
 
-def test_after_a_reset_only_new_tickets_have_something_to_give_back() -> None:
-    limiter = Limiter(1, 1.0, 4)
-    old = limiter.try_take(1, 0.0)
-    limiter.reset()
-    assert old is not None
-    assert limiter.meter._empty == old + 1
-
-
 def test_a_charge_goes_before_those_who_wait() -> None:
     limiter = Limiter(1, 1.0, 1)
     ticket = limiter.charge(3, 10.0)
     assert limiter.when(1, 10.0) == pytest.approx(13.0)
     limiter.give_back(ticket, 1, 10.0)
     assert limiter.when(1, 10.0) == pytest.approx(12.0)
+
+
+def test_what_the_own_rate_asks_for_is_not_held_back_by_the_server() -> None:
+    limiter = Limiter(1, 1.0, 1)
+    limiter.try_take(1, 0.0)
+    assert not limiter.held_back(1, 0.5)
+    limiter.join(1, 0.5, None)
+    assert not limiter.held_back(1, 0.5)
+    limiter.push_back(2.5)
+    assert limiter.held_back(1, 0.5)

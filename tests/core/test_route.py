@@ -41,6 +41,7 @@ def means(route: Route, method: str, asked: str) -> bool:
         ("/files/{name:path}", "GET", "http://a/files/a/b/c", True),
         ("/files/{name:path}", "GET", "http://a/files/", True),
         ("/files/{name:path}", "GET", "http://a/files", False),
+        ("/files/{name:path}", "GET", "http://a/files/a\nb", True),
         ("/v1.0/x", "GET", "http://a/v1x0/x", False),
         ("/", "GET", "http://a/", True),
         ("http://a", "GET", "http://a/x", True),

@@ -166,3 +166,13 @@ def test_memory_does_not_grow_with_traffic(window: TimeWindow | CountWindow) -> 
 def test_a_bad_setting_is_named(make: Callable[[], object], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         make()
+
+
+def test_what_a_count_window_forgets_it_no_longer_counts() -> None:
+    window, seen = CountWindow(3), []
+    for failed, slow in [(True, False), (True, True), (False, True), (False, False), (True, False), (False, False), (False, False)]:
+        window.record(0.0, failed, slow)
+        seen.append(window.totals(0.0))
+    assert seen == [(1, 1, 0), (2, 2, 1), (3, 2, 2), (3, 1, 2), (3, 1, 1), (3, 1, 0), (3, 1, 0)]
+    window.record(0.0, True, True)
+    assert window.totals(0.0) == (3, 1, 1)
