@@ -224,11 +224,11 @@ def test_more_slots_are_handed_out_at_once() -> None:
 
 def test_misuse_is_an_error() -> None:
     slots = Slots(1)
-    with pytest.raises(RuntimeError, match="a slot is free"):
+    with pytest.raises(RuntimeError, match="^a slot is free: acquire it instead of waiting$"):
         slots.enqueue("first", 0.0)
     slots.try_acquire()
     slots.enqueue("first", 0.0)
-    with pytest.raises(RuntimeError, match="in the line already"):
+    with pytest.raises(RuntimeError, match="^this waiter is in the line already$"):
         slots.enqueue("first", 0.0)
     assert not slots.leave("a stranger")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import resilient.core.ratelimit
+from resilient.core.pushback import Allowance
 from resilient.core.ratelimit import SLACK, Limiter, Meter, Place
 
 NEAR = 1e-6
@@ -503,3 +504,40 @@ def test_what_the_own_rate_asks_for_is_not_held_back_by_the_server() -> None:
     assert not limiter.held_back(1, 0.5)
     limiter.push_back(2.5)
     assert limiter.held_back(1, 0.5)
+
+
+def test_who_waits_is_told_by_what_is_still_ahead() -> None:
+    limiter = Limiter(1, 1.0, 2)
+    limiter.try_take(2, 0.0)
+    places = [limiter.join(2, 0.0, None) for _ in range(3)]
+    assert limiter.advance(2.0) == [places[0]]
+    assert limiter.in_time(places[2], 2.0, 10.0)
+    assert [place.at for place in places] == pytest.approx([2, 4, 6])
+    assert not limiter.in_time(places[1], 10.0, 10.0)
+
+
+def test_who_waits_for_the_server_is_told_by_what_is_still_ahead() -> None:
+    limiter = Limiter(1000, 1.0, 1000)
+    limiter.allow(10, 5.0, 100.0, 60.0)
+    for _ in range(5):
+        limiter.try_take(1, 100.0)
+    places = [limiter.join(1, 100.0, None) for _ in range(4)]
+    assert limiter.advance(101.0) == [places[0]]
+    assert limiter.in_time(places[2], 101.0, 200.0)
+    assert [place.at for place in places] == pytest.approx([101, 102, 103, 104])
+
+
+def test_what_was_granted_and_not_used_goes_back_to_what_the_server_allows() -> None:
+    limiter = Limiter(1000, 1.0, 1000)
+    limiter.allow(4, 10.0, 0.0, 60.0)
+    assert [limiter.try_take(1, 0.0) is not None for _ in range(3)] == [True, True, False]
+    place = limiter.join(1, 0.0, None)
+    assert limiter.advance(5.0) == [place]
+    assert limiter.when(1, 5.0) == pytest.approx(10)
+    limiter.drop(place, 5.0)
+    assert limiter.when(1, 5.0) == 5.0
+
+
+def test_half_of_an_odd_number_goes_at_once() -> None:
+    allowance = Allowance(5, 6.0, 100.0, 160.0, 0)
+    assert [allowance.earliest(number) for number in range(1, 6)] == [-math.inf, -math.inf, 102.0, 104.0, 106.0]

@@ -65,7 +65,21 @@ def test_below_the_beginning_of_every_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", " ", "get /x", "GET/x", "GET  ?", "orders/{id}", "/orders/{id", "/orders/x{id}", "/{a:path}/x", "/{a:int}", "GET /a b"]
+    "pattern",
+    [
+        "",
+        " ",
+        "get /x",
+        "GET/x",
+        "GET  ?",
+        "orders/{id}",
+        "/orders/{id",
+        "/orders/x{id}",
+        "/orders/id}",
+        "/{a:path}/x",
+        "/{a:int}",
+        "GET /a b",
+    ],
 )
 def test_what_is_no_pattern(pattern: str) -> None:
     with pytest.raises(ValueError, match="^match: "):
