@@ -79,7 +79,7 @@ def test_one_of() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(OSError, (OSError,)), ((OSError, KeyError), (OSError, KeyError)), (iter([OSError]), (OSError,)), ([], ())],
+    [(OSError, (OSError,)), ((OSError, KeyError), (OSError, KeyError)), ({OSError: None}, (OSError,)), ([], ())],
 )
 def test_exception_classes(value: Any, expected: tuple[type[Exception], ...]) -> None:
     assert exception_classes("on", value) == expected
