@@ -14,6 +14,7 @@ from resilient.core.origin import Origin
         ("https://a.example/", ("https", "a.example", 443), "", "https://a.example"),
         ("https://a.example:443/v1/", ("https", "a.example", 443), "/v1", "https://a.example/v1"),
         ("http://a.example:443/a%20b", ("http", "a.example", 443), "/a b", "http://a.example:443/a b"),
+        ("http://a.example/X", ("http", "a.example", 80), "/X", "http://a.example/X"),
         ("http://[::1]:8000", ("http", "::1", 8000), "", "http://[::1]:8000"),
     ],
 )

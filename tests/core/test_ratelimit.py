@@ -509,10 +509,13 @@ def test_what_the_own_rate_asks_for_is_not_held_back_by_the_server() -> None:
 def test_who_waits_is_told_by_what_is_still_ahead() -> None:
     limiter = Limiter(1, 1.0, 2)
     limiter.try_take(2, 0.0)
-    places = [limiter.join(2, 0.0, None) for _ in range(3)]
+    places = [limiter.join(2, 0.0, None) for _ in range(4)]
     assert limiter.advance(2.0) == [places[0]]
     assert limiter.in_time(places[2], 2.0, 10.0)
-    assert [place.at for place in places] == pytest.approx([2, 4, 6])
+    assert [place.at for place in places] == pytest.approx([2, 4, 6, 8])
+    assert limiter.advance(4.0) == [places[1]]
+    assert limiter.in_time(places[3], 4.0, 10.0)
+    assert [place.at for place in places] == pytest.approx([2, 4, 6, 8])
     assert not limiter.in_time(places[1], 10.0, 10.0)
 
 
@@ -541,3 +544,35 @@ def test_what_was_granted_and_not_used_goes_back_to_what_the_server_allows() -> 
 def test_half_of_an_odd_number_goes_at_once() -> None:
     allowance = Allowance(5, 6.0, 100.0, 160.0, 0)
     assert [allowance.earliest(number) for number in range(1, 6)] == [-math.inf, -math.inf, 102.0, 104.0, 106.0]
+
+
+def test_the_next_line_begins_anew() -> None:
+    limiter = Limiter(1, 1.0, 2)
+    limiter.try_take(2, 0.0)
+    place = limiter.join(2, 0.0, None)
+    assert limiter.advance(2.0) == [place]
+    places = [limiter.join(2, 2.0, name) for name in "ab"]
+    assert [place.owner for place in places] == ["a", "b"]
+    assert limiter.in_time(places[1], 2.0, 20.0)
+    assert [place.at for place in places] == pytest.approx([4, 6])
+
+
+def test_the_next_line_begins_anew_for_the_server_too() -> None:
+    limiter = Limiter(1000, 1.0, 1000)
+    limiter.allow(10, 5.0, 100.0, 60.0)
+    for _ in range(5):
+        limiter.try_take(1, 100.0)
+    place = limiter.join(1, 100.0, None)
+    assert limiter.advance(101.0) == [place]
+    places = [limiter.join(1, 101.0, None) for _ in range(2)]
+    assert limiter.in_time(places[1], 101.0, 200.0)
+    assert [place.at for place in places] == pytest.approx([102, 103])
+
+
+def test_what_went_has_used_what_the_server_allows_whatever_it_cost() -> None:
+    limiter = Limiter(1000, 1.0, 1000)
+    limiter.allow(4, 10.0, 0.0, 60.0)
+    tickets = [limiter.try_take(1, 0.0) for _ in range(2)]
+    assert tickets[0] is not None
+    limiter.give_back(tickets[0], 1, 0.0)
+    assert limiter.when(1, 0.0) == pytest.approx(5)

@@ -199,3 +199,14 @@ TestWindow.settings = settings(max_examples=60, stateful_step_count=40, deadline
 def test_a_bad_setting_is_named(values: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         Throttle(**values)
+
+
+def test_the_defaults() -> None:
+    throttle = Throttle()
+    assert (throttle.k, throttle.window, throttle.min_requests, throttle.max_rejection) == (2.0, 120.0, 10, 0.99)
+    assert rejection(100, 10) == rejection(100, 10, 2.0)
+
+
+def test_the_least_number_of_requests_is_enough() -> None:
+    assert fed(Throttle(min_requests=10), 9, 0).probability(0.0) == 0.0
+    assert fed(Throttle(min_requests=10), 10, 0).probability(0.0) == pytest.approx(10 / 11)
