@@ -727,3 +727,31 @@ def test_a_single_slow_call_is_below_every_rate() -> None:
     circuit = Circuit(slow_call=1.0)
     circuit.calls(30, SUCCESS, 5.0)
     assert circuit.call(SUCCESS, 5.0, duration=2.0) is None
+
+
+def test_a_new_circuit() -> None:
+    circuit = Circuit()
+    assert (circuit.state, circuit.reason, circuit.generation, circuit.breaks, circuit.open_until) == (CLOSED, "", 0, 0, 0.0)
+    assert circuit.forced is False and circuit.recovered is None
+
+
+def test_a_trial_knows_its_generation_and_nothing_of_an_answer() -> None:
+    circuit = half_open()
+    permit = trial(circuit, 1.0)
+    assert permit.generation == circuit.generation == 1
+    assert permit.answered is False
+
+
+def test_only_a_break_has_a_number() -> None:
+    circuit = opened()
+    transition = circuit.close(0.5)
+    assert transition is not None and transition.number == 0
+
+
+def test_switched_off_in_mid_call_it_trips_no_more() -> None:
+    circuit = Circuit(consecutive=1)
+    permit = circuit.admit(0.0)
+    assert permit is not None
+    circuit.enabled = False
+    assert circuit.record(permit, FAILURE, 0.0, None, MIDDLE) is None
+    assert circuit.state is CLOSED

@@ -576,3 +576,25 @@ def test_what_went_has_used_what_the_server_allows_whatever_it_cost() -> None:
     assert tickets[0] is not None
     limiter.give_back(tickets[0], 1, 0.0)
     assert limiter.when(1, 0.0) == pytest.approx(5)
+
+
+def test_a_level_that_was_lowered_is_the_lowest_for_those_before_it_too() -> None:
+    meter = Meter(1.0, 1.0, 100)
+    first = meter.take(10, 0.0)
+    meter.take(1, 3.75)  # at a level of 6.25
+    third = meter.take(2, 4.5)  # 6.5
+    meter.take(1, 5.0)  # 8, and 6 without the third
+    meter.give_back(third, 2)
+    meter.give_back(first, 10)
+    assert meter.tat == 14 - 2 - 6
+
+
+def test_a_level_that_was_lowered_leaves_those_that_were_lower_still() -> None:
+    meter = Meter(1.0, 1.0, 100)
+    meter.take(10, 0.0)
+    second = meter.take(12, 9.0)  # at a level of 1
+    third = meter.take(2, 15.5)  # 6.5
+    meter.take(1, 16.0)  # 8, and 6 without the third
+    meter.give_back(third, 2)
+    meter.give_back(second, 12)
+    assert meter.tat == 25 - 2 - 6
