@@ -231,3 +231,11 @@ def test_what_never_grants_a_retry_is_told() -> None:
     message = "reserve must be at least 1 / window = 0.25 (less never grants a retry), not 0.1"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Budget(reserve=0.1, window=4.0)
+
+
+def test_five_calls_repay_a_retry() -> None:
+    budget = Budget()
+    assert budget.withdraw(100.0)
+    for left in (True, True, True, True, False):
+        budget.deposit()
+        assert bool(budget.owed) is left

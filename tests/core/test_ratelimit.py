@@ -598,3 +598,13 @@ def test_a_level_that_was_lowered_leaves_those_that_were_lower_still() -> None:
     meter.give_back(third, 2)
     meter.give_back(second, 12)
     assert meter.tat == 25 - 2 - 6
+
+
+def test_of_too_many_low_levels_every_other_moment_is_forgotten() -> None:
+    meter = Meter(1.0, 1.0, 1e6)
+    meter.take(1000, 0.0)
+    levels = {meter.take(1, 0.0): 1000.0 + number for number in range(64)}
+    assert meter._marks == list(levels.items())
+    last = meter.take(1, 0.0)
+    first = min(levels)
+    assert meter._marks == [*((ticket + 1, levels[ticket]) for ticket in range(first, last, 2)), (last, 1064.0)]

@@ -184,3 +184,7 @@ def test_a_bucket_that_nobody_called_in_is_empty_the_next_time_too() -> None:
     window.record(9.5, False, False)
     assert [window.totals(now) for now in (9.5, 11.5, 15.5, 20.5)] == [(2, 1, 1), (1, 0, 0), (1, 0, 0), (0, 0, 0)]
     assert len(window._ring) == 3 * 10
+
+
+def test_ten_seconds_in_ten_parts_by_default() -> None:
+    assert (TimeWindow().seconds, TimeWindow().buckets) == (10.0, 10)
