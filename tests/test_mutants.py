@@ -20,7 +20,8 @@ def lines_of(function: str) -> set[str]:
     node: ast.AST = ast.parse(source)
     for name in names:
         node = next(part for part in ast.iter_child_nodes(node) if isinstance(part, ast.ClassDef | ast.FunctionDef) and part.name == name)
-    return {line.strip() for line in (ast.get_source_segment(source, node) or "").splitlines()}
+    assert isinstance(node, ast.FunctionDef)
+    return {line.strip() for line in source.splitlines()[node.lineno - 1 : node.end_lineno]}
 
 
 @pytest.mark.parametrize("entry", SURVIVORS, ids=lambda entry: entry["function"])

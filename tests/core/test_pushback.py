@@ -182,3 +182,7 @@ def test_the_fields_are_looked_at_unless_told_otherwise() -> None:
 )
 def test_from_when_on_a_reset_is_a_moment(reset: str, seconds: float) -> None:
     assert said(x_ratelimit_remaining="3", x_ratelimit_reset=reset) == Told(remaining=3, reset=seconds)
+
+
+def test_the_date_of_a_retry_is_counted_from_the_servers_own() -> None:
+    assert said(429, retry_after="Sun, 17 Mar 2030 17:47:00 GMT", date="Sun, 17 Mar 2030 17:46:50 GMT") == Told(wait=10)
