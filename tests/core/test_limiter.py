@@ -243,3 +243,26 @@ def test_the_defaults() -> None:
     assert (gradient.initial, gradient.least, gradient.most) == (20, 1, 1000)
     assert (gradient.smoothing, gradient.queue, gradient.tolerance) == (0.2, 4, 1.5)
     assert (Samples().least, Samples().seconds) == (10, 1.0)
+
+
+def test_the_long_term_is_600_samples_after_ten_by_default() -> None:
+    average = LongTerm()
+    for _ in range(10):
+        average.add(1.0)
+    assert average.add(0.0) == pytest.approx(1 - 2 / 601)
+
+
+@pytest.mark.parametrize(("rtts", "usual"), [((1.5, 0.5), 1.0), ((1.0, 0.25), 0.625 * 0.95)])
+def test_what_is_more_than_twice_as_long_as_now_comes_down(rtts: tuple[float, float], usual: float) -> None:
+    law = Gradient2()
+    for rtt in rtts:
+        law.update(rtt, 1)
+    assert law.usual.value == usual
+
+
+def test_a_half_of_the_limit_in_flight_is_enough_to_grow() -> None:
+    law = Gradient2()
+    law.update(0.1, 9)
+    assert law.estimate == 20
+    law.update(0.1, 10)
+    assert law.estimate == pytest.approx(20.8)
