@@ -266,3 +266,10 @@ def test_a_half_of_the_limit_in_flight_is_enough_to_grow() -> None:
     assert law.estimate == 20
     law.update(0.1, 10)
     assert law.estimate == pytest.approx(20.8)
+
+
+def test_gradient2_takes_the_mean_of_ten_and_the_average_of_600_for_usual_by_default() -> None:
+    law = Gradient2()
+    for rtt in [1.0] * 10 + [0.75]:
+        law.update(rtt, 1)
+    assert law.usual.value == pytest.approx(1 - 0.25 * 2 / 601)
