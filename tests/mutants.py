@@ -55,24 +55,29 @@ def run(modules: list[str]) -> dict[str, str]:
     # What mutmut remembers from another time it would not try again.
     shutil.rmtree(COPY, ignore_errors=True)
     mutmut("run", *[f"resilient.core.{module}.*" for module in modules or ["*"]])
-    fared = {}
-    for line in mutmut("results", "--all", "true", capture=True).splitlines():
-        name, _, status = line.strip().rpartition(": ")
-        if status != "not checked":
-            fared[name] = status
-    return fared
+    lines = mutmut("results", "--all", "true", capture=True).splitlines()
+    fared = dict(line.strip().rsplit(": ", 1) for line in lines)
+    return {name: status for name, status in fared.items() if not modules or module_of(name) in modules}
+
+
+def module_of(name: str) -> str:
+    """The module of resilient/core that a mutant is of."""
+    return name.split(".")[2]
 
 
 def mutmut(*arguments: str, capture: bool = False) -> str:
     """Run mutmut; returns what it printed, if that is captured."""
     output = subprocess.PIPE if capture else None
     code = "from mutmut.__main__ import cli; cli()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, check=True, stdout=output, text=True).stdout or ""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, check=False, stdout=output, text=True)
+    if done.returncode != 0:
+        sys.exit(f"mutmut {arguments[0]} failed")
+    return done.stdout or ""
 
 
 def change(name: str) -> Change:
     """What the mutant of that name does."""
-    module, _, mangled = name.removeprefix("resilient.core.").partition(".")
+    module, mangled = name.split(".")[2:]
     # x_function, or xǁClassǁmethod
     function = mangled.partition("__mutmut_")[0].removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
     lines = [line for line in mutmut("show", name, capture=True).splitlines() if not line.startswith(("---", "+++"))]
@@ -89,8 +94,8 @@ def main(modules: list[str]) -> int:
     if not fared:
         print("no mutants were made")
         return 1
-    totals = Counter(name.split(".")[2] for name in fared)
-    killed = Counter(name.split(".")[2] for name, status in fared.items() if status in KILLED)
+    totals = Counter(map(module_of, fared))
+    killed = Counter(module_of(name) for name, status in fared.items() if status in KILLED)
     for module in sorted(totals):
         print(f"{module:12} {killed[module]:4} of {totals[module]:4} killed")
     share = killed.total() / totals.total()

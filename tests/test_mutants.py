@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .mutants import LISTED, ROOT, listed
+from . import mutants
+from .mutants import LISTED, ROOT, Change, listed
 
 SURVIVORS = tomllib.loads(LISTED.read_text())["survivor"]
 
@@ -34,3 +35,44 @@ def test_a_survivor_is_of_a_function_that_there_is(entry: dict[str, str]) -> Non
 
 def test_no_survivor_is_listed_twice() -> None:
     assert len(listed()) == len(SURVIVORS)
+
+
+DIFF = """# resilient.core.window.xǁTimeWindowǁturn__mutmut_2: survived
+--- resilient/core/window.py
++++ resilient/core/window.py
+@@ -1,3 +1,3 @@
+ def turn(self, now: float) -> None:
+-    number = int(now // self._width)
++    number = int(now / self._width)
+"""
+SURVIVOR = Change("window.TimeWindow.turn", "number = int(now // self._width)", "number = int(now / self._width)")
+
+
+@pytest.mark.parametrize(
+    ("killed", "known", "modules", "code"),
+    [
+        (99, {SURVIVOR: "a reason"}, [], 0),
+        (99, {SURVIVOR: "a reason"}, ["window"], 0),
+        (99, {}, ["window"], 1),
+        (30, {SURVIVOR: "a reason"}, ["window"], 1),
+        (0, {}, ["window"], 1),
+        (99, {}, ["nothing"], 2),
+    ],
+)
+def test_what_fails(
+    killed: int,
+    known: dict[Change, str],
+    modules: list[str],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fared = [f"resilient.core.window.x_a__mutmut_{number}: {'timeout' if number % 9 else 'killed'}" for number in range(killed)]
+    fared += ["resilient.core.window.xǁTimeWindowǁturn__mutmut_2: survived"]
+    output = {"run": "", "results": "\n".join(fared), "show": DIFF}
+    monkeypatch.setattr(mutants, "mutmut", lambda verb, *_, **__: output[verb])
+    monkeypatch.setattr(mutants, "listed", lambda: known)
+    assert mutants.main(modules) == code
+    told = capsys.readouterr().out
+    assert code == 2 or f"{killed} of {killed + 1} mutants killed" in told
+    assert (str(SURVIVOR) in told) is (code == 1 and not known)
