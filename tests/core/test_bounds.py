@@ -55,8 +55,10 @@ def test_out_of_bounds_names_the_parameter(check: Callable[[str, Any], None], va
 
 def test_zero_is_a_fraction_where_it_is_allowed() -> None:
     fraction("jitter", 0, zero=True)
-    with pytest.raises(ValueError, match="jitter must be from 0 to 1"):
+    with pytest.raises(ValueError, match="^jitter must be from 0 to 1, not -0.1$"):
         fraction("jitter", -0.1, zero=True)
+    with pytest.raises(ValueError, match="^jitter must be above 0 to 1, not 0$"):
+        fraction("jitter", 0)
 
 
 def test_a_whole_number_has_its_own_least() -> None:

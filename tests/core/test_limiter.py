@@ -198,6 +198,7 @@ def test_the_geometric_mean_lies_between_and_scales(durations: list[float]) -> N
     [
         (AIMD, {"least": 0}, "least"),
         (AIMD, {"most": 5, "least": 6}, "most"),
+        (AIMD, {"most": 0}, "most"),
         (AIMD, {"initial": 5, "least": 6}, "initial"),
         (AIMD, {"initial": 5, "most": 4}, "initial"),
         (AIMD, {"backoff": 0}, "backoff"),
@@ -273,3 +274,7 @@ def test_gradient2_takes_the_mean_of_ten_and_the_average_of_600_for_usual_by_def
     for rtt in [1.0] * 10 + [0.75]:
         law.update(rtt, 1)
     assert law.usual.value == pytest.approx(1 - 0.25 * 2 / 601)
+
+
+def test_a_tolerance_of_1_tolerates_nothing() -> None:
+    assert Gradient2(tolerance=1).tolerance == 1
