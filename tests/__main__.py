@@ -2,6 +2,8 @@
 
 Prints each check's name, what it says and how long it took, and exits with 1 if any failed. The later ones run all the
 same, so that one run tells everything.
+
+One more takes most of an hour, and runs only when it is asked for: `python -m tests mutants` (see `tests/mutants.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests import mutants
 
 ROOT = Path(__file__).parents[1]
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -86,8 +90,11 @@ def check(names: list[str]) -> dict[str, list[Ended]]:
 
 def main() -> int:
     """Run the checks that were asked for, or all; returns the exit code."""
+    if sys.argv[1:2] == ["mutants"]:
+        return mutants.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m tests", description="Check the style, the types, the layers, and run the tests.")
     parser.add_argument("checks", nargs="*", metavar="check", help=f"one of {', '.join(CHECKS)}; all by default")
+    parser.epilog = "For itself: `mutants [module ...]` tests the tests of resilient/core, or of some of its modules."
     names = parser.parse_args().checks or list(CHECKS)
     if unknown := set(names) - set(CHECKS):
         parser.error(f"no such check: {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}")

@@ -102,7 +102,7 @@ class StaleResponses:
             raise ValueError(f"name: expected a letter and at most 63 letters, digits, dots, dashes, underscores, got {name!r}")
         if store is not None and not isinstance(store, Store):
             raise TypeError(f"store: expected an object with load, save, remove, close and blocking, got {store!r}")
-        self.rules = CachingRules(
+        self.rules: CachingRules = CachingRules(
             stale_if_error=stale_if_error,
             max_stale=max_stale,
             per_user=per_user,
@@ -113,10 +113,10 @@ class StaleResponses:
         self.max_body = max_body
         self.partition = partition
         self.identity: frozenset[str] = IDENTITY | _names("identity", identity)
-        self.advice = _advice(downstream_stale_if_error, downstream_stale_while_revalidate, self.rules)
+        self.advice: Advice | None = _advice(downstream_stale_if_error, downstream_stale_while_revalidate, self.rules)
         self.name = name
         self.store: Store = MemoryStore() if store is None else store
-        self.stock = Stock(self.store, share_anonymous=share_anonymous)
+        self.stock: Stock = Stock(self.store, share_anonymous=share_anonymous)
         self.shelf: Shelf = Shelf(self.stock, self.rules, room=IN_PROGRESS * max_body)
         self._told = False
         self._routes = None if routes is None else _patterns(routes)

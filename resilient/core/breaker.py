@@ -189,12 +189,9 @@ class Breaker(Health):
         circuit stays open if they fail, or the time until the first lease ends if that is sooner; 0 with a place free.
         """
         if self.state is OPEN:
-            left = self.open_until - now
-            return None if self.forced else left if left > 0 else 0.0
-        if self.state is CLOSED:
-            return None
-        wait = 0.0 if self._round is None else self._round.wait(now)
-        return min(self._break or self.rules.break_time, wait)
+            return None if self.forced else max(0.0, self.open_until - now)
+        trials = self._round
+        return None if trials is None else min(self._break or self.rules.break_time, trials.wait(now))
 
     def open(self, now: float) -> Transition | None:
         """Isolate the dependency: nothing is admitted until `close` or `half_open`."""

@@ -154,12 +154,11 @@ def parse_limits(value: str) -> list[tuple[str, dict[str, Any]]]:
     """
     if len(value) > LONGEST_FIELD:
         raise ValueError("the field is too long")
-    members: Any = _http_sf().parse(value.encode("ascii"), tltype="list")
-    # A member without parameters is bare; of an inner list or a token the name is no str.
-    pairs = [member if isinstance(member, tuple) else (member, {}) for member in members]
-    if not all(type(name) is str for name, _ in pairs):
+    members: list[tuple[str, dict[str, Any]]] = _http_sf().parse(value.encode("ascii"), tltype="list")
+    # Of an inner list or a token the name is no str.
+    if not all(type(name) is str for name, _ in members):
         raise ValueError("a member is no string")
-    return pairs
+    return members
 
 
 @functools.cache

@@ -107,7 +107,6 @@ class Meter:
         """As new; tickets from before have nothing to give back."""
         self.tat = -math.inf
         self._marks.clear()
-        self._empty = self.tickets + 1
 
 
 class Place:

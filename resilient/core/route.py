@@ -50,7 +50,7 @@ class Route:
         self.methods: frozenset[str] | None = frozenset(read["methods"].split(",")) if read["methods"] else None
         self.origin: Origin | None = Origin(read["origin"]) if read["origin"] else None
         self.template: str | None = read["path"]
-        kinds, self._shape = [ANYTHING], None if self.template is None else re.escape(below)
+        kinds, self._shape = [ANYTHING], None
         if self.template is not None:
             kinds, expression = _read(self.template, name)
             self._shape = re.escape(below) + expression
@@ -61,7 +61,7 @@ class Route:
         """Whether a request is meant. Its path is given too, since it costs something to ask a URL for it."""
         if self.methods is not None and method not in self.methods:
             return False
-        if self.origin is not None and self.origin.key != (url.scheme, url.host, url.port or PORTS.get(url.scheme, 0)):
+        if self.origin is not None and self.origin.key != (url.scheme, url.host, url.port or PORTS.get(url.scheme)):
             return False
         return self._matches is None or self._matches(path) is not None
 

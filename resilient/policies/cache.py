@@ -96,7 +96,7 @@ class Cache(Serving):
         whole("max_body", max_body)
         if refresh_early is not None:
             not_negative("refresh_early", refresh_early)
-        self.rules = CachingRules(
+        self.rules: CachingRules = CachingRules(
             shared=shared,
             per_user=per_user,
             ttl=ttl,
@@ -116,7 +116,7 @@ class Cache(Serving):
         self.identity: frozenset[str] = IDENTITY | frozenset(identity)
         self.max_body: int = max_body
         self.store: Store = MemoryStore() if store is None else store
-        self.stock = Stock(self.store, share_anonymous=share_anonymous)
+        self.stock: Stock = Stock(self.store, share_anonymous=share_anonymous)
         self.eagerness: float = (1.0 if self.store.blocking else 0.0) if refresh_early is None else refresh_early
         self.flights: Flights | None = None
         self._owner: Any = None
@@ -203,16 +203,6 @@ class Cache(Serving):
             for url in urls:
                 group.start_soon(fetch, url)
         return failures
-
-    def reset(self) -> None:
-        """Forget all that was stored and learnt."""
-        with self._lock:
-            self._cooled.clear()
-        if self.flights is not None:
-            self.flights.forget()
-        clear = getattr(self.store, "clear", None)
-        if clear is not None:
-            clear()
 
 
 def _by_status(value: Mapping[int, float] | None) -> dict[int, float]:

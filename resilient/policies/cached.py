@@ -150,14 +150,6 @@ class CachedFallback(Serving):
         """The same from synchronous code; with a store that does I/O it blocks."""
         drive(self._forget(self._pipeline().sync_runtime, self._uris(function, args, kwargs), (), ()))
 
-    def reset(self) -> None:
-        """Forget all that was stored and learnt."""
-        with self._lock:
-            self._cooled.clear()
-        clear = getattr(self.store, "clear", None)
-        if clear is not None:
-            clear()
-
     # -- what a call is known by ----------------------------------------------------------------------------------
 
     def _uris(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:

@@ -145,6 +145,16 @@ class Serving(Collapsing):
             flights.doom(lambda flight: flight.uri in uris or flight.uri.startswith(prefixes) or bool(groups))
         await self.stock.forget(uris, prefixes, groups, runtime, soft=soft)
 
+    def reset(self) -> None:
+        """Forget all that was stored and learnt."""
+        with self._lock:
+            self._cooled.clear()
+        if self.flights is not None:
+            self.flights.forget()
+        clear = getattr(self.store, "clear", None)
+        if clear is not None:
+            clear()
+
 
 def _is_open(owner: Any) -> bool:
     return getattr(owner, "state", "closed") == "open"

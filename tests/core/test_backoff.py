@@ -92,10 +92,12 @@ def test_settings_are_frozen_values(backoff: Any) -> None:
         (Exponential, {"initial": 0}, "initial"),
         (Exponential, {"maximum": -1}, "maximum"),
         (Exponential, {"factor": 0.5}, "factor"),
+        (Exponential, {"factor": 0}, "factor"),
         (Exponential, {"jitter": "some"}, "jitter"),
         (Linear, {"initial": -1}, "initial"),
         (Linear, {"step": -1}, "step"),
         (Linear, {"maximum": 0}, "maximum"),
+        (Linear, {"jitter": "some"}, "jitter"),
         (Constant, {"delay": -1}, "delay"),
         (Constant, {"delay": 1, "jitter": "some"}, "jitter"),
     ],
@@ -103,3 +105,9 @@ def test_settings_are_frozen_values(backoff: Any) -> None:
 def test_a_bad_setting_is_named(kind: type, settings: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         kind(**settings)
+
+
+def test_linear_by_default_is_equal_jitter_over_even_steps() -> None:
+    assert Linear().delay(5, 0.0) == 0.5
+    assert Linear(jitter="full").delay(5, 0.25) == 0.25
+    assert Linear(step=0.001, jitter="none").delay(1001, 0.5) == pytest.approx(1.2)

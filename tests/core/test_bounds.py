@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from resilient.core.bounds import flag, fraction, not_negative, one_of, positive, whole
+from resilient.core.bounds import exception_classes, flag, fraction, not_negative, one_of, positive, whole
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,10 @@ def test_out_of_bounds_names_the_parameter(check: Callable[[str, Any], None], va
 
 def test_zero_is_a_fraction_where_it_is_allowed() -> None:
     fraction("jitter", 0, zero=True)
-    with pytest.raises(ValueError, match="jitter must be from 0 to 1"):
+    with pytest.raises(ValueError, match="^jitter must be from 0 to 1, not -0.1$"):
         fraction("jitter", -0.1, zero=True)
+    with pytest.raises(ValueError, match="^jitter must be above 0 to 1, not 0$"):
+        fraction("jitter", 0)
 
 
 def test_a_whole_number_has_its_own_least() -> None:
@@ -75,3 +77,18 @@ def test_one_of() -> None:
     one_of("jitter", "full", ("full", "none"))
     with pytest.raises(ValueError, match="jitter must be one of full, none, not 'some'"):
         one_of("jitter", "some", ("full", "none"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(OSError, (OSError,)), ((OSError, KeyError), (OSError, KeyError)), ({OSError: None}, (OSError,)), ([], ())],
+)
+def test_exception_classes(value: Any, expected: tuple[type[Exception], ...]) -> None:
+    assert exception_classes("on", value) == expected
+
+
+@pytest.mark.parametrize("value", [KeyboardInterrupt, OSError("x"), "OSError", None, (OSError, int), (OSError, 5)])
+def test_what_is_no_exception_class(value: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        exception_classes("on", value)
+    assert str(caught.value) == f"on: expected exception classes, got {value!r}"

@@ -677,3 +677,81 @@ def test_a_late_end_of_an_answered_trial_counts() -> None:
     one.answered = True
     transition = circuit.record(one, OUTAGE, 5.0, 4.0, MIDDLE)
     assert transition is not None and transition.new is OPEN
+
+
+def test_an_answer_whose_body_outlasts_its_trial_was_the_last_success() -> None:
+    circuit = half_open(trials=2, lease=1.0)
+    trial(circuit, 1.0).answered = True
+    trial(circuit, 1.0)
+    assert isinstance(circuit.admit(2.0), Trial)  # in the place of the other one, which is lost
+    assert (circuit.trial_successes, circuit.last_success) == (1, 2.0)
+
+
+def test_a_success_at_the_end_of_a_bucket_belongs_to_the_next_one() -> None:
+    circuit = Circuit()
+    for now in (0.5, 1.0):
+        permit = circuit.admit(now)
+        assert isinstance(permit, int)
+        circuit.record_success(permit, now)
+    assert circuit.totals(10.5) == (1, 0, 0)
+
+
+def test_trials_that_fail_lengthen_the_row_of_failures() -> None:
+    circuit = Circuit(consecutive=3, slow_call=1.0, trials=2, trial_failure_rate=1.0)
+    circuit.calls(3, FAILURE, 0.0)
+    first, second = trial(circuit, 1.0), trial(circuit, 1.0)
+    circuit.record(first, SUCCESS, 3.0, 2.0, MIDDLE)
+    assert circuit.consecutive_failures == 3
+    circuit.record(second, FAILURE, 3.0, 2.0, MIDDLE)
+    assert (circuit.consecutive_failures, circuit.state) == (4, OPEN)
+
+
+def test_half_open_the_last_break_says_when_to_come_back() -> None:
+    circuit = opened(0.0, trials=1)
+    circuit.record(trial(circuit, 1.0), OUTAGE, 1.0, None, MIDDLE)
+    trial(circuit, 3.0)
+    assert circuit.retry_after(3.0) == 2.0
+    circuit = half_open(0.0, trials=1)
+    assert circuit.forced is False
+    trial(circuit, 0.0)
+    assert circuit.retry_after(0.0) == 1.0
+
+
+def test_calls_that_began_before_the_last_success_are_no_second_without_one() -> None:
+    circuit = Circuit()
+    circuit.call(SUCCESS, 10.0)
+    assert circuit.calls(10, OUTAGE, 10.45, duration=0.55) is None
+
+
+def test_a_single_slow_call_is_below_every_rate() -> None:
+    circuit = Circuit(slow_call=1.0)
+    circuit.calls(30, SUCCESS, 5.0)
+    assert circuit.call(SUCCESS, 5.0, duration=2.0) is None
+
+
+def test_a_new_circuit() -> None:
+    circuit = Circuit()
+    assert (circuit.state, circuit.reason, circuit.generation, circuit.breaks, circuit.open_until) == (CLOSED, "", 0, 0, 0.0)
+    assert circuit.forced is False and circuit.recovered is None
+
+
+def test_a_trial_knows_its_generation_and_nothing_of_an_answer() -> None:
+    circuit = half_open()
+    permit = trial(circuit, 1.0)
+    assert permit.generation == circuit.generation == 1
+    assert permit.answered is False
+
+
+def test_only_a_break_has_a_number() -> None:
+    circuit = opened()
+    transition = circuit.close(0.5)
+    assert transition is not None and transition.number == 0
+
+
+def test_switched_off_in_mid_call_it_trips_no_more() -> None:
+    circuit = Circuit(consecutive=1)
+    permit = circuit.admit(0.0)
+    assert permit is not None
+    circuit.enabled = False
+    assert circuit.record(permit, FAILURE, 0.0, None, MIDDLE) is None
+    assert circuit.state is CLOSED

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -263,3 +264,45 @@ def test_a_dependency_without_retries_leaves_no_trace() -> None:
 def test_a_bad_setting_is_named(values: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         Budget(**values)
+
+
+def test_the_defaults() -> None:
+    budget = Budget()
+    assert (budget.ratio, budget.reserve, budget.window, budget.saved) == (0.2, 3.0, 10.0, 30)
+
+
+def test_calls_after_a_retry_was_repaid_save_nothing() -> None:
+    budget = Budget(saved=1000)
+    assert budget.withdraw(100.0)
+    for _ in range(1000):
+        budget.deposit()
+    assert budget.owed == []
+    assert sum(budget.withdraw(100.0) for _ in range(100)) == 30
+
+
+def test_calls_fill_the_bucket_to_the_brim() -> None:
+    budget = Budget(saved=4)
+    assert budget.withdraw(100.0)
+    for _ in range(5):
+        budget.deposit()
+    assert sum(budget.withdraw(100.0) for _ in range(10)) == 4
+
+
+def test_what_is_left_is_told_by_the_tighter_bound() -> None:
+    budget = Budget(reserve=10.0, saved=4)
+    budget.withdraw(0.0)
+    assert budget.remaining_ratio(0.0) == 0.75
+
+
+def test_what_never_grants_a_retry_is_told() -> None:
+    message = "reserve must be at least 1 / window = 0.25 (less never grants a retry), not 0.1"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Budget(reserve=0.1, window=4.0)
+
+
+def test_five_calls_repay_a_retry() -> None:
+    budget = Budget()
+    assert budget.withdraw(100.0)
+    for left in (True, True, True, True, False):
+        budget.deposit()
+        assert bool(budget.owed) is left

@@ -220,3 +220,43 @@ def test_when_it_is_watched_no_level_is_shorter_than_the_dwell(steps: list[tuple
         if use is not None:
             changes += [now] * len(hysteresis.degraded(use, "x", now))
     assert all(later - earlier >= 1.0 - 0.101 for earlier, later in pairwise(changes))
+
+
+def test_a_new_record_is_empty_and_knows_no_dependency() -> None:
+    record = DegradationRecord()
+    assert record.add("recs", Level.STATIC, "timeout") and record.add("page", "off", "error")
+    assert record.entries == (Degradation("recs", Level.STATIC, "timeout", "", None), Degradation("page", Level.OFF, "error", "", None))
+
+
+def test_each_late_addition_and_each_one_too_many_counts() -> None:
+    record = DegradationRecord()
+    for number in range(DegradationRecord.CAPACITY + 2):
+        record.add(f"feature {number}", Level.OFF, "error")
+    record.close()
+    assert [record.add("late", Level.OFF, "error") for _ in range(2)] == [False, False]
+    assert (record.dropped, record.late) == (2, 2)
+
+
+def test_it_rises_from_the_last_use_at_the_level_that_it_rises_to(hysteresis: Hysteresis) -> None:
+    hysteresis.degraded(OFF, "x", 100)
+    hysteresis.degraded(REDUCED, "y", 103)
+    hysteresis.degraded(REDUCED, "y", 108)
+    assert pairs(hysteresis.look(110)) == [(OFF, REDUCED, "recovered")]
+    assert hysteresis.look(117.9) == []
+    assert pairs(hysteresis.look(118)) == [(REDUCED, FULL, "recovered")]
+
+
+def test_a_fall_that_waited_has_the_cause_of_its_last_use(hysteresis: Hysteresis) -> None:
+    hysteresis.degraded(REDUCED, "x", 100)
+    hysteresis.degraded(OFF, "y", 100.5)
+    hysteresis.degraded(OFF, "z", 100.6)
+    assert pairs(hysteresis.look(101)) == [(REDUCED, OFF, "z")]
+
+
+def test_a_level_that_waited_for_its_fall_is_kept_for_the_dwell() -> None:
+    hysteresis = Hysteresis(dwell=5.0, recover_after=1.0)
+    hysteresis.degraded(REDUCED, "x", 100)
+    hysteresis.degraded(OFF, "y", 101)
+    assert pairs(hysteresis.look(105)) == [(REDUCED, OFF, "y")]
+    assert hysteresis.look(109.9) == []
+    assert pairs(hysteresis.look(110)) == [(OFF, FULL, "recovered")]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from resilient.core.breaker import CLOSED, OPEN, Breaker, Rules, Transition
 from resilient.core.health import Health
 from resilient.core.outcome import Outcome
+from resilient.core.window import TimeWindow
 
 SUCCESS, FAILURE, OUTAGE, THROTTLED, IGNORED = Outcome
 
@@ -129,3 +130,18 @@ def test_a_permit_that_nobody_has_given_counts_nowhere() -> None:
     breaker = Breaker(Rules())
     breaker.record_success(-1, 5.0)
     assert breaker.totals(5.0) == (0, 0, 0) and breaker.last_success == -math.inf
+
+
+def test_other_rules_look_for_stalls_from_another_number_of_calls() -> None:
+    health = Health(Rules())
+    assert health.crowd == 5
+    health.adopt(Rules(stall_calls=7))
+    assert health.crowd == 7
+    health.adopt(Rules(consecutive=3))
+    assert health.crowd == math.inf
+
+
+def test_the_window_is_that_of_the_rules() -> None:
+    window = Health(Rules(window=5.0, buckets=2))._window
+    assert isinstance(window, TimeWindow)
+    assert (window.seconds, window.buckets) == (5.0, 2)

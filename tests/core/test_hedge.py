@@ -137,3 +137,17 @@ def test_good_is_what_is_neither_a_failure_nor_refused(outcome: Outcome) -> None
     assert is_good(outcome, late=False, degraded=False) == (outcome in (Outcome.SUCCESS, Outcome.IGNORED))
     assert not is_good(outcome, late=False, degraded=True)
     assert is_good(outcome, late=True, degraded=False)
+
+
+def test_each_that_starts_is_one_more_that_is_out() -> None:
+    heat = Heat(0.0, 1.0, 2)
+    heat.started(1.0)
+    assert (heat.out, heat.left) == (2, 1)
+    heat.stop()
+    assert (heat.out, heat.left) == (2, 0)
+
+
+def test_after_a_failure_a_hedge_starts_when_the_dependency_asks_for_it_also_before_its_turn() -> None:
+    heat = Heat(0.0, 10.0, 1, after_failure=True)
+    heat.failed(1.0, retry_after=2.0)
+    assert heat.due == 3.0

@@ -63,3 +63,17 @@ def test_clear() -> None:
     keyed = filled(3)
     keyed.clear()
     assert len(keyed) == 0
+
+
+def test_all_that_are_kept() -> None:
+    keyed = filled(3)
+    assert keyed.states() == [keyed.get(key, 0.0) for key in range(3)]
+
+
+def test_each_that_is_forgotten_counts() -> None:
+    keyed = filled(3)
+    for key in "ab":
+        state = keyed.get(key, 1.0)
+        assert state is not None
+        state.rests_from = 10.0
+    assert keyed.forgotten == 2

@@ -198,6 +198,7 @@ def test_the_geometric_mean_lies_between_and_scales(durations: list[float]) -> N
     [
         (AIMD, {"least": 0}, "least"),
         (AIMD, {"most": 5, "least": 6}, "most"),
+        (AIMD, {"most": 0}, "most"),
         (AIMD, {"initial": 5, "least": 6}, "initial"),
         (AIMD, {"initial": 5, "most": 4}, "initial"),
         (AIMD, {"backoff": 0}, "backoff"),
@@ -215,3 +216,65 @@ def test_the_geometric_mean_lies_between_and_scales(durations: list[float]) -> N
 def test_a_bad_setting_is_named(make: Any, values: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         make(**values)
+
+
+def test_an_empty_window_has_no_peak() -> None:
+    window = Samples()
+    assert window.turn(10.0) == (deque(), 0)
+    assert window.turn(11.0) == (deque(), 0)
+
+
+def test_a_window_holds_the_latest_durations() -> None:
+    window = Samples()
+    window.turn(10.0)
+    for number in range(300):
+        window.add(float(number), 1)
+    durations, _ = window.turn(20.0)
+    assert list(durations) == [float(number) for number in range(44, 300)]
+
+
+def test_a_slow_window_is_a_bad_one_and_one_without_an_answer_is_none() -> None:
+    assert AIMD(initial=20).decide(Seen(6.0, 20)) == 18
+    assert AIMD(initial=20, timeout=0.5).decide(Seen(None, 20, dropped=0.05)) == 21
+
+
+def test_the_defaults() -> None:
+    aimd, gradient = AIMD(), Gradient2()
+    assert (aimd.initial, aimd.least, aimd.most, aimd.backoff, aimd.timeout) == (20, 1, 1000, 0.9, 5.0)
+    assert (gradient.initial, gradient.least, gradient.most) == (20, 1, 1000)
+    assert (gradient.smoothing, gradient.queue, gradient.tolerance) == (0.2, 4, 1.5)
+    assert (Samples().least, Samples().seconds) == (10, 1.0)
+
+
+def test_the_long_term_is_600_samples_after_ten_by_default() -> None:
+    average = LongTerm()
+    for _ in range(10):
+        average.add(1.0)
+    assert average.add(0.0) == pytest.approx(1 - 2 / 601)
+
+
+@pytest.mark.parametrize(("rtts", "usual"), [((1.5, 0.5), 1.0), ((1.0, 0.25), 0.625 * 0.95)])
+def test_what_is_more_than_twice_as_long_as_now_comes_down(rtts: tuple[float, float], usual: float) -> None:
+    law = Gradient2()
+    for rtt in rtts:
+        law.update(rtt, 1)
+    assert law.usual.value == usual
+
+
+def test_a_half_of_the_limit_in_flight_is_enough_to_grow() -> None:
+    law = Gradient2()
+    law.update(0.1, 9)
+    assert law.estimate == 20
+    law.update(0.1, 10)
+    assert law.estimate == pytest.approx(20.8)
+
+
+def test_gradient2_takes_the_mean_of_ten_and_the_average_of_600_for_usual_by_default() -> None:
+    law = Gradient2()
+    for rtt in [1.0] * 10 + [0.75]:
+        law.update(rtt, 1)
+    assert law.usual.value == pytest.approx(1 - 0.25 * 2 / 601)
+
+
+def test_a_tolerance_of_1_tolerates_nothing() -> None:
+    assert Gradient2(tolerance=1).tolerance == 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient.core import pushback
-from resilient.core.pushback import Told, parse_told
+from resilient.core.pushback import Told, parse_limits, parse_told
 
 WALL = 1_900_000_000.0
 DATE = "Sun, 17 Mar 2030 17:46:40 GMT"  # WALL
@@ -159,3 +159,31 @@ def test_nothing_that_a_server_sends_raises(headers: dict[str, Any]) -> None:
     if told is not None:
         assert told.wait is None or told.wait >= 0
         assert told.remaining is None or (told.remaining >= 0 and told.reset >= 0)
+
+
+def test_why_a_field_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = '"' + "a" * 2046 + '"'
+    assert parse_limits(longest) == [(longest[1:-1], {})]
+    with pytest.raises(ValueError, match="^the field is too long$"):
+        parse_limits(longest + " ")
+    with pytest.raises(ValueError, match="^a member is no string$"):
+        parse_limits('"a", token')
+    monkeypatch.setattr(pushback, "_find_http_sf", lambda: None)
+    with pytest.raises(ModuleNotFoundError, match="^http-sf is not installed$") as caught:
+        parse_limits(longest)
+    assert caught.value.name == "http_sf"
+
+
+def test_the_fields_are_looked_at_unless_told_otherwise() -> None:
+    assert parse_told(200, {"ratelimit": '"a";r=3;t=9', "age": " 0 "}.get, WALL) == Told(remaining=3, reset=9)
+
+
+@pytest.mark.parametrize(
+    ("reset", "seconds"), [("99999999", 99_999_999.0), ("100000000", 0.0), ("99999999999", 98_099_999_999.0), ("100000000000", 0.0)]
+)
+def test_from_when_on_a_reset_is_a_moment(reset: str, seconds: float) -> None:
+    assert said(x_ratelimit_remaining="3", x_ratelimit_reset=reset) == Told(remaining=3, reset=seconds)
+
+
+def test_the_date_of_a_retry_is_counted_from_the_servers_own() -> None:
+    assert said(429, retry_after="Sun, 17 Mar 2030 17:47:00 GMT", date="Sun, 17 Mar 2030 17:46:50 GMT") == Told(wait=10)

@@ -123,3 +123,28 @@ def test_an_old_ticket_has_nothing_to_give_back() -> None:
 def test_settings_are_checked(settings: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"^(rate|per) must"):
         Quota(*settings)
+
+
+def test_at_rest_once_nothing_of_the_period_is_left() -> None:
+    quota = Quota(10, 60.0)
+    assert quota.at_rest(0.0)
+    quota.charge(1, 0.0)
+    assert not quota.at_rest(59.9)
+    assert quota.at_rest(60.0)
+
+
+def test_a_sixtieth_of_the_period_later_is_remembered_for_itself() -> None:
+    quota = Quota(10, 60.0)
+    assert quota.used == 0.0
+    quota.charge(1, 0.0)
+    quota.charge(1, 1.0)
+    assert quota.try_take(9, 60.0) is not None
+
+
+def test_no_more_is_given_back_than_a_ticket_was_taken_for() -> None:
+    quota = Quota(10, 60.0)
+    ticket = quota.charge(5, 0.0)
+    quota.give_back(ticket, 1, 1.0)
+    assert (ticket.amount, quota.used) == (4, 4)
+    quota.give_back(ticket, 10, 1.0)
+    assert (ticket.amount, quota.used) == (0, 0)

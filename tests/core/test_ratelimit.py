@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import resilient.core.ratelimit
+from resilient.core.pushback import Allowance
 from resilient.core.ratelimit import SLACK, Limiter, Meter, Place
 
 NEAR = 1e-6
@@ -486,3 +487,125 @@ def test_reset_forgets_what_went_and_what_was_said() -> None:
     waiter: Any = limiter.join(1, 0.0, None)
     limiter.reset()
     assert limiter.advance(0.0) == [waiter]
+
+
+def test_a_charge_goes_before_those_who_wait() -> None:
+    limiter = Limiter(1, 1.0, 1)
+    ticket = limiter.charge(3, 10.0)
+    assert limiter.when(1, 10.0) == pytest.approx(13.0)
+    limiter.give_back(ticket, 1, 10.0)
+    assert limiter.when(1, 10.0) == pytest.approx(12.0)
+
+
+def test_what_the_own_rate_asks_for_is_not_held_back_by_the_server() -> None:
+    limiter = Limiter(1, 1.0, 1)
+    limiter.try_take(1, 0.0)
+    assert not limiter.held_back(1, 0.5)
+    limiter.join(1, 0.5, None)
+    assert not limiter.held_back(1, 0.5)
+    limiter.push_back(2.5)
+    assert limiter.held_back(1, 0.5)
+
+
+def test_who_waits_is_told_by_what_is_still_ahead() -> None:
+    limiter = Limiter(1, 1.0, 2)
+    limiter.try_take(2, 0.0)
+    places = [limiter.join(2, 0.0, None) for _ in range(4)]
+    assert limiter.advance(2.0) == [places[0]]
+    assert limiter.in_time(places[2], 2.0, 10.0)
+    assert [place.at for place in places] == pytest.approx([2, 4, 6, 8])
+    assert limiter.advance(4.0) == [places[1]]
+    assert limiter.in_time(places[3], 4.0, 10.0)
+    assert [place.at for place in places] == pytest.approx([2, 4, 6, 8])
+    assert not limiter.in_time(places[1], 10.0, 10.0)
+
+
+def test_who_waits_for_the_server_is_told_by_what_is_still_ahead() -> None:
+    limiter = Limiter(1000, 1.0, 1000)
+    limiter.allow(10, 5.0, 100.0, 60.0)
+    for _ in range(5):
+        limiter.try_take(1, 100.0)
+    places = [limiter.join(1, 100.0, None) for _ in range(4)]
+    assert limiter.advance(101.0) == [places[0]]
+    assert limiter.in_time(places[2], 101.0, 200.0)
+    assert [place.at for place in places] == pytest.approx([101, 102, 103, 104])
+
+
+def test_what_was_granted_and_not_used_goes_back_to_what_the_server_allows() -> None:
+    limiter = Limiter(1000, 1.0, 1000)
+    limiter.allow(4, 10.0, 0.0, 60.0)
+    assert [limiter.try_take(1, 0.0) is not None for _ in range(3)] == [True, True, False]
+    place = limiter.join(1, 0.0, None)
+    assert limiter.advance(5.0) == [place]
+    assert limiter.when(1, 5.0) == pytest.approx(10)
+    limiter.drop(place, 5.0)
+    assert limiter.when(1, 5.0) == 5.0
+
+
+def test_half_of_an_odd_number_goes_at_once() -> None:
+    allowance = Allowance(5, 6.0, 100.0, 160.0, 0)
+    assert [allowance.earliest(number) for number in range(1, 6)] == [-math.inf, -math.inf, 102.0, 104.0, 106.0]
+
+
+def test_the_next_line_begins_anew() -> None:
+    limiter = Limiter(1, 1.0, 2)
+    limiter.try_take(2, 0.0)
+    place = limiter.join(2, 0.0, None)
+    assert limiter.advance(2.0) == [place]
+    places = [limiter.join(2, 2.0, name) for name in "ab"]
+    assert [place.owner for place in places] == ["a", "b"]
+    assert limiter.in_time(places[1], 2.0, 20.0)
+    assert [place.at for place in places] == pytest.approx([4, 6])
+
+
+def test_the_next_line_begins_anew_for_the_server_too() -> None:
+    limiter = Limiter(1000, 1.0, 1000)
+    limiter.allow(10, 5.0, 100.0, 60.0)
+    for _ in range(5):
+        limiter.try_take(1, 100.0)
+    place = limiter.join(1, 100.0, None)
+    assert limiter.advance(101.0) == [place]
+    places = [limiter.join(1, 101.0, None) for _ in range(2)]
+    assert limiter.in_time(places[1], 101.0, 200.0)
+    assert [place.at for place in places] == pytest.approx([102, 103])
+
+
+def test_what_went_has_used_what_the_server_allows_whatever_it_cost() -> None:
+    limiter = Limiter(1000, 1.0, 1000)
+    limiter.allow(4, 10.0, 0.0, 60.0)
+    tickets = [limiter.try_take(1, 0.0) for _ in range(2)]
+    assert tickets[0] is not None
+    limiter.give_back(tickets[0], 1, 0.0)
+    assert limiter.when(1, 0.0) == pytest.approx(5)
+
+
+def test_a_level_that_was_lowered_is_the_lowest_for_those_before_it_too() -> None:
+    meter = Meter(1.0, 1.0, 100)
+    first = meter.take(10, 0.0)
+    meter.take(1, 3.75)  # at a level of 6.25
+    third = meter.take(2, 4.5)  # 6.5
+    meter.take(1, 5.0)  # 8, and 6 without the third
+    meter.give_back(third, 2)
+    meter.give_back(first, 10)
+    assert meter.tat == 14 - 2 - 6
+
+
+def test_a_level_that_was_lowered_leaves_those_that_were_lower_still() -> None:
+    meter = Meter(1.0, 1.0, 100)
+    meter.take(10, 0.0)
+    second = meter.take(12, 9.0)  # at a level of 1
+    third = meter.take(2, 15.5)  # 6.5
+    meter.take(1, 16.0)  # 8, and 6 without the third
+    meter.give_back(third, 2)
+    meter.give_back(second, 12)
+    assert meter.tat == 25 - 2 - 6
+
+
+def test_of_too_many_low_levels_every_other_moment_is_forgotten() -> None:
+    meter = Meter(1.0, 1.0, 1e6)
+    meter.take(1000, 0.0)
+    levels = {meter.take(1, 0.0): 1000.0 + number for number in range(64)}
+    assert meter._marks == list(levels.items())
+    last = meter.take(1, 0.0)
+    first = min(levels)
+    assert meter._marks == [*((ticket + 1, levels[ticket]) for ticket in range(first, last, 2)), (last, 1064.0)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resilient.core.retry import Decision, decide, parse_retry_after
+from resilient.core.retry import Decision, decide, parse_retry_after, seconds_of_date
 
 NOW = 784_111_767.0  # Sun, 06 Nov 1994 08:49:27 GMT
 
@@ -163,3 +163,9 @@ def test_no_field_is_an_error_or_negative(value: str) -> None:
 def test_written_dates_are_read_back(moment: datetime, ahead: int) -> None:
     value = format_datetime(moment, usegmt=True)
     assert parse_retry_after(value, moment.timestamp() - ahead, None) == max(0, ahead)
+
+
+def test_a_date_is_no_longer_than_a_date_can_be() -> None:
+    date = "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert seconds_of_date(date.ljust(64)) == NOW + 10
+    assert seconds_of_date(date.ljust(65)) is None

@@ -41,6 +41,7 @@ def means(route: Route, method: str, asked: str) -> bool:
         ("/files/{name:path}", "GET", "http://a/files/a/b/c", True),
         ("/files/{name:path}", "GET", "http://a/files/", True),
         ("/files/{name:path}", "GET", "http://a/files", False),
+        ("/files/{name:path}", "GET", "http://a/files/a\nb", True),
         ("/v1.0/x", "GET", "http://a/v1x0/x", False),
         ("/", "GET", "http://a/", True),
         ("http://a", "GET", "http://a/x", True),
@@ -64,7 +65,21 @@ def test_below_the_beginning_of_every_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", " ", "get /x", "GET/x", "GET  ?", "orders/{id}", "/orders/{id", "/orders/x{id}", "/{a:path}/x", "/{a:int}", "GET /a b"]
+    "pattern",
+    [
+        "",
+        " ",
+        "get /x",
+        "GET/x",
+        "GET  ?",
+        "orders/{id}",
+        "/orders/{id",
+        "/orders/x{id}",
+        "/orders/id}",
+        "/{a:path}/x",
+        "/{a:int}",
+        "GET /a b",
+    ],
 )
 def test_what_is_no_pattern(pattern: str) -> None:
     with pytest.raises(ValueError, match="^match: "):

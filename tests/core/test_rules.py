@@ -49,7 +49,7 @@ def test_a_bad_setting_is_named(settings: dict[str, Any], name: str) -> None:
 
 
 def test_a_slow_rate_needs_to_know_what_is_slow() -> None:
-    with pytest.raises(ValueError, match="slow_rate needs slow_call"):
+    with pytest.raises(ValueError, match="^slow_rate needs slow_call: the seconds after which a call is slow$"):
         Rules(slow_rate=0.5)
     assert replace(Rules(slow_call=1.0), slow_call=None) == Rules()
 
@@ -59,3 +59,8 @@ def test_settings_are_frozen_and_given_by_name() -> None:
         Rules().trials = 5  # type: ignore[misc]
     with pytest.raises(TypeError):
         Rules(5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("settings", [{"jitter": 0}, {"growth": 1}, {"growth": 1.5}, {"break_time": 2, "max_break": 2}])
+def test_what_is_just_in_bounds(settings: dict[str, Any]) -> None:
+    assert replace(Rules(), **settings) == Rules(**settings)

@@ -173,3 +173,113 @@ def test_clear_forgets_everything() -> None:
 
 def test_dropped_calls_are_a_share_of_what_was_measured() -> None:
     assert seen(deque([DROPPED] * 3 + [0.1] * 9), 5).dropped == 0.25
+
+
+# -- by the number -----------------------------------------------------------------------------------------------
+
+
+def test_a_half_of_the_limit_in_flight_is_enough_to_learn_from() -> None:
+    law = SteadyGradient(initial=20, least=4, most=100)
+    assert law.decide(Seen(None, 9, 1.0)) == 20
+    assert law.decide(Seen(None, 10, 1.0)) == 10
+    law.decide(Seen(None, 10, 0.5))
+    assert law.estimate == 8.75
+
+
+def test_what_is_usual_is_the_plain_mean_of_a_hundred_windows() -> None:
+    law = SteadyGradient(initial=20, least=4, most=100)
+    for rtt in [9.0] + [0.1] * 50 + [0.15] * 50:
+        law.decide(Seen(rtt, 1))
+    assert law.usual.value == pytest.approx(0.125)
+    law.decide(Seen(0.2, 1))
+    assert law.usual.value == pytest.approx(0.125 + 0.075 * 2 / 601)
+
+
+def test_the_latest_window_weighs_a_half() -> None:
+    law = SteadyGradient(initial=20, least=4, most=100)
+    law.decide(Seen(9.0, 1))
+    law.decide(Seen(0.1, 1))
+    assert (law._recent, law._calm) == (0.1, 0.1)
+    law.decide(Seen(0.2, 1))
+    assert (law._recent, law._calm) == pytest.approx((0.15, 0.15))
+    busy(law, 0.3)  # under load, what is calm is not known
+    assert (law._recent, law._calm) == pytest.approx((0.225, 0.15))
+
+
+def test_what_is_usual_stays_under_load_once_it_has_risen_by_a_quarter() -> None:
+    law = settled(rtt=0.5)
+    law.usual.value = 0.62
+    busy(law, 0.7)
+    assert law.usual.value == pytest.approx(0.62 + 0.08 * 2 / 601)
+    law.usual.value = 0.625
+    busy(law, 0.7)
+    assert law.usual.value == 0.625
+
+
+def test_load_proves_what_is_needed() -> None:
+    """By Little's law, and never less than what the law comes to rest at."""
+    law = settled(limit=80, most=1000)
+    busy(law, 1.0)
+    assert law._proven == pytest.approx(1.5 * 80 * 0.1 / 1.0)
+    assert law.estimate == pytest.approx(80 * 0.8 + 0.2 * (80 * 0.5 + 4))
+    busy(law, 100.0)
+    assert law._proven == 8
+
+
+def test_up_to_the_tolerance_nothing_is_load() -> None:
+    law = settled(rtt=0.5, limit=50, most=400)
+    law.usual.value = 0.5
+    assert busy(law, 0.75) == 100
+
+
+def test_what_load_has_proven_ends_the_doubling() -> None:
+    law = settled(limit=80, most=1000)
+    busy(law, 0.3)
+    assert law._proven == pytest.approx(40)
+    busy(law, None, dropped=1.0)
+    law.decide(Seen(None, 80, 1.0))
+    estimates = []
+    for _ in range(3):
+        busy(law, 0.1)
+        estimates.append(law.estimate)
+    assert estimates == pytest.approx([36.4, 40.0, 40.8], rel=1e-3)
+    assert law._proven == law.estimate
+
+
+def test_a_window_with_drops_doubles_nothing() -> None:
+    law = settled(limit=50, most=400)
+    busy(law, 0.1, dropped=0.05)
+    assert law.estimate == pytest.approx(50.8 * (1 - 0.05**2 / 2))
+
+
+def test_a_lower_limit_has_to_better_the_latency_by_a_fifth() -> None:
+    law = settled(limit=80, most=1000)
+    busy(law, 1.0)
+    assert law._mark == pytest.approx((80, 0.55)) and law._start == 80
+    busy(law, 0.5)  # 0.525: as before
+    assert law._mark == pytest.approx((80, 0.55)) and law._start == 80
+    before = law.estimate
+    busy(law, 1.0)  # 0.7625: worse, and the limit that is given back stays
+    assert law._mark == pytest.approx((before, 0.7625)) and law._start == 80
+    before = law.estimate
+    busy(law, 0.2)  # 0.48125: better
+    assert law._mark == pytest.approx((before, 0.48125)) and law._start == before
+    law.decide(Seen(0.2, 1))
+    assert law._mark is None
+
+
+def test_many_calls_without_an_answer_are_no_evidence() -> None:
+    law = settled(limit=80, most=1000)
+    busy(law, 1.0, dropped=0.1)
+    assert law._mark is not None
+    busy(law, 1.0, dropped=0.11)
+    assert law._mark is None
+
+
+def test_what_was_in_vain_is_what_is_usual_now() -> None:
+    law = settled(rtt=0.01)
+    for _ in range(30):
+        if busy(law, 1.0) == 100 and law._mark is None:
+            break
+    assert law.estimate == law._proven == 100
+    assert law.usual.value == law._calm == law._recent == pytest.approx(1.0, rel=0.01)

@@ -199,3 +199,39 @@ TestWindow.settings = settings(max_examples=60, stateful_step_count=40, deadline
 def test_a_bad_setting_is_named(values: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         Throttle(**values)
+
+
+def test_the_defaults() -> None:
+    throttle = Throttle()
+    assert (throttle.k, throttle.window, throttle.min_requests, throttle.max_rejection) == (2.0, 120.0, 10, 0.99)
+    assert rejection(100, 10) == rejection(100, 10, 2.0)
+
+
+def test_the_least_number_of_requests_is_enough() -> None:
+    assert fed(Throttle(min_requests=10), 9, 0).probability(0.0) == 0.0
+    assert fed(Throttle(min_requests=10), 10, 0).probability(0.0) == pytest.approx(10 / 11)
+
+
+def test_one_request_for_each_that_is_accepted_is_the_least() -> None:
+    assert Throttle(k=1).k == 1
+
+
+def test_below_the_least_number_not_even_the_smallest_chance_rejects() -> None:
+    assert fed(Throttle(), 9, 0).admit(0.0, 0.0) is not None
+
+
+def test_after_a_long_pause_every_bucket_is_empty() -> None:
+    throttle = Throttle(window=60.0)
+    throttle.send(1.0)
+    throttle.probability(120.0)
+    assert (throttle.requests, throttle.accepts) == (0, 0)
+
+
+def test_what_was_sent_a_window_ago_is_no_longer_known() -> None:
+    throttle = Throttle(window=60.0)
+    old, new = throttle.send(0.0), throttle.send(60.0)
+    throttle.refused(old)
+    assert (throttle.requests, throttle.accepts) == (1, 1)
+    throttle.refused(new)
+    throttle.refused(new)
+    assert (throttle.requests, throttle.accepts) == (1, 0)

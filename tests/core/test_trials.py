@@ -73,3 +73,9 @@ def test_a_round_is_never_larger_than_its_sample(size: int, steps: list[tuple[st
             trials.successes += act == "good"
             trials.failures += act == "bad"
         assert trials.successes + trials.failures + len(trials.out) <= size
+
+
+def test_a_full_round_has_no_place() -> None:
+    trials = Round(1)
+    trials.out.append(Trial(1, 10.0, None))
+    assert trials.make_place(9.9) is False

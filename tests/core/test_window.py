@@ -166,3 +166,25 @@ def test_memory_does_not_grow_with_traffic(window: TimeWindow | CountWindow) -> 
 def test_a_bad_setting_is_named(make: Callable[[], object], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         make()
+
+
+def test_what_a_count_window_forgets_it_no_longer_counts() -> None:
+    window, seen = CountWindow(3), []
+    for failed, slow in [(True, False), (True, True), (False, True), (False, False), (True, False), (False, False), (False, False)]:
+        window.record(0.0, failed, slow)
+        seen.append(window.totals(0.0))
+    assert seen == [(1, 1, 0), (2, 2, 1), (3, 2, 2), (3, 1, 2), (3, 1, 1), (3, 1, 0), (3, 1, 0)]
+    window.record(0.0, True, True)
+    assert window.totals(0.0) == (3, 1, 1)
+
+
+def test_a_bucket_that_nobody_called_in_is_empty_the_next_time_too() -> None:
+    window = TimeWindow(10.0, 10)
+    window.record(0.5, True, True)
+    window.record(9.5, False, False)
+    assert [window.totals(now) for now in (9.5, 11.5, 15.5, 20.5)] == [(2, 1, 1), (1, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert len(window._ring) == 3 * 10
+
+
+def test_ten_seconds_in_ten_parts_by_default() -> None:
+    assert (TimeWindow().seconds, TimeWindow().buckets) == (10.0, 10)

@@ -1,0 +1,22 @@
+"""What `python -m tests mutants` asks of the tests: the same examples each time, and soon an answer."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import Phase, settings
+
+MUTANTS = "mutants"
+
+# Whether a test fails is asked, not which example is the smallest that it fails with.
+settings.register_profile(MUTANTS, database=None, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The first failure ends the run: a module's own tests come first, and those of many examples last."""
+    if config.getoption("--hypothesis-profile", default=None) == MUTANTS:
+        # resilient.core.window.x_name__mutmut_1 is tested by test_window.py.
+        own = f"test_{os.environ.get('MUTANT_UNDER_TEST', '').rpartition('.')[0].rpartition('.')[2]}"
+        items.sort(key=lambda item: (item.get_closest_marker("hypothesis") is not None, item.path.stem != own))
