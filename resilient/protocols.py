@@ -90,8 +90,12 @@ class Runtime(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
-    async def offload(self, act: Callable[[], Any]) -> Any:
-        """Run what may block, without blocking an event loop, and return what it returned."""
+    async def offload(self, act: Callable[[], Any], *, patient: bool = False) -> Any:
+        """Run what may block, without blocking an event loop, and return what it returned.
+
+        Raises:
+            RuntimeError: every thread for such work is busy, and the caller is not so `patient` as to wait for one.
+        """
         ...
 
     def waiter(self) -> Waiter: ...

@@ -202,7 +202,7 @@ class AsyncRuntime:
         loop = asyncio._get_running_loop()
         return AsyncioRace(self) if loop is not None and asyncio.current_task(loop) is not None else TrioRace(self)
 
-    async def offload(self, act: Callable[[], T]) -> T:
+    async def offload(self, act: Callable[[], T], *, patient: bool = False) -> T:
         """On a thread, while the event loop goes on. A caller who is cancelled leaves it to its end."""
         box: list[Callable[[], T]] = []
         waiter = self.waiter()
@@ -217,6 +217,8 @@ class AsyncRuntime:
             waiter.wake()
 
         if not THREADS.start(work):
+            if patient:  # in the line for anyio's threads
+                return await anyio.to_thread.run_sync(act)
             raise ThreadsBusy("every thread for blocking work is busy")
         await self.wait(waiter, INFINITY)
         return box[0]()
@@ -287,7 +289,7 @@ class SyncRuntime:
     async def sleep(self, seconds: float) -> None:
         self.clock.sleep(seconds)
 
-    async def offload(self, act: Callable[[], T]) -> T:
+    async def offload(self, act: Callable[[], T], *, patient: bool = False) -> T:
         return act()
 
     def waiter(self) -> Waiter:

@@ -349,7 +349,7 @@ class Stock:
             before = self._load(keys) if soft else [None] * len(keys)
             self.store.save({key: (_new_mark(old, soft=soft), MARK_SECONDS) for key, old in zip(keys, before, strict=True)})
 
-        await self._do(replace_marks, runtime)
+        await self._do(replace_marks, runtime, patient=True)
 
     # -- the store ------------------------------------------------------------------------------------------------
 
@@ -360,11 +360,11 @@ class Stock:
             self._failed(error)
             return _nothing(keys)
 
-    async def _do(self, act: Callable[[], Any], runtime: Runtime) -> Any:
+    async def _do(self, act: Callable[[], Any], runtime: Runtime, *, patient: bool = False) -> Any:
         if not self.store.blocking:
             return self._attempt(act)
         try:
-            return await runtime.offload(act)
+            return await runtime.offload(act, patient=patient)
         except Exception as error:  # noqa: BLE001 - counted and logged: the origin is asked instead
             self._failed(error)
             return None

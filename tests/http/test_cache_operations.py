@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient import Cache, Resilience, Timeout
+from resilient import Cache, Resilience, Timeout, runtime
 from resilient.stores import MemoryStore, SQLiteStore
 
 from .test_cache import Origin, client
@@ -185,6 +185,20 @@ async def test_priming(library: Any, origin: Origin, http: Any) -> None:
         await get.get("/a")
         await get.get("/b")
         assert len(origin.asked) == asked
+
+
+async def test_what_is_invalidated_is_so_although_every_thread_is_busy(
+    origin: Origin, http: Any, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, opened = http()
+    async with opened as get:
+        await get.get("/a")
+        await settled(cache)
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime.THREADS, "start", lambda job: False)
+            await cache.invalidate("http://dep/a")
+        await get.get("/a")
+    assert len(origin.asked) == 2
 
 
 async def test_two_processes_worth_of_caches_share_a_store(library: Any, origin: Origin, tmp_path: Path) -> None:
