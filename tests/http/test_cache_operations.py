@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -195,7 +196,7 @@ async def test_what_is_invalidated_is_so_although_every_thread_is_busy(
         await get.get("/a")
         await settled(cache)
         with monkeypatch.context() as patch:
-            patch.setattr(runtime.THREADS, "start", lambda job: False)
+            patch.setattr(runtime, "THREADS", SimpleNamespace(start=lambda job: False))
             await cache.invalidate("http://dep/a")
         await get.get("/a")
     assert len(origin.asked) == 2
