@@ -18,6 +18,7 @@ from .functions import FUNCTIONS
 from .key import KEYS, Key, check_key
 from .naming import Names, opened, said, word
 from .serving import Serving
+from .shown import shown
 from .stock import Stock
 from .values import size_of
 
@@ -83,6 +84,7 @@ class CachedFallback(Serving):
         refresh_early: float | None = None,
         store: Store | None = None,
     ) -> None:
+        self._given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         not_negative("ttl", ttl)
         not_negative("stale_if_error", stale_if_error)
         not_negative("stale_while_revalidate", stale_while_revalidate)
@@ -115,6 +117,9 @@ class CachedFallback(Serving):
         self._cooled: dict[str, tuple[float, str]] = {}
         self._names = Names()
         self._told: set[str] = set()
+
+    def __repr__(self) -> str:
+        return shown(self, **self._given)
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the pipeline's clock."""

@@ -82,7 +82,7 @@ async def test_ground_08_pool_is_healthy_after_a_storm_of_cancellations(library:
             assert gate is None or gate.slots.in_use == gate.slots.queued == 0
             assert (gate is not None) == (library.module.__name__ == "httpx")
     # How many were answered is a matter of the machine's speed; a storm it was in any case.
-    assert ends["cancelled"] > 20 * SECONDS
+    assert ends["cancelled"] > 5 * SECONDS
     print(f"{library.module.__name__} {anyio_backend} {by} {origins}: {ends['ok']} ok, {ends['cancelled']} cancelled")
 
 

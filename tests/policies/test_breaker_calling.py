@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -150,7 +151,7 @@ def test_switched_off_by_the_environment_every_way_is_open(monkeypatch: pytest.M
     breaker = CircuitBreaker()
     breaker.open()
     with breaker.calling():
-        assert breaker.call(int, "5") == breaker(int)("5") == 5
+        assert breaker.call(int, "5") == breaker(partial(int))("5") == 5
 
 
 def test_one_function_at_a_time_is_decorated() -> None:

@@ -15,6 +15,7 @@ from resilient import (
     AdaptiveThrottle,
     Bulkhead,
     Cache,
+    CachedFallback,
     Chaos,
     CircuitBreaker,
     Constant,
@@ -45,8 +46,25 @@ class Listener(pybreaker.CircuitBreakerListener):
 
 BUDGET = RetryBudget(ratio=0.1)
 # What a policy cannot be made without, and a value of each setting that is not the default one.
-NEEDED: dict[type, dict[str, Any]] = {RateLimit: {"rate": 5}, Chaos: {"rate": 0.5, "status": 503}, Fallback: {"fallback": []}}
+NEEDED: dict[type, dict[str, Any]] = {
+    CachedFallback: {"ttl": 5},
+    RateLimit: {"rate": 5},
+    Chaos: {"rate": 0.5, "status": 503},
+    Fallback: {"fallback": []},
+}
 SETTINGS: dict[type, dict[str, Any]] = {
+    CachedFallback: {
+        "ttl": 60.0,
+        "stale_if_error": 60.0,
+        "stale_while_revalidate": 5.0,
+        "soft_timeout": 0.2,
+        "key": "partition",
+        "partition": ours,
+        "on": (KeyError,),
+        "max_size": 1000,
+        "refresh_early": 1.0,
+        "store": MemoryStore(1000),
+    },
     Cache: {
         "ttl": 5.0,
         "stale_if_error": 60.0,
