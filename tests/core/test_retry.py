@@ -174,12 +174,14 @@ def test_a_date_is_no_longer_than_a_date_can_be() -> None:
 
 
 def test_a_date_names_the_same_moment_in_every_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "XXX+5")
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "XXX+5")
+            time.tzset()
+            for date in ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 09:49:37 +0100"):
+                assert seconds_of_date(date) == NOW + 10
+    finally:
         time.tzset()
-        for date in ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 09:49:37 +0100"):
-            assert seconds_of_date(date) == NOW + 10
-    time.tzset()
 
 
 @pytest.mark.parametrize("value", ["7\n", "\x0b7", "X7", "7X"], ids=["newline", "tab", "before", "after"])
