@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import string
+import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -130,7 +131,8 @@ def test_retry_after_fields(value: str, seconds: float) -> None:
         *("", " ", "soon", "-1", "+1", "1.5", "1e3", "0x10", "1_000", "1 2", "\u0663", "\uff15", "nan", "inf"),
         *("Sun", "Sun, 31 Feb 1995 08:49:37 GMT", "Sun, 06 Nov 99999999999 08:49:37 GMT", "Sun, 06 Nov 1994", "Sun, " + "9" * 10_000),
     ],
-    ids=lambda value: value[:40],
+    # In ASCII and without a backslash: pytest escapes what this returns once more when it collects once more (mutants.py).
+    ids=lambda value: value[:40].encode("ascii", "xmlcharrefreplace").decode(),
 )
 def test_garbage_asks_for_nothing(value: str) -> None:
     assert parse_retry_after(value, NOW, None) is None
@@ -169,3 +171,19 @@ def test_a_date_is_no_longer_than_a_date_can_be() -> None:
     date = "Sun, 06 Nov 1994 08:49:37 GMT"
     assert seconds_of_date(date.ljust(64)) == NOW + 10
     assert seconds_of_date(date.ljust(65)) is None
+
+
+def test_a_date_names_the_same_moment_in_every_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "XXX+5")
+            time.tzset()
+            for date in ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 09:49:37 +0100"):
+                assert seconds_of_date(date) == NOW + 10
+    finally:
+        time.tzset()
+
+
+@pytest.mark.parametrize("value", ["7\n", "\x0b7", "X7", "7X"], ids=["newline", "tab", "before", "after"])
+def test_nothing_but_blanks_is_left_out(value: str) -> None:
+    assert parse_retry_after(value, NOW, None) is None
