@@ -23,6 +23,10 @@ LISTED = ROOT / "tests" / "core" / "survivors.toml"
 # Where mutmut puts the copy that it changes.
 COPY = ROOT / "mutants"
 LEAST = 0.97
+# Those of the cache, which have yet to be gone through: they run where they are named.
+UNTRIED = {
+    "asked", "caching", "directives", "entry", "freshness", "groups", "head", "invalidation", "lifetime", "segmented", "validation", "vary",
+}  # fmt: skip
 KILLED = {"killed", "timeout", "segfault"}
 
 
@@ -54,10 +58,15 @@ def run(modules: list[str]) -> dict[str, str]:
     """Make the mutants, test them; returns how each fared, by mutmut's name for it."""
     # What mutmut remembers from another time it would not try again.
     shutil.rmtree(COPY, ignore_errors=True)
-    mutmut("run", *[f"resilient.core.{module}.*" for module in modules or ["*"]])
+    mutmut("run", *[f"resilient.core.{module}.*" for module in modules or layer()])
     lines = mutmut("results", "--all", "true", capture=True).splitlines()
     fared = dict(line.strip().rsplit(": ", 1) for line in lines)
-    return {name: status for name, status in fared.items() if not modules or module_of(name) in modules}
+    return {name: status for name, status in fared.items() if module_of(name) in (modules or layer())}
+
+
+def layer() -> list[str]:
+    """The modules that are tried where none is named."""
+    return sorted({path.stem for path in (ROOT / "resilient" / "core").glob("*.py")} - UNTRIED - {"__init__"})
 
 
 def module_of(name: str) -> str:
