@@ -186,6 +186,11 @@ class CircuitBreaker(Circuit):
         worst = self._worst()
         return self._core.state if worst is None else worst.current_state
 
+    def refuses(self, now: float) -> bool:
+        """Whether every call is refused at this moment. One that has become due is let through as a trial."""
+        core = self._core
+        return core.state is OPEN and core.enabled and self._enforce and (core.forced or core.open_until > now)
+
     @property
     def reason(self) -> str:
         """Why it is not closed: outage, stall, failure_rate, slow_rate, consecutive, forced; empty when it is."""
