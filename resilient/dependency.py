@@ -20,7 +20,6 @@ from .outbox import Outbox
 from .policies.breaker import CircuitBreaker
 from .policies.bulkhead import Bulkhead
 from .policies.cache import Cache
-from .policies.failover import Failover
 from .policies.fallback import Fallback
 from .policies.foreign import ForeignBreaker
 from .policies.hedge import Hedge
@@ -220,7 +219,8 @@ class Dependency(Pipeline):
     @property
     def failing(self) -> bool:
         """Whether its circuit is not closed, so that its calls fail. Where something of its own answers for it, they don't."""
-        return self._circuit is not None and self.state != pybreaker.STATE_CLOSED
+        circuit = self._circuit
+        return circuit is not None and circuit.own_state != pybreaker.STATE_CLOSED
 
     @property
     def refuses(self) -> bool:
@@ -230,8 +230,8 @@ class Dependency(Pipeline):
 
     @property
     def _circuit(self) -> CircuitBreaker | None:
-        """The circuit that speaks for all calls, unless a cache, a fallback or another target answers in spite of it."""
-        if not self.enabled or self.substitutes or any(isinstance(policy, Cache | Failover) for policy in self.policies):
+        """The circuit that speaks for all calls, unless a cache or a fallback answers in spite of it."""
+        if not self.enabled or self.substitutes or any(isinstance(policy, Cache) for policy in self.policies):
             return None
         breaker = self.breaker
         circuit = breaker.engine if isinstance(breaker, ForeignBreaker) else breaker

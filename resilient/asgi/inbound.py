@@ -54,7 +54,7 @@ class Inbound:
         self._runtime = AsyncRuntime(resilience.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.degradation is not None and scope["type"] != "lifespan":
+        if self.degradation is not None and scope["type"] == "http":
             self._show(scope)
         if scope["type"] != "http" or not self.resilience.enabled:
             await self.app(scope, receive, send)

@@ -128,6 +128,7 @@ class Orders:
 
     def about(self, tenant: str | None, now: float) -> list[Order]:
         """Those that a use for `tenant` may be under."""
-        places = [(cause, whose) for cause in ("operator", "read_only") for whose in {None, tenant}]
+        whose = (None,) if tenant is None else (None, tenant)
+        places = [(cause, one) for cause in ("operator", "read_only") for one in whose]
         found = [order for place in places if (order := self._orders.get(place)) is not None]
         return [order for order in found if now < order.until]

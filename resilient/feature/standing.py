@@ -73,13 +73,15 @@ class Standing:
         self._share = 1.0  # of its uses, as the load allows
         self._history: deque[HistoryEntry] = deque(maxlen=LONGEST_HISTORY)
         self._lock = threading.Lock()
-        self._watched = self._schedule is not None
+        # Both change without telling: a schedule with time, another feature with whose use it is.
+        self._unsteady = self._schedule is not None or bool(self._features)
+        self._watched = self._unsteady
         """Whether anything but its uses may have a say in the next one."""
 
     @property
     def level(self) -> Level:
         """The level that everybody has. A change that has become due is told to listeners when somebody looks."""
-        if self._watched or not self._hysteresis.steady or self._features:
+        if self._watched or not self._hysteresis.steady:
             self._look()
         return self._level
 
@@ -102,7 +104,7 @@ class Standing:
             self._orders = Orders()
             self._ordered, self._level, self._share = None, Level.FULL, 1.0
             self._history.clear()
-            self._watched = self._schedule is not None
+            self._watched = self._unsteady
             self.errors = 0
 
     # -- one use --------------------------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ class Standing:
             tenant = self._whose() if tenant is None else tenant
             with self._lock:
                 about = self._orders.about(tenant, now)
-            found += [order.verdict for order in about if self._meets(order, key or tenant, chance) and self._enforces(order, now)]
+            found += [order.verdict for order in about if self._meets(order, key, tenant, chance) and self._enforces(order, now)]
         scheduled = self._scheduled()
         if scheduled is not None:
             found.append(scheduled)
@@ -133,11 +135,11 @@ class Standing:
         verdict = self._refusal(chance=False) if self._watched else None
         return verdict is not None and verdict.level is Level.OFF
 
-    def _meets(self, order: Order, key: str | None, chance: bool) -> bool:
+    def _meets(self, order: Order, key: str | None, tenant: str | None, chance: bool) -> bool:
         """Whether an order for some of the uses is for this one."""
         if order.share == 1:
             return True
-        key = self._asked(order.key or self._key) or key
+        key = key or self._asked(order.key or self._key) or tenant
         if key is None:
             return chance and self._chance() < order.share
         return drawn(self.name, key) < order.share
@@ -185,7 +187,7 @@ class Standing:
                 self._note("expired", order, now, by=order.by, why=order.why)
             changes = self._hysteresis.hold(held.level, held.cause, now) if held else self._hysteresis.hold(Level.FULL, "", now)
             self._settle(changes, now)
-            self._watched = held is not None or self._share < 1 or bool(self._orders) or self._schedule is not None
+            self._watched = self._unsteady or held is not None or self._share < 1 or bool(self._orders)
         if self._resilience.outbox.pending:
             self._resilience.outbox.flush()
 

@@ -186,6 +186,11 @@ class CircuitBreaker(Circuit):
         worst = self._worst()
         return self._core.state if worst is None else worst.current_state
 
+    @property
+    def own_state(self) -> str:
+        """The state of the circuit that every call meets; of a breaker with keys, one that changes by hand alone."""
+        return self._core.state
+
     def refuses(self, now: float) -> bool:
         """Whether every call is refused at this moment. One that has become due is let through as a trial."""
         core = self._core
