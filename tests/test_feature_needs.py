@@ -213,6 +213,7 @@ def test_a_feature_that_is_off_takes_those_along_that_need_it(world: str, resili
     assert [event.cause for event in listener.of(FeatureDegraded)] == ["feature:prices"]
     prices.clear()
     assert use() == "own"
+    assert (offers.level, banner.level) == (FULL, FULL), "at once, as the order for prices"
 
 
 def test_a_feature_that_fails_lets_those_that_need_it_find_out(resilience: Resilience, clock: FakeClock) -> None:
@@ -225,9 +226,7 @@ def test_a_feature_that_fails_lets_those_that_need_it_find_out(resilience: Resil
     assert offers.level is STATIC
     assert use() == "own", "the next use of prices may be well"
     clock.advance(10)
-    assert prices.level is FULL
-    clock.advance(10)
-    assert offers.level is FULL
+    assert (prices.level, offers.level) == (FULL, FULL)
 
 
 def test_a_tenant_without_it_is_without_what_needs_it(resilience: Resilience) -> None:

@@ -47,9 +47,9 @@ class Circuit(Protocol):
 class Standing:
     """The state of a feature, and its triggers.
 
-    What was measured (its uses, circuits, other features, load) goes through hysteresis: it falls at once, keeps a level for
-    `dwell`, and rises after `recover_after` of health. What was ordered (an operator, a schedule, read-only mode) holds
-    and ends at once. The most severe counts.
+    What was measured (its uses, circuits, load) goes through hysteresis: it falls at once, keeps a level for
+    `dwell`, and rises after `recover_after` of health. What was ordered (an operator, a schedule, read-only mode), and
+    what other features make of it, holds and ends at once. The most severe counts.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Standing:
         self._hysteresis = hysteresis
         self._orders = Orders()
         self._ordered: Verdict | None = None
+        self._inherited: Verdict | None = None
         self._level = Level.FULL  # as told last
         self._share = 1.0  # of its uses, as the load allows
         self._history: deque[HistoryEntry] = deque(maxlen=LONGEST_HISTORY)
@@ -102,7 +103,8 @@ class Standing:
         with self._lock:
             self._hysteresis.reset()
             self._orders = Orders()
-            self._ordered, self._level, self._share = None, Level.FULL, 1.0
+            self._ordered = self._inherited = None
+            self._level, self._share = Level.FULL, 1.0
             self._history.clear()
             self._watched = self._unsteady
             self.errors = 0
@@ -125,7 +127,7 @@ class Standing:
         if self._fallback is not None:
             level = self._fallback.level
             found += [Verdict(level, f"dependency:{one.name}", dependency=one.name) for one in self._circuits if one.refuses]
-            found += [Verdict(level, f"feature:{one.name}") for one in self._features if one._absent()]
+            found += [Verdict(level, f"feature:{one.name}", ordered=True) for one in self._features if one._absent()]
             if self._share < 1 and (self._chance() if chance else 0.0) >= self._share:
                 found.append(Verdict(level, "load"))
         return worst(found)
@@ -181,7 +183,7 @@ class Standing:
     def _look(self) -> None:
         """See what has become due, and what has become of what it needs."""
         now = self._resilience.clock.now()
-        held = self._held()
+        held, self._inherited = self._held(), self._theirs() if self._features else None
         with self._lock:
             for order in self._orders.expire(now) if self._orders else ():
                 self._note("expired", order, now, by=order.by, why=order.why)
@@ -193,17 +195,28 @@ class Standing:
 
     def _held(self) -> Verdict | None:
         """What lasts, and was not ordered."""
-        if not (self._circuits or self._features or self._share < 1):
+        if not (self._circuits or self._share < 1):
             return None
-        level = Level.OFF if self._fallback is None else self._fallback.level
-        found = [Verdict(level, f"dependency:{one.name}") for one in self._circuits if one.failing]
-        for one in self._features:
-            theirs = one.level
-            if theirs is not Level.FULL:
-                found.append(Verdict(level if theirs is Level.OFF else Level.REDUCED, f"feature:{one.name}"))
+        found = [Verdict(self._least, f"dependency:{one.name}") for one in self._circuits if one.failing]
         if self._share == 0:
-            found.append(Verdict(level, "load"))
+            found.append(Verdict(self._least, "load"))
         return worst(found)
+
+    def _theirs(self) -> Verdict | None:
+        """What the features that it needs make of it. They have hysteresis of their own: it follows at once, both ways."""
+        levels = [(one.name, one.level) for one in self._features]
+        return worst(
+            [
+                Verdict(self._least if level is Level.OFF else Level.REDUCED, f"feature:{name}", ordered=True)
+                for name, level in levels
+                if level is not Level.FULL
+            ]
+        )
+
+    @property
+    def _least(self) -> Level:
+        """What is left of it where the function is of no use."""
+        return Level.OFF if self._fallback is None else self._fallback.level
 
     def _scheduled(self) -> Verdict | None:
         if self._schedule is None:
@@ -218,13 +231,12 @@ class Standing:
             self._move(change.new if before is None else worse(change.new, before.level), Verdict(change.new, change.cause), now)
         if self._watched or self._orders or before is not None:
             general = [order.verdict for order in self._orders.general(now) if order.enforce]
-            scheduled = self._scheduled()
-            self._ordered = worst(general if scheduled is None else [*general, scheduled])
+            self._ordered = worst(general + [one for one in (self._scheduled(), self._inherited) if one is not None])
         ordered, measured = self._ordered, self._hysteresis.level
         if ordered is not None and ordered.level.severity >= measured.severity:
             self._move(ordered.level, ordered if lifted is None or ordered.level.severity > self._level.severity else lifted, now)
         else:
-            over = before and before._replace(why=before.why if before.cause == "schedule" else "its time is over")
+            over = before and before._replace(why="its time is over" if before.cause in ("operator", "read_only") else before.why)
             self._move(measured, lifted or over or Verdict(measured, "recovered"), now)
 
     def _move(self, level: Level, verdict: Verdict, now: float) -> None:
