@@ -92,6 +92,16 @@ def test_a_circuit_that_is_due_lets_uses_through_and_closed_the_level_follows(
     ]
 
 
+def test_a_circuit_that_was_open_before(resilience: Resilience) -> None:
+    search = resilience.dependency("search", breaker())
+    search.breaker.trip()
+    feature = resilience.feature("suggestions", needs=[search], fallback=[])
+    assert feature.level is STATIC
+    use = Uses("sync", feature)
+    assert use() == []
+    assert use.calls == 0
+
+
 def test_a_circuit_forced_open_stays_so(resilience: Resilience, clock: FakeClock) -> None:
     search = resilience.dependency("search", breaker())
     use = Uses("sync", resilience.feature("suggestions", needs=[search], fallback=[]))

@@ -19,6 +19,8 @@ __all__ = ["LONGEST_TEXT", "MOST_ORDERS", "Order", "Orders", "Verdict", "drawn",
 MOST_ORDERS = 1000
 """Orders that a feature keeps at a time, one for everybody and one for each tenant."""
 
+GENERAL: tuple[tuple[str, str | None], ...] = (("operator", None), ("read_only", None))
+
 LONGEST_TEXT = 500
 """Characters of who and why that are kept."""
 
@@ -88,10 +90,12 @@ def worst(verdicts: list[Verdict]) -> Verdict | None:
 class Orders:
     """The orders that a feature is under."""
 
-    __slots__ = ("_orders",)
+    __slots__ = ("_orders", "next_end")
 
     def __init__(self) -> None:
         self._orders: dict[tuple[str, str | None], Order] = {}
+        self.next_end = math.inf
+        """When the first of them is over, or a moment before."""
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -110,6 +114,7 @@ class Orders:
             raise OverflowError(f"there are {MOST_ORDERS} orders; lift one first")
         replaced = self._orders.get(place)
         self._orders[place] = order
+        self.next_end = min(self.next_end, order.until)
         return replaced
 
     def lift(self, cause: str, tenant: str | None = None, *, everyone: bool = False) -> list[Order]:
@@ -119,16 +124,19 @@ class Orders:
 
     def expire(self, now: float) -> list[Order]:
         """Forget and return what is over."""
+        if now < self.next_end:
+            return []
         over = [place for place, order in self._orders.items() if now >= order.until]
-        return [self._orders.pop(place) for place in over]
+        forgotten = [self._orders.pop(place) for place in over]
+        self.next_end = min((order.until for order in self._orders.values()), default=math.inf)
+        return forgotten
 
     def general(self, now: float) -> list[Order]:
         """Those that are for every use there is."""
-        return [order for order in self.all(now) if order.tenant is None and order.share == 1]
+        return [order for order in self.about(None, now) if order.share == 1]
 
     def about(self, tenant: str | None, now: float) -> list[Order]:
         """Those that a use for `tenant` may be under."""
-        whose = (None,) if tenant is None else (None, tenant)
-        places = [(cause, one) for cause in ("operator", "read_only") for one in whose]
+        places = GENERAL if tenant is None else (*GENERAL, ("operator", tenant))
         found = [order for place in places if (order := self._orders.get(place)) is not None]
         return [order for order in found if now < order.until]

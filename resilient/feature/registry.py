@@ -61,6 +61,7 @@ class Registry:
             self.brownout.watch(self._features.values())
         if feature.writes and (stop := self.writes.refuses(self._resilience.clock.now())) is not None:
             feature._order(_order(stop))
+        feature._look()  # perhaps a circuit that it needs is open already
 
     def reset(self) -> None:
         """Every feature full again, writes taken, nobody told."""

@@ -113,8 +113,9 @@ class Standing:
 
     def _refusal(self, tenant: str | None = None, key: str | None = None, *, chance: bool = True) -> Verdict | None:
         """Why a use that begins now is not to be full, if it is not. Without `chance`, only what is certain."""
-        self._look()
         now = self._resilience.clock.now()
+        if self._unsteady or self._share < 1 or not self._hysteresis.steady or now >= self._orders.next_end:
+            self._look()
         found: list[Verdict] = []
         if self._orders:
             tenant = self._whose() if tenant is None else tenant
@@ -185,11 +186,10 @@ class Standing:
         now = self._resilience.clock.now()
         held, self._inherited = self._held(), self._theirs() if self._features else None
         with self._lock:
-            for order in self._orders.expire(now) if self._orders else ():
+            for order in self._orders.expire(now):
                 self._note("expired", order, now, by=order.by, why=order.why)
             changes = self._hysteresis.hold(held.level, held.cause, now) if held else self._hysteresis.hold(Level.FULL, "", now)
             self._settle(changes, now)
-            self._watched = self._unsteady or held is not None or self._share < 1 or bool(self._orders)
         if self._resilience.outbox.pending:
             self._resilience.outbox.flush()
 
@@ -226,6 +226,7 @@ class Standing:
 
     def _settle(self, changes: list[LevelChange], now: float, lifted: Verdict | None = None) -> None:
         # Under the lock, so that listeners are told of changes in the order in which they happened.
+        self._watched = self._unsteady or self._hysteresis.held or self._share < 1 or bool(self._orders)
         before = self._ordered
         for change in changes:
             self._move(change.new if before is None else worse(change.new, before.level), Verdict(change.new, change.cause), now)
@@ -254,7 +255,6 @@ class Standing:
         now = self._resilience.clock.now()
         with self._lock:
             self._orders.put(order)
-            self._watched = True
             self._note("ordered", order, now, by=order.by, why=order.why)
             self._settle(self._hysteresis.look(now), now)
         self._resilience.outbox.flush()

@@ -145,7 +145,9 @@ def test_it_rises_to_the_worst_that_was_served_meanwhile(hysteresis: Hysteresis)
     hysteresis.degraded(REDUCED, "y", 108)
     assert pairs(hysteresis.look(110)) == [(OFF, STATIC, "recovered")]
     assert hysteresis.look(113.9) == []
-    assert pairs(hysteresis.look(114)) == [(STATIC, FULL, "recovered")]
+    assert pairs(hysteresis.look(114)) == [(STATIC, REDUCED, "recovered")]
+    assert hysteresis.look(117.9) == []
+    assert pairs(hysteresis.look(118)) == [(REDUCED, FULL, "recovered")]
 
 
 def test_changes_that_nobody_looked_at_are_told_in_order(hysteresis: Hysteresis) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +57,9 @@ def test_an_order_ends_by_itself() -> None:
     assert orders.general(9.9) == [brief]
     assert orders.general(10) == orders.about(None, 10) == []
     assert orders.all(10) == [lasting]
+    assert orders.next_end == 10
     assert orders.expire(10) == [brief]
+    assert orders.next_end == math.inf
     assert orders.expire(1e12) == []
 
 
