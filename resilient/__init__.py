@@ -25,8 +25,10 @@ from .errors import RateLimited as RateLimited
 from .errors import Rejected as Rejected
 from .errors import ResilienceError as ResilienceError
 from .errors import SpendExceeded as SpendExceeded
+from .feature import Brownout as Brownout
 from .feature import Feature as Feature
 from .feature import Level as Level
+from .feature import chain as chain
 from .http.options import RequestOptions as RequestOptions
 from .policies import AdaptiveConcurrency as AdaptiveConcurrency
 from .policies import AdaptiveThrottle as AdaptiveThrottle
@@ -51,6 +53,7 @@ __all__ = [
     "AdaptiveConcurrency",
     "AdaptiveThrottle",
     "AllTargetsFailed",
+    "Brownout",
     "Bulkhead",
     "BulkheadFull",
     "Cache",
@@ -85,6 +88,7 @@ __all__ = [
     "SpendExceeded",
     "Target",
     "Timeout",
+    "chain",
     "current_criticality",
     "current_deadline",
     "standard",

@@ -29,6 +29,7 @@ from .policies.pipeline import Pipeline, flatten
 from .policies.retry import Retry, RetryBudget
 from .policies.standard import standard
 from .policies.timeout import Timeout
+from .policies.writes import Writes
 
 __all__ = ["Dependency", "Origin"]
 
@@ -45,6 +46,7 @@ class Dependency(Pipeline):
         policies: outermost first; `standard()` if there are none.
         origin: the URL that its requests begin with, for transports that are given a `Resilience`.
         required: whether the service is of no use without it. It is told by /readyz, and has no implicit fallback.
+        writes: whether its calls change something, so that they are refused in read-only mode; safe HTTP requests never are.
         timeout: seconds that a call may take in all.
         cache: a `Cache`, or True for one with its defaults: answers are stored and served by RFC 9111. For functions, a
             `Fallback.cached`.
@@ -67,6 +69,7 @@ class Dependency(Pipeline):
         *policies: Any,
         origin: str | None = None,
         required: bool = False,
+        writes: bool = False,
         timeout: float | None = None,
         cache: Cache | CachedFallback | bool | None = None,
         fallback: Any = _ABSENT,
@@ -81,9 +84,12 @@ class Dependency(Pipeline):
         if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", name) or len(name) > LONGEST_NAME:
             raise ValueError(f"name: expected 1 to {LONGEST_NAME} characters without white space, got {name!r}")
         flag("required", required)
+        flag("writes", writes)
         chosen = _with_cache(_with_timeout(policies, timeout), cache)
         if fallback is not _ABSENT:
             chosen = (_as_fallback(fallback), *chosen)
+        if writes:
+            chosen = (*chosen[:1], Writes(), *chosen[1:]) if fallback is not _ABSENT else (Writes(), *chosen)
         self.variant_of: Pipeline | None = variant_of
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
@@ -216,6 +222,27 @@ class Dependency(Pipeline):
         """closed, open or half-open; a dependency without a breaker is always closed."""
         breaker = self.breaker
         return pybreaker.STATE_CLOSED if breaker is None else breaker.current_state
+
+    @property
+    def failing(self) -> bool:
+        """Whether its circuit is not closed, so that its calls fail. Where something of its own answers for it, they don't."""
+        circuit = self._circuit
+        return circuit is not None and circuit.own_state != pybreaker.STATE_CLOSED
+
+    @property
+    def refuses(self) -> bool:
+        """Whether its circuit would refuse a call now. One that is due for a trial would not."""
+        circuit = self._circuit
+        return circuit is not None and circuit.refuses(self.clock.now())
+
+    @property
+    def _circuit(self) -> CircuitBreaker | None:
+        """The circuit that speaks for all calls, unless a cache or a fallback answers in spite of it."""
+        if not self.enabled or self.substitutes or any(isinstance(policy, Cache) for policy in self.policies):
+            return None
+        breaker = self.breaker
+        circuit = breaker.engine if isinstance(breaker, ForeignBreaker) else breaker
+        return circuit if circuit is not None and circuit.enforce and not circuit.disabled else None
 
 
 def _with_timeout(policies: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:

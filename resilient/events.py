@@ -8,20 +8,25 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 __all__ = [
+    "BrownoutChanged",
     "CacheUsed",
     "CallRejected",
     "CircuitChanged",
     "DeadlinePassed",
     "Event",
     "FailedOver",
+    "FallbackFailed",
     "FallbackServed",
     "FaultInjected",
     "FeatureChanged",
     "FeatureDegraded",
+    "FeatureOrdered",
     "HedgeDecided",
     "Listener",
+    "ReadOnlyChanged",
     "ResponseAbandoned",
     "RetryDecided",
+    "ServiceChanged",
 ]
 
 
@@ -148,12 +153,70 @@ class FeatureDegraded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureChanged(Event):
-    """A feature's level changed."""
+    """A feature's level changed. `by` and `why` are there where somebody said so: an operator, an order that is over."""
 
     feature: str
     old: str
     new: str
     cause: str
+    by: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureOrdered(Event):
+    """Somebody has said what a feature is to be, or that it need not be so any more. `what`: ordered, lifted, expired.
+
+    `tenant` says whose uses it is about (None: everybody's), `share` how many of them. Neither is a label.
+    """
+
+    feature: str
+    what: str
+    level: str
+    by: str = ""
+    why: str = ""
+    tenant: str | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackFailed(Event):
+    """One step of a chain of fallbacks raised, and the next one is tried. `step` counts from 0."""
+
+    feature: str
+    step: int
+    level: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrownoutChanged(Event):
+    """Optional features begin to be dimmed, or are no more (`share` is 1), or would be (`enforced=False`).
+
+    `measured` is what was measured over what is wanted.
+    """
+
+    share: float
+    measured: float
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOnlyChanged(Event):
+    """Writes are refused from now on, or no more."""
+
+    read_only: bool
+    by: str = ""
+    why: str = ""
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceChanged(Event):
+    """The level of the whole service changed: healthy, degraded, critical."""
+
+    old: str
+    new: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

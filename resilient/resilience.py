@@ -6,7 +6,8 @@ import inspect
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -14,14 +15,16 @@ from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
 from .core.origin import PORTS
+from .core.writes import WriteMode
 from .dependency import LONGEST_NAME, Dependency
 from .events import Listener
-from .feature import MISSING, Feature
+from .feature import Brownout, Feature, Registry
 from .outbox import Outbox
 from .policies.cache import Cache
 from .policies.failover import Failover
 from .policies.switch import chaos_allowed, switched_on
 from .policies.target import TargetPipeline
+from .policies.writes import Writes
 from .protocols import Store
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
@@ -43,6 +46,7 @@ class Resilience:
         clock: what time is read from.
         listeners: objects with `on_event(event)`.
         store: where the caches of `dependency(cache=True)` keep what they have; by default each in memory of its own.
+        brownout: what dims optional features under load; by default nothing does.
         max_origins: how many origins that no dependency claims get policies of their own; beyond, the one that was
             used least recently is forgotten.
         registry: a prometheus_client registry to be scraped through, as well as by `metrics.render`.
@@ -59,6 +63,7 @@ class Resilience:
         clock: Clock = SYSTEM_CLOCK,
         listeners: Iterable[Listener] = (),
         store: Store | None = None,
+        brownout: Brownout | None = None,
         max_origins: int = 100,
         registry: Any = None,
     ) -> None:
@@ -80,12 +85,12 @@ class Resilience:
         self._routes: dict[tuple[str, str, int], tuple[Dependency, ...]] = {}
         self._undeclared: OrderedDict[tuple[str, str, int], Dependency] = OrderedDict()
         self._max_origins = max_origins
-        self._features: dict[str, Feature] = {}
+        self._registry = Registry(self, brownout)
         self.ready = True
         self.draining = False
         self.startup_complete = True
         self.metrics: Metrics = Metrics(self, registry=registry)
-        own: tuple[Listener, ...] = (self.metrics, TransitionLog())
+        own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())
         for listener in (*own, *listeners):
             self.outbox.add(listener)
 
@@ -107,6 +112,9 @@ class Resilience:
             settings["cache"] = Cache(store=self.store)
         made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **{"chaos": self._chaos, **settings})
         made._adopt = self._adopt
+        for policy in made.policies:
+            if isinstance(policy, Writes):
+                policy.mode = self._registry.writes
         with self._lock:
             if name in self._declared:
                 raise ValueError(f"name: there is a dependency {name!r} already")
@@ -167,32 +175,57 @@ class Resilience:
 
     # -- features -------------------------------------------------------------------------------------------------
 
-    def feature(
-        self,
-        name: str,
-        *,
-        needs: Iterable[Dependency] = (),
-        fallback: Any = MISSING,
-        on: type[Exception] | Iterable[type[Exception]] = (),
-        critical: bool = False,
-    ) -> Feature:
+    def feature(self, name: str, **settings: Any) -> Feature:
         """Declare a feature; the result decorates the functions that make it up. Arguments as for `Feature`.
 
         Raises:
-            ValueError: there is one of that name already.
+            TypeError, ValueError: a setting is wrong, which the message names; or there is one of that name already.
         """
-        made = Feature(self, name, needs=needs, fallback=fallback, on=on, critical=critical)
-        with self._lock:
-            if name in self._features:
-                raise ValueError(f"name: there is a feature {name!r} already")
-            self._features[name] = made
+        made = Feature(self, name, **settings)
+        self._registry.declare(made)
         return made
 
     @property
-    def features(self) -> dict[str, Feature]:
+    def features(self) -> Mapping[str, Feature]:
         """All features by name."""
-        with self._lock:
-            return dict(self._features)
+        return self._registry.view
+
+    @property
+    def level(self) -> str:
+        """healthy, degraded or critical: how the worst of the critical features is."""
+        return self._registry.level
+
+    @property
+    def brownout(self) -> Brownout | None:
+        """What dims optional features under load."""
+        return self._registry.brownout
+
+    def read_only(
+        self, *, by: str = "", why: str = "", until: datetime | float | None = None, retry_after: float = 30.0, enforce: bool = True
+    ) -> None:
+        """Refuse writes until `read_write`: features and dependencies declared with `writes=True`, and HTTP requests that
+        are not safe, unless the middleware says otherwise (`refuse_writes=False`, `exempt_writes=["POST /login"]`).
+
+        Args:
+            by: who says so; at most 500 characters, as for `why`.
+            why: the reason, for those who ask later.
+            until: when it is over: a date with a time zone, or seconds from now.
+            retry_after: seconds after which clients are told to try again, where `until` does not say it.
+            enforce: False counts what would be refused, and refuses nothing.
+
+        Raises:
+            TypeError, ValueError: naming the parameter that is wrong.
+        """
+        self._registry.read_only(by, why, until, retry_after, enforce=enforce)
+
+    def read_write(self, *, by: str = "", why: str = "") -> None:
+        """Take writes again."""
+        self._registry.read_write(by, why)
+
+    @property
+    def writes(self) -> WriteMode:
+        """Whether writes are taken: `writes.stop` is None then, else says who refuses them and why."""
+        return self._registry.writes
 
     # -- switches -------------------------------------------------------------------------------------------------
 
@@ -234,8 +267,7 @@ class Resilience:
             self._undeclared.clear()
         for dependency in dependencies:
             dependency.reset()
-        for feature in self.features.values():
-            feature.reset()
+        self._registry.reset()
         self.outbox.pending.clear()
 
     # -- the service ----------------------------------------------------------------------------------------------

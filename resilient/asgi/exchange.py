@@ -205,6 +205,7 @@ class Exchange(Layer):
             self._tell_passed("late")
 
     async def _answer_late(self) -> None:
+        self._observe()
         if self._armed:
             self._disarm()
         if not await self._stood_in(DeadlineExceeded.cause, LATE.status):
@@ -240,11 +241,23 @@ class Exchange(Layer):
     def _begin(self, start: Message) -> Awaitable[None]:
         self._started = True
         self._status = start["status"]
+        if self._inbound.brownout is not None:
+            self._observe()
         if self._armed and (not self._body_bounded or _is_silent(start)):
             self._lift()
         if self._record is not None:
             start = self._marked(start)
         return self._send(start)
+
+    def refuse(self, problem: Problem) -> Awaitable[None]:
+        """Answer without the app."""
+        return self._answer_problem(problem)
+
+    def _observe(self) -> None:
+        """The app took until now; what is refused at the door says nothing of the load."""
+        brownout = self._inbound.brownout
+        if brownout is not None and self.counts:
+            brownout.observe(self._resilience.clock.now() - self._began)
 
     def _answer_problem(self, problem: Problem) -> Awaitable[None]:
         return self._answer(*problem.messages(head=self._scope["method"] == "HEAD"))

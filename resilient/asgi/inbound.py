@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..runtime import AsyncRuntime
 from .exchange import Exchange
-from .protocols import ASGIApp, Receive, Scope, Send, Surroundings, check_resilience
+from .protocols import ASGIApp, Latencies, Receive, Scope, Send, Surroundings, check_resilience
 
 if TYPE_CHECKING:
+    from ..core.writes import WriteMode
     from .deadline import InboundDeadlines
     from .degradation import DegradationHeader
     from .errors import ErrorMapping
     from .metrics import RequestMetrics
     from .stale import StaleResponses
+    from .writes import WriteGate
 
 __all__ = ["Inbound"]
 
@@ -38,6 +40,7 @@ class Inbound:
     errors: ErrorMapping | None = None
     requests: RequestMetrics | None = None
     stale: StaleResponses | None = None
+    writes: WriteGate | None = None
     _exposes: Callable[[Scope], bool] | None = None
     """Whether the caller of a request may be told what is behind; None for nobody."""
 
@@ -47,9 +50,12 @@ class Inbound:
         check_resilience(resilience)
         self.app = app
         self.resilience = resilience
+        self.brownout: Latencies | None = getattr(resilience, "brownout", None)
         self._runtime = AsyncRuntime(resilience.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.degradation is not None and scope["type"] == "http":
+            self._show(scope)
         if scope["type"] != "http" or not self.resilience.enabled:
             await self.app(scope, receive, send)
             return
@@ -57,6 +63,8 @@ class Inbound:
         try:
             if self.degradation is not None:
                 exchange.keep_record()
+            if self.writes is not None and await self._refused(exchange, scope):
+                return
             if self.stale is not None:
                 exchange.keep_copy(self.stale.copy(scope, self.resilience, self._runtime, self._exposes))
             deadlines = self.deadlines
@@ -75,3 +83,24 @@ class Inbound:
                 raise
         finally:
             exchange.close()
+
+    def _show(self, scope: Scope) -> None:
+        """Let endpoints and templates find the `Resilience` and its features at `request.state`."""
+        state = scope.get("state")
+        if state is None:
+            scope["state"] = state = {}
+        resilience: Any = self.resilience
+        state["resilience"] = resilience
+        state["features"] = getattr(resilience, "features", {})
+
+    async def _refused(self, exchange: Exchange, scope: Scope) -> bool:
+        """Whether the request was refused, for the service is read-only."""
+        resilience: Any = self.resilience
+        mode: WriteMode = resilience.writes
+        if mode.stop is None or self.writes is None:
+            return False
+        stop = mode.refuses(resilience.clock.now())
+        problem = None if stop is None or not self.writes.refuses(scope) else self.writes.answer(stop, resilience)
+        if problem is not None:
+            await exchange.refuse(problem)
+        return problem is not None

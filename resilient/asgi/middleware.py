@@ -12,6 +12,7 @@ from .inbound import Inbound
 from .metrics import RequestMetrics
 from .protocols import ASGIApp, Measured
 from .stale import StaleResponses, exposure
+from .writes import WriteGate
 
 __all__ = ["ResilienceMiddleware"]
 
@@ -37,6 +38,8 @@ class ResilienceMiddleware(Inbound):
         count_requests: whether requests and their time go into the metrics.
         stale: which of the app's own answers are kept and stand in for errors, as `StaleResponseMiddleware` has it; `trusted`
             peers are told `Cache-Status` too. By default none.
+        refuse_writes: whether requests that are not safe are refused in read-only mode (`Resilience.read_only`).
+        exempt_writes: patterns of those that are served all the same: "POST /login".
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class ResilienceMiddleware(Inbound):
         deadline_headers: Iterable[str] = DEADLINE_HEADERS,
         count_requests: bool = True,
         stale: StaleResponses | None = None,
+        refuse_writes: bool = True,
+        exempt_writes: Iterable[str] = (),
     ) -> None:
         super().__init__(app, resilience)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
@@ -65,6 +70,9 @@ class ResilienceMiddleware(Inbound):
             raise TypeError(f"stale: expected StaleResponses(...), got {stale!r}")
         self.stale: StaleResponses | None = stale
         self._exposes = exposure(expose_causes, trusted)
+        flag("refuse_writes", refuse_writes)
+        gate = WriteGate(exempt_writes)
+        self.writes: WriteGate | None = gate if refuse_writes and hasattr(resilience, "writes") else None
         flag("count_requests", count_requests)
         if count_requests:
             self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)

@@ -9,7 +9,19 @@ from ..clock import Clock
 from ..core.degradation import Level
 from ..outbox import Outbox
 
-__all__ = ["ASGIApp", "Measured", "Message", "Receive", "RequestCounter", "Scope", "Send", "Served", "Surroundings", "check_resilience"]
+__all__ = [
+    "ASGIApp",
+    "Latencies",
+    "Measured",
+    "Message",
+    "Receive",
+    "RequestCounter",
+    "Scope",
+    "Send",
+    "Served",
+    "Surroundings",
+    "check_resilience",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,6 +55,14 @@ class FeatureState(Protocol):
     def critical(self) -> bool: ...
     @property
     def level(self) -> Level: ...
+
+
+class Latencies(Protocol):
+    """Who is told how long requests take: a `Brownout`."""
+
+    def observe(self, seconds: float) -> None:
+        """A request took so long, up to the start of its response."""
+        ...
 
 
 class RequestCounter(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Degradation", "DegradationRecord", "Hysteresis", "Level", "LevelChange", "service_level"]
+__all__ = ["Degradation", "DegradationRecord", "Hysteresis", "Level", "LevelChange", "service_level", "worse"]
 
 
 class Level(enum.StrEnum):
@@ -34,6 +34,11 @@ class Level(enum.StrEnum):
 
 
 _SEVERITY = {level: severity for severity, level in enumerate(Level)}
+
+
+def worse(one: Level, other: Level) -> Level:
+    """The more severe of two."""
+    return one if one.severity >= other.severity else other
 
 
 def service_level(features: Iterable[tuple[Level, bool]]) -> str:
@@ -135,17 +140,21 @@ class LevelChange(NamedTuple):
 class Hysteresis:
     """A feature's level as its recent uses show it, slow enough to be worth telling.
 
-    It falls with the first use that was served less, and rises only when no use has confirmed the present level for
-    `recover_after` seconds: to the worst that was served in that time, or to full. A level is kept for `dwell` seconds
-    at least; a fall that would come earlier waits. Changes that became due while nobody looked are reported by the
-    next look, in order.
+    It falls with the first use that was served less, or when something begins to hold it down, and rises only when
+    nothing has confirmed the present level for `recover_after` seconds: to the worst that was served in that time, or to
+    full. A level is kept for `dwell` seconds at least; a fall that would come earlier waits. Changes that became due
+    while nobody looked are reported by the next look, in order.
 
     Args:
         dwell: seconds that a level is kept at least.
         recover_after: seconds without a use as bad as the present level before it rises.
+
+    Attributes:
+        level: the present one.
+        steady: whether it is full and will stay so: nothing to look for.
     """
 
-    __slots__ = ("_cause", "_changed_at", "_confirmed_at", "_milder", "_milder_at", "_pending", "dwell", "level", "recover_after")
+    __slots__ = ("_cause", "_changed_at", "_held", "_pending", "_served", "dwell", "level", "recover_after", "steady")
 
     def __init__(self, dwell: float, recover_after: float) -> None:
         self.dwell = dwell
@@ -154,45 +163,72 @@ class Hysteresis:
 
     def reset(self) -> None:
         """Full again, nothing remembered."""
-        self.level = Level.FULL
+        self.level = self._held = Level.FULL
+        self.steady = True
         self._cause = ""  # of the last use that confirmed the level, or of the pending fall
-        self._changed_at = self._confirmed_at = self._milder_at = -math.inf
-        self._milder = Level.FULL  # the worst one above `level` that was served since `level` was last confirmed
+        self._changed_at = -math.inf
+        self._served = [-math.inf] * len(Level)  # when each level was last served, by severity
         self._pending = Level.FULL  # a fall that waits for the dwell to be over; FULL if there is none
-
-    @property
-    def steady(self) -> bool:
-        """Whether it is full and will stay so: nothing to look for."""
-        return self.level is Level.FULL and self._pending is Level.FULL
 
     def degraded(self, level: Level, cause: str, now: float) -> list[LevelChange]:
         """One use was served at `level`, which is not full. Returns the changes that are now to be told."""
         changes = self.look(now)
+        self._served[level.severity] = now
         if level.severity < self.level.severity:
-            if level.severity >= self._milder.severity:
-                self._milder, self._milder_at = level, now
             return changes
-        self._confirmed_at, self._milder = now, Level.FULL
         if level.severity >= self._pending.severity:
             self._cause = cause
             self._pending = level if level.severity > self.level.severity else Level.FULL
         return changes + self.look(now)
 
+    def hold(self, level: Level, cause: str, now: float) -> list[LevelChange]:
+        """Something keeps it at `level` or below from now on, until the next hold; FULL is nothing.
+
+        It counts like a use that lasts: after its end comes `recover_after`. Returns the changes that are now to be told.
+        """
+        changes = self.look(now)  # what held it has done so up to this moment
+        self._held = level
+        if level is not Level.FULL:
+            changes += self.degraded(level, cause, now)
+        else:
+            self._steady()
+        return changes
+
     def look(self, now: float) -> list[LevelChange]:
         """Let time pass: a fall that waited, recoveries that are due."""
         changes: list[LevelChange] = []
+        if self._held is not Level.FULL:
+            self._served[self._held.severity] = now
         if self._pending is not Level.FULL and now - self._changed_at >= self.dwell:
             changes.append(self._go(self._pending, max(self._changed_at + self.dwell, self._confirmed_at), self._cause))
         while self.level is not Level.FULL and self._pending is Level.FULL:
             recovers_at = max(self._confirmed_at + self.recover_after, self._changed_at + self.dwell)
             if now < recovers_at:
                 break
-            self._confirmed_at = self._milder_at
-            changes.append(self._go(self._milder, recovers_at, "recovered"))
+            changes.append(self._go(self._recent(recovers_at), recovers_at, "recovered"))
+        self._steady()
         return changes
+
+    @property
+    def held(self) -> bool:
+        """Whether something holds it down."""
+        return self._held is not Level.FULL
+
+    @property
+    def _confirmed_at(self) -> float:
+        """When the present level or a worse one was last served."""
+        return max(self._served[max(self.level.severity, self._pending.severity) :])
+
+    def _recent(self, at: float) -> Level:
+        """The worst level above the present one that was served less than `recover_after` before."""
+        levels = list(Level)[: self.level.severity]
+        return next((level for level in reversed(levels) if at < self._served[level.severity] + self.recover_after), Level.FULL)
+
+    def _steady(self) -> None:
+        self.steady = self.level is self._pending is self._held is Level.FULL
 
     def _go(self, level: Level, at: float, cause: str) -> LevelChange:
         change = LevelChange(self.level, level, cause)
         self.level, self._changed_at = level, at
-        self._milder = self._pending = Level.FULL
+        self._pending = Level.FULL
         return change

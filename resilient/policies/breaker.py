@@ -187,6 +187,16 @@ class CircuitBreaker(Circuit):
         return self._core.state if worst is None else worst.current_state
 
     @property
+    def own_state(self) -> str:
+        """The state of the circuit that every call meets; of a breaker with keys, one that changes by hand alone."""
+        return self._core.state
+
+    def refuses(self, now: float) -> bool:
+        """Whether every call is refused at this moment. One that has become due is let through as a trial."""
+        core = self._core
+        return core.state is OPEN and core.enabled and self._enforce and (core.forced or core.open_until > now)
+
+    @property
     def reason(self) -> str:
         """Why it is not closed: outage, stall, failure_rate, slow_rate, consecutive, forced; empty when it is."""
         worst = self._worst()

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.degradation import Level
-from ..events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned
+from ..events import (
+    BrownoutChanged,
+    CircuitChanged,
+    Event,
+    FeatureChanged,
+    FeatureOrdered,
+    ReadOnlyChanged,
+    ResponseAbandoned,
+    ServiceChanged,
+)
 
 __all__ = ["TransitionLog"]
 
@@ -24,7 +33,11 @@ class TransitionLog:
     `event`             other fields                                             level
     =================== ======================================================== ==========================================
     circuit_changed     dependency, old, new, reason, retry_after, at            WARNING when it opens, else INFO
-    feature_changed     feature, old, new, cause, at                             WARNING when users get less, else INFO
+    feature_changed     feature, old, new, cause, by, why, at                    WARNING when users get less, else INFO
+    feature_ordered     feature, what, level, by, why, tenant, share, at         INFO
+    service_changed     old, new, at                                             WARNING unless it is healthy
+    brownout_changed    share, measured, enforced, at                            WARNING when it begins, else INFO
+    read_only_changed   read_only, by, why, enforced, at                         WARNING when it begins, else INFO
     response_abandoned  dependency, at                                           WARNING, the first time of a dependency
     =================== ======================================================== ==========================================
 
@@ -36,6 +49,10 @@ class TransitionLog:
         self._tell: dict[type[Event], Callable[[Any], None]] = {
             CircuitChanged: self._circuit_changed,
             FeatureChanged: self._feature_changed,
+            FeatureOrdered: self._feature_ordered,
+            ServiceChanged: self._service_changed,
+            BrownoutChanged: self._brownout_changed,
+            ReadOnlyChanged: self._read_only_changed,
             ResponseAbandoned: self._response_abandoned,
         }
 
@@ -71,17 +88,82 @@ class TransitionLog:
     def _feature_changed(self, event: FeatureChanged) -> None:
         logger.log(
             logging.WARNING if SEVERITY.get(event.new, 0) > SEVERITY.get(event.old, 0) else logging.INFO,
-            "feature %s: %s -> %s (%s)",
+            "feature %s: %s -> %s (%s%s)",
             event.feature,
             event.old,
             event.new,
             event.cause,
+            _said(event.by, event.why),
             extra={
                 "event": "feature_changed",
                 "feature": event.feature,
                 "old": str(event.old),
                 "new": str(event.new),
                 "cause": event.cause,
+                "by": event.by,
+                "why": event.why,
+                "at": event.at,
+            },
+        )
+
+    def _feature_ordered(self, event: FeatureOrdered) -> None:
+        logger.info(
+            "feature %s: %s: %s for %s%s",
+            event.feature,
+            event.what,
+            event.level,
+            f"{event.share:.0%} of {'everybody' if event.tenant is None else repr(event.tenant)}",
+            _said(event.by, event.why),
+            extra={
+                "event": "feature_ordered",
+                "feature": event.feature,
+                "what": event.what,
+                "level": str(event.level),
+                "by": event.by,
+                "why": event.why,
+                "tenant": event.tenant,
+                "share": event.share,
+                "at": event.at,
+            },
+        )
+
+    def _service_changed(self, event: ServiceChanged) -> None:
+        logger.log(
+            logging.INFO if event.new == "healthy" else logging.WARNING,
+            "the service: %s -> %s",
+            event.old,
+            event.new,
+            extra={"event": "service_changed", "old": event.old, "new": event.new, "at": event.at},
+        )
+
+    def _brownout_changed(self, event: BrownoutChanged) -> None:
+        logger.log(
+            logging.WARNING if event.share < 1 else logging.INFO,
+            "brownout%s: %.0f%% of optional work, at %.2f of what is wanted",
+            "" if event.enforced else " (shadow)",
+            event.share * 100,
+            event.measured,
+            extra={
+                "event": "brownout_changed",
+                "share": event.share,
+                "measured": event.measured,
+                "enforced": event.enforced,
+                "at": event.at,
+            },
+        )
+
+    def _read_only_changed(self, event: ReadOnlyChanged) -> None:
+        logger.log(
+            logging.WARNING if event.read_only else logging.INFO,
+            "the service %s%s",
+            "is read-only" if event.read_only else "takes writes",
+            _said(event.by, event.why),
+            extra={
+                "event": "read_only_changed",
+                "read_only": event.read_only,
+                "by": event.by,
+                "why": event.why,
+                "enforced": event.enforced,
                 "at": event.at,
             },
         )
@@ -96,3 +178,8 @@ class TransitionLog:
             event.dependency,
             extra={"event": "response_abandoned", "dependency": event.dependency, "at": event.at},
         )
+
+
+def _said(by: str, why: str) -> str:
+    """Who and why, quoted: somebody has typed them."""
+    return (f", by {by!r}" if by else "") + (f": {why!r}" if why else "")

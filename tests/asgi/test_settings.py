@@ -45,6 +45,8 @@ WRONG: dict[str, list[Any]] = {
     "deadline_headers": [3, None, "x-timeout", b"x-timeout", [3], [None], ["two words"], [""], ["x:y"], ["Ü"]],
     "count_requests": FLAGS,
     "stale": [3, "yes", True, StaleResponses],
+    "refuse_writes": FLAGS,
+    "exempt_writes": [3, "POST /login", [3], ["login"], ["POST http://shop/login"], ["/{a}/{"]],
     "dashboard": [True, *FLAGS],
     "metrics": FLAGS,
     "health": FLAGS,

@@ -145,7 +145,9 @@ def test_it_rises_to_the_worst_that_was_served_meanwhile(hysteresis: Hysteresis)
     hysteresis.degraded(REDUCED, "y", 108)
     assert pairs(hysteresis.look(110)) == [(OFF, STATIC, "recovered")]
     assert hysteresis.look(113.9) == []
-    assert pairs(hysteresis.look(114)) == [(STATIC, FULL, "recovered")]
+    assert pairs(hysteresis.look(114)) == [(STATIC, REDUCED, "recovered")]
+    assert hysteresis.look(117.9) == []
+    assert pairs(hysteresis.look(118)) == [(REDUCED, FULL, "recovered")]
 
 
 def test_changes_that_nobody_looked_at_are_told_in_order(hysteresis: Hysteresis) -> None:
@@ -260,3 +262,77 @@ def test_a_level_that_waited_for_its_fall_is_kept_for_the_dwell() -> None:
     assert pairs(hysteresis.look(105)) == [(REDUCED, OFF, "y")]
     assert hysteresis.look(109.9) == []
     assert pairs(hysteresis.look(110)) == [(OFF, FULL, "recovered")]
+
+
+# -- what lasts -----------------------------------------------------------------------------------------------------
+
+
+def test_a_hold_falls_at_once_and_its_end_is_where_recovery_begins(hysteresis: Hysteresis) -> None:
+    assert pairs(hysteresis.hold(STATIC, "dependency:a", 100)) == [(FULL, STATIC, "dependency:a")]
+    assert not hysteresis.steady
+    assert hysteresis.look(500) == [], "held all that time, though nobody looked"
+    assert hysteresis.hold(FULL, "", 600) == []
+    assert hysteresis.look(609.9) == []
+    assert pairs(hysteresis.look(610)) == [(STATIC, FULL, "recovered")]
+    assert hysteresis.steady
+
+
+def test_an_end_that_is_noticed_late_is_no_recovery_yet(hysteresis: Hysteresis) -> None:
+    hysteresis.hold(STATIC, "x", 100)
+    assert hysteresis.hold(FULL, "", 200) == [], "nobody knows since when it is over"
+    assert hysteresis.look(205) == []
+
+
+def test_a_hold_within_the_dwell_waits_for_it(hysteresis: Hysteresis) -> None:
+    hysteresis.degraded(REDUCED, "x", 100)
+    assert hysteresis.hold(OFF, "y", 100.5) == []
+    assert pairs(hysteresis.look(101)) == [(REDUCED, OFF, "y")]
+    assert hysteresis.look(200) == []
+
+
+def test_from_below_a_hold_it_rises_no_further_than_to_it(hysteresis: Hysteresis) -> None:
+    hysteresis.degraded(OFF, "x", 100)
+    hysteresis.hold(REDUCED, "y", 100.5)
+    assert pairs(hysteresis.look(110)) == [(OFF, REDUCED, "recovered")]
+    assert hysteresis.look(1000) == []
+    hysteresis.hold(FULL, "", 1000)
+    assert pairs(hysteresis.look(1010)) == [(REDUCED, FULL, "recovered")]
+
+
+HELD = st.tuples(st.floats(0.01, 6), st.sampled_from(["use", "hold", "release"]), st.sampled_from([REDUCED, STATIC, OFF]))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(HELD, max_size=25))
+def test_oscillating_faults_never_flap(steps: list[tuple[float, str, Level]]) -> None:
+    """Somebody looks every 100 ms: a level lasts a second at least, and full comes only after ten seconds of health."""
+    hysteresis = Hysteresis(1.0, 10.0)
+    now, held, ill_at, changed_at = 0.0, FULL, -math.inf, -math.inf
+
+    def check(changes: list[LevelChange]) -> None:
+        nonlocal changed_at
+        for change in changes:
+            assert now - changed_at >= 1.0 - 0.101
+            changed_at = now
+            if change.new is FULL:
+                assert now - ill_at >= 10.0 - 1e-6
+
+    for seconds, what, level in [*steps, (30.0, "release", FULL)]:
+        until = now + seconds
+        while now < until:
+            now = min(now + 0.1, until)
+            check(hysteresis.look(now))
+            if held is not FULL:
+                ill_at = now
+        if what == "use":
+            ill_at = now
+            check(hysteresis.degraded(level, "x", now))
+        else:
+            held = level if what == "hold" else FULL
+            ill_at = now if held is not FULL else ill_at
+            check(hysteresis.hold(held, "y", now))
+        assert hysteresis.steady == (hysteresis.level is hysteresis._held is hysteresis._pending is FULL)
+    for _ in range(400):
+        now += 0.1
+        check(hysteresis.look(now))
+    assert hysteresis.level is FULL

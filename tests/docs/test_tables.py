@@ -32,7 +32,16 @@ from resilient import (
 )
 from resilient.asgi import ResilienceMiddleware, StaleResponses
 from resilient.core.rules import Rules
-from resilient.events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned
+from resilient.events import (
+    BrownoutChanged,
+    CircuitChanged,
+    Event,
+    FeatureChanged,
+    FeatureOrdered,
+    ReadOnlyChanged,
+    ResponseAbandoned,
+    ServiceChanged,
+)
 from resilient.stores import MemoryStore, RedisStore, SQLiteStore
 from resilient.telemetry.families import ALL
 from resilient.telemetry.logging import TransitionLog
@@ -114,6 +123,10 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
     log = TransitionLog()
     log.on_event(CircuitChanged(at=1.0, dependency="dep", old="closed", new="open", reason="outage"))
     log.on_event(FeatureChanged(at=1.0, feature="shop", old="full", new="static", cause="deadline"))
+    log.on_event(FeatureOrdered(at=1.0, feature="shop", what="ordered", level="off"))
+    log.on_event(ServiceChanged(at=1.0, old="healthy", new="degraded"))
+    log.on_event(BrownoutChanged(at=1.0, share=0.5, measured=2.0))
+    log.on_event(ReadOnlyChanged(at=1.0, read_only=True))
     log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
     known = vars(logging.makeLogRecord({})).keys() | {"event", "message"}
     told: dict[str, Any] = {record.__dict__["event"]: vars(record).keys() - known for record in caplog.records}
