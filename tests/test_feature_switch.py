@@ -202,12 +202,14 @@ def test_a_switch_for_one_tenant(world: str, resilience: Resilience, listener: R
     assert feature.level_for(tenant="acme") is FULL
 
 
-def test_by_default_the_tenant_is_the_partition_in_force(resilience: Resilience, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "current_partition", lambda: "acme", raising=False)
+def test_by_default_the_tenant_is_the_partition_in_force(resilience: Resilience) -> None:
     feature = resilience.feature("reviews", fallback="none")
     use = Uses("sync", feature)
     feature.set_level("off", tenant="acme")
-    assert use() == "none"
+    with context.partition("acme"):
+        assert use() == "none"
+    with context.partition("other"):
+        assert use() != "none"
 
 
 def test_a_share_is_the_same_users_at_any_time(resilience: Resilience) -> None:

@@ -94,7 +94,10 @@ class Feature(Switch):
         check(critical=critical, required=required, writes=writes, dim=dim, dwell=dwell, recover_after=recover_after)
         if required and fallback is not MISSING:
             raise ValueError("required, fallback: what is required has none; it works or fails")
-        self.critical, self.required, self.writes, self.dim = critical, required, writes, dim
+        self.critical: bool = critical
+        self.required: bool = required
+        self.writes: bool = writes
+        self.dim: float = dim
         self._resilience = resilience
         self._circuits, self._features = circuits(needs), features(needs)
         self._on = exception_classes("on", on)
@@ -272,10 +275,6 @@ class Feature(Switch):
             return Verdict(Level.FULL, cause_of(blamed), dependency=dependency)
         finally:
             del blamed  # an error in a local of a frame of its own traceback would keep them all
-
-    def _count_error(self) -> None:
-        with self._lock:
-            self.errors += 1
 
 
 def _dependency(error: Exception) -> str:

@@ -110,6 +110,10 @@ class Standing:
 
     # -- one use --------------------------------------------------------------------------------------------------
 
+    def _count_error(self) -> None:
+        with self._lock:
+            self.errors += 1
+
     def _refusal(self, tenant: str | None = None, key: str | None = None, *, chance: bool = True) -> Verdict | None:
         """Why a use that begins now is not to be full, if it is not. Without `chance`, only what is certain."""
         now = self._resilience.clock.now()
