@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Set
 from hashlib import blake2b
 from typing import Any
+from weakref import WeakSet
 
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
@@ -81,6 +82,7 @@ class Resilience:
         self._undeclared: OrderedDict[tuple[str, str, int], Dependency] = OrderedDict()
         self._max_origins = max_origins
         self._features: dict[str, Feature] = {}
+        self.admissions: WeakSet[Any] = WeakSet()
         self.ready = True
         self.draining = False
         self.startup_complete = True
@@ -236,6 +238,8 @@ class Resilience:
             dependency.reset()
         for feature in self.features.values():
             feature.reset()
+        for door in list(self.admissions):
+            door.reset()
         self.outbox.pending.clear()
 
     # -- the service ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..core.bounds import flag
+from .admission import Admission
 from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
 from .errors import ErrorMapping
@@ -17,10 +18,11 @@ __all__ = ["ResilienceMiddleware"]
 
 
 class ResilienceMiddleware(Inbound):
-    """Deadlines, error mapping, the degradation record and its header, request metrics: for any ASGI app.
+    """Deadlines, admission, error mapping, the degradation record and its header, request metrics: for any ASGI app.
 
-    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `DegradationMiddleware` and `ErrorMiddleware` do around each
-    other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if asked to. Lifespan and WebSockets pass through.
+    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `AdmissionMiddleware`, `DegradationMiddleware` and
+    `ErrorMiddleware` do around each other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if
+    asked to. Lifespan passes through, and so do WebSockets once they are let in.
 
     Args:
         app: the ASGI application.
@@ -37,6 +39,7 @@ class ResilienceMiddleware(Inbound):
         count_requests: whether requests and their time go into the metrics.
         stale: which of the app's own answers are kept and stand in for errors, as `StaleResponseMiddleware` has it; `trusted`
             peers are told `Cache-Status` too. By default none.
+        admission: which requests are let in, as `AdmissionMiddleware` has it; True for its defaults, False for all of them.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class ResilienceMiddleware(Inbound):
         deadline_headers: Iterable[str] = DEADLINE_HEADERS,
         count_requests: bool = True,
         stale: StaleResponses | None = None,
+        admission: Admission | bool = True,
     ) -> None:
         super().__init__(app, resilience)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
@@ -65,6 +69,10 @@ class ResilienceMiddleware(Inbound):
             raise TypeError(f"stale: expected StaleResponses(...), got {stale!r}")
         self.stale: StaleResponses | None = stale
         self._exposes = exposure(expose_causes, trusted)
+        if not isinstance(admission, Admission | bool):
+            raise TypeError(f"admission: expected True, False or Admission(...), got {admission!r}")
+        if admission is not False:
+            self.take_on(Admission() if admission is True else admission, trusted)
         flag("count_requests", count_requests)
         if count_requests:
             self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, MutableSet
 from typing import Any, Protocol
 
 from ..clock import Clock
@@ -27,6 +27,10 @@ class Surroundings(Protocol):
     def enabled(self) -> bool: ...
     @property
     def outbox(self) -> Outbox: ...
+    @property
+    def admissions(self) -> MutableSet[Any]:
+        """What lets requests in, for the metrics to read; it must hold them weakly."""
+        ...
 
 
 class DependencyState(Protocol):

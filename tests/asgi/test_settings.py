@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 
 from resilient import Resilience
 from resilient.asgi import (
+    Admission,
     DeadlineMiddleware,
     DegradationMiddleware,
     ErrorMiddleware,
@@ -45,6 +46,7 @@ WRONG: dict[str, list[Any]] = {
     "deadline_headers": [3, None, "x-timeout", b"x-timeout", [3], [None], ["two words"], [""], ["x:y"], ["Ü"]],
     "count_requests": FLAGS,
     "stale": [3, "yes", True, StaleResponses],
+    "admission": [3, "yes", None, Admission],
     "dashboard": [True, *FLAGS],
     "metrics": FLAGS,
     "health": FLAGS,
