@@ -25,6 +25,7 @@ from resilient.events import (
     FeatureChanged,
     FeatureDegraded,
     HedgeDecided,
+    RequestShed,
     ResponseAbandoned,
     RetryDecided,
 )
@@ -58,6 +59,12 @@ NAMES = {
     "resilient_cache_bytes": ("gauge", {"dependency"}),
     "resilient_cache_entries": ("gauge", {"dependency"}),
     "resilient_store_up": ("gauge", {"dependency"}),
+    "resilient_requests_shed": ("counter", {"criticality", "reason"}),
+    "resilient_admission_in_flight": ("gauge", set()),
+    "resilient_admission_limit": ("gauge", set()),
+    "resilient_admission_queued": ("gauge", set()),
+    "resilient_admission_streams": ("gauge", set()),
+    "resilient_loop_lag_seconds": ("gauge", set()),
     "resilient_faults_injected": ("counter", {"dependency", "kind"}),
     "resilient_abandoned_responses": ("counter", {"dependency"}),
     "resilient_listener_errors": ("counter", set()),
@@ -121,6 +128,16 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
         "resilient_faults_injected_total",
         {"dependency": "catalog", "kind": "shadow_status"},
     ),
+    (
+        RequestShed(at=1.0, criticality="sheddable", reason="standing"),
+        "resilient_requests_shed_total",
+        {"criticality": "sheddable", "reason": "standing"},
+    ),
+    (
+        RequestShed(at=1.0, criticality="critical", reason="full", enforced=False),
+        "resilient_requests_shed_total",
+        {"criticality": "critical", "reason": "shadow_full"},
+    ),
     (ResponseAbandoned(at=1.0, dependency="catalog"), "resilient_abandoned_responses_total", {"dependency": "catalog"}),
 ]
 
@@ -178,6 +195,11 @@ def test_states_and_zeros_are_there_from_the_start(parts: Any, samples: Read) ->
     assert page[name("resilient_bulkhead_limit", dependency="catalog")] == 100
     assert page[name("resilient_budget_remaining_ratio", dependency="catalog")] == 1
     assert page[name("resilient_listener_errors_total")] == 0
+    assert page[name("resilient_admission_in_flight")] == 3
+    assert page[name("resilient_admission_limit")] == 500
+    assert page[name("resilient_admission_queued")] == 1
+    assert page[name("resilient_admission_streams")] == 2
+    assert page[name("resilient_loop_lag_seconds")] == 0.25
 
 
 def test_states_are_read_at_the_scrape(parts: Any, samples: Read) -> None:
