@@ -88,7 +88,9 @@ class Resilience:
         self.startup_complete = True
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self.metrics, TransitionLog())
-        for listener in (*own, *listeners):
+        for listener in own:
+            self.outbox.add(listener, own=True)
+        for listener in listeners:
             self.outbox.add(listener)
 
     # -- dependencies ---------------------------------------------------------------------------------------------

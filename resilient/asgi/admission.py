@@ -18,7 +18,7 @@ from .criticality import Criticalities, InboundCriticality, path_of, patterns
 from .deadline import Trusted
 from .door import Door
 from .inbound import Inbound
-from .protocols import ASGIApp, Message, Receive, Scope, Send, Surroundings
+from .protocols import ASGIApp, Measured, Message, Receive, Scope, Send
 from .responses import Problem
 
 __all__ = ["EXEMPT", "Admission", "AdmissionMiddleware"]
@@ -123,7 +123,7 @@ class Admission:
         criticality, header = self._said
         return InboundCriticality(criticality, header=header, trusted=trusted if self._trusted is None else self._trusted)
 
-    def door(self, resilience: Surroundings) -> Door:
+    def door(self, resilience: Measured) -> Door:
         """Its run in a service."""
         if self._door is None or self._door.resilience is not resilience:
             _, target, interval = self._delays
@@ -137,9 +137,11 @@ class Admission:
         self._sort_exempt()
 
     def _sort_exempt(self) -> None:
-        plain = [route for route in self._exempt if route.methods is None and route.template and "{" not in route.template]
+        plain = [route for route in self._exempt if route.methods is None and "{" not in (route.template or "{")]
         self._exempt_paths = frozenset(str(route.template) for route in plain)
         self._exempt_routes = [route for route in self._exempt if route not in plain]
+        # What is looked at for every request is looked at quickly: few begin as one of these does.
+        self._exempt_heads = tuple((route.template or "").partition("{")[0] for route in self._exempt_routes)
 
     # -- one request ----------------------------------------------------------------------------------------------
 
@@ -148,6 +150,8 @@ class Admission:
         path = path_of(scope)
         if path in self._exempt_paths:
             return True
+        if not path.startswith(self._exempt_heads):
+            return False
         method = scope.get("method", "GET")
         return any(route.matches(method, None, path) for route in self._exempt_routes)
 
@@ -220,6 +224,6 @@ class AdmissionMiddleware(Inbound):
         settings: those of `Admission`.
     """
 
-    def __init__(self, app: ASGIApp, resilience: Surroundings, **settings: Any) -> None:
+    def __init__(self, app: ASGIApp, resilience: Measured, **settings: Any) -> None:
         super().__init__(app, resilience)
-        self.take_on(Admission(**settings))
+        self.take_on(Admission(**settings), resilience)

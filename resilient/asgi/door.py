@@ -6,7 +6,7 @@ Whoever is granted a slot is granted it under the lock and woken outside it, thr
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..context import Criticality
 from ..core.admission import Admission as Slots
@@ -17,7 +17,8 @@ from ..runtime import AsyncRuntime
 from .pulse import Pulse, running_loop
 
 if TYPE_CHECKING:
-    from .protocols import Surroundings
+    from ..protocols import Waiter
+    from .protocols import Measured
 
 __all__ = ["Door", "Permit"]
 
@@ -30,13 +31,13 @@ class Door:
     Args:
         slots: decides.
         lateness: of the event loop.
-        resilience: whose clock and outbox.
+        resilience: whose clock, metrics and outbox.
         enforce: False lets everybody in, and tells who would have been turned away.
     """
 
-    __slots__ = ("__weakref__", "_lateness", "_lock", "_pulse", "_runtime", "_slots", "enforce", "now", "resilience", "wait")
+    __slots__ = ("__weakref__", "_lateness", "_lock", "_pulse", "_runtime", "_slots", "enforce", "now", "resilience")
 
-    def __init__(self, slots: Slots, lateness: Lateness, resilience: Surroundings, *, enforce: bool) -> None:
+    def __init__(self, slots: Slots, lateness: Lateness, resilience: Measured, *, enforce: bool) -> None:
         self._slots = slots
         self._lateness = lateness
         self.resilience = resilience
@@ -45,7 +46,6 @@ class Door:
         runtime = AsyncRuntime(resilience.clock)
         self._runtime = runtime
         self.now = runtime.now
-        self.wait = runtime.wait
         self.enforce = enforce
 
     # -- what is shown --------------------------------------------------------------------------------------------
@@ -91,32 +91,27 @@ class Door:
             if permit.state is REFUSED:
                 self._refused(permit, "streams")
             return permit
-        open_ = pulse.open(now)
+        takes_on, slots = pulse.open(now), self._slots
         with self._lock:
-            if open_ and self._slots.enter(criticality):
+            if takes_on and slots.enter(criticality):
                 permit.state = INSIDE
                 return permit
-        self._line_up(permit, now)
-        return permit
-
-    def _line_up(self, permit: Permit, now: float) -> None:
-        slots = self._slots
-        permit.waiter = self._runtime.waiter()
-        with self._lock:
             overdue = slots.sweep(now)
-            turned_away = slots.join(permit, permit.criticality, now)
+            turned_away = slots.join(permit, criticality, now)
             if turned_away is None or turned_away[1] is not permit:
                 permit.state = WAITING
-                permit.until = now + slots.patience(permit.criticality, now)
+                permit.until = now + slots.patience(criticality, now)
             for one in overdue:
                 one.state = REFUSED
             if turned_away is not None:
                 turned_away[1].state = REFUSED
-        self._turn_away(overdue, "waited")
+        if overdue:
+            self._turn_away(overdue, "waited")
         if turned_away is not None:
             self._turn_away([turned_away[1]], turned_away[0])
         if permit.state is WAITING:
-            permit.pulse.kick()
+            pulse.kick()
+        return permit
 
     def _turn_away(self, permits: list[Permit], reason: str) -> None:
         for permit in permits:
@@ -126,13 +121,18 @@ class Door:
     def _refused(self, permit: Permit, reason: str) -> None:
         resilience = self.resilience
         permit.reason = reason
-        if resilience.outbox.listeners:
-            shed = RequestShed(at=self.now(), criticality=WORDS[permit.criticality], reason=reason, enforced=self.enforce)
-            resilience.outbox.emit(shed)
+        word = WORDS[permit.criticality]
+        resilience.metrics.count_shed(word, reason if self.enforce else f"shadow_{reason}")
+        if resilience.outbox.heard:
+            resilience.outbox.emit(RequestShed(at=self.now(), criticality=word, reason=reason, enforced=self.enforce))
 
     async def waited(self, permit: Permit) -> bool:
         """Wait for a slot. False if there was none in time."""
-        await self.wait(permit.waiter, permit.until)
+        with self._lock:
+            if permit.state is WAITING:
+                permit.waiter = self._runtime.waiter()
+        if permit.waiter is not None:
+            await self._runtime.wait(permit.waiter, permit.until)
         with self._lock:
             late = permit.state is WAITING
             if late:
@@ -192,6 +192,8 @@ class Door:
 
     def leave(self, permit: Permit, *, alive: bool = True) -> None:
         """Give back whatever is held; `alive` unless the permit's event loop is gone."""
+        if permit.state is REFUSED:
+            return  # for good: nothing is held
         now, slots = self.now(), self._slots
         with self._lock:
             state, permit.state = permit.state, OUTSIDE
@@ -226,7 +228,7 @@ class Permit:
 
     __slots__ = ("_door", "_sampled", "began", "criticality", "pulse", "reason", "state", "until", "waiter")
 
-    waiter: Any
+    waiter: Waiter | None
 
     def __init__(self, door: Door, pulse: Pulse, criticality: Criticality, now: float) -> None:
         self._door = door
@@ -236,6 +238,7 @@ class Permit:
         self.reason = ""
         self.began = self.until = now
         self._sampled = False
+        self.waiter = None
 
     @property
     def refused(self) -> bool:
@@ -253,7 +256,8 @@ class Permit:
 
     def wake(self) -> None:
         """Go on: something was decided. Of a closed event loop nobody does: its tasks are gone, and the slot is given back."""
-        if self._door.enforce and not self.waiter.wake() and self.state is INSIDE:
+        waiter = self.waiter
+        if waiter is not None and not waiter.wake() and self.state is INSIDE:
             self._door.leave(self, alive=False)
 
     def answered(self, status: int, *, silent: bool) -> None:

@@ -135,7 +135,7 @@ class Exchange(Layer):
 
     async def turn_away(self, admission: Admission) -> None:
         """Answer that there are too many, unless an answer that was kept can stand in."""
-        if not await self._stood_in(Overloaded.cause, 503):
+        if self._copy is None or not await self._stood_in(Overloaded.cause, 503):
             await self._answer(*admission.refusal(head=self._scope["method"] == "HEAD"))
 
     # -- the last good answer -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime import AsyncRuntime
 from .exchange import Exchange
-from .protocols import ASGIApp, Receive, Scope, Send, Surroundings, check_resilience
+from .protocols import ASGIApp, Measured, Receive, Scope, Send, Surroundings, check_resilience
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -56,10 +56,10 @@ class Inbound:
         self.resilience = resilience
         self._runtime = AsyncRuntime(resilience.clock)
 
-    def take_on(self, admission: Admission, trusted: Trusted = ()) -> None:
+    def take_on(self, admission: Admission, resilience: Measured, trusted: Trusted = ()) -> None:
         """Let `admission` decide who is let in; those who are `trusted` may say how much their requests matter."""
         self.criticality = admission.criticalities(trusted)
-        self.door = admission.door(self.resilience)
+        self.door = admission.door(resilience)
         self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -72,7 +72,7 @@ class ResilienceMiddleware(Inbound):
         if not isinstance(admission, Admission | bool):
             raise TypeError(f"admission: expected True, False or Admission(...), got {admission!r}")
         if admission is not False:
-            self.take_on(Admission() if admission is True else admission, trusted)
+            self.take_on(Admission() if admission is True else admission, resilience, trusted)
         flag("count_requests", count_requests)
         if count_requests:
             self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)

@@ -27,10 +27,6 @@ class Surroundings(Protocol):
     def enabled(self) -> bool: ...
     @property
     def outbox(self) -> Outbox: ...
-    @property
-    def admissions(self) -> MutableSet[Any]:
-        """What lets requests in, for the metrics to read; it must hold them weakly."""
-        ...
 
 
 class DependencyState(Protocol):
@@ -56,12 +52,20 @@ class RequestCounter(Protocol):
         """One request is over: the route's template, the method, the class of the status, how long it took."""
         ...
 
+    def count_shed(self, criticality: str, reason: str) -> None:
+        """One request was turned away."""
+        ...
+
 
 class Measured(Surroundings, Protocol):
-    """What a middleware that counts requests needs of a `Resilience`."""
+    """What a middleware that counts requests, or turns them away, needs of a `Resilience`."""
 
     @property
     def metrics(self) -> RequestCounter: ...
+    @property
+    def admissions(self) -> MutableSet[Any]:
+        """What lets requests in, for the metrics to read; it must hold them weakly."""
+        ...
 
 
 class Metrics(RequestCounter, Protocol):

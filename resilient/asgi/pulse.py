@@ -14,8 +14,6 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from ..wheel import native_loop
-
 if TYPE_CHECKING:
     from .door import Door
 
@@ -29,8 +27,8 @@ MOST = 256  # let in at one turn, however little they take
 
 def running_loop() -> Any:
     """What runs the caller: an asyncio loop, or the token of a trio run."""
-    loop = native_loop()
-    if loop is not None:
+    loop = asyncio._get_running_loop()
+    if loop is not None:  # trio may run as its guest: then the host's turns are what there is
         return loop
     import trio
 
@@ -46,7 +44,11 @@ class Pulse:
         target: seconds for which a turn takes on requests.
     """
 
-    __slots__ = ("_arrived", "_beating", "_began", "_cost", "_door", "_due", "_let_in", "_now", "_target", "_turning", "loop", "native")
+    __slots__ = (
+        *("_arrived", "_beating", "_began", "_cost", "_door", "_due", "_let_in", "_now", "_target", "_task", "_turning"),
+        "loop",
+        "native",
+    )
 
     def __init__(self, door: Door, loop: Any, target: float) -> None:
         self._door = door
@@ -56,6 +58,7 @@ class Pulse:
         self.native = isinstance(loop, asyncio.AbstractEventLoop)
         self._turning = self._beating = self._arrived = False
         self._began = self._due = 0.0
+        self._task: object = None
         self._let_in = 0
         self._cost = 0.0  # seconds that a request takes of the loop, before it first waits for something
 
@@ -67,11 +70,15 @@ class Pulse:
         if not self._beating:
             self._beating = True
             self._look_later(now)
+        task = asyncio.current_task() if self.native else None
         if self._turning:
-            if now - self._began >= self._target:
+            # Who comes from the very task that was let in last has nobody to wait for: nothing runs before it does.
+            if now - self._began >= self._target and (task is None or task is not self._task):
                 return False
+            self._task = task
             self._let_in += 1
             return True
+        self._task = task
         self._turning, self._began, self._let_in = True, now, 1
         self._soon(self._over)
         return True
@@ -88,6 +95,7 @@ class Pulse:
             taken = max(self._now() - self._began, 0.0) / self._let_in
             self._cost += RECENT * (taken - self._cost) if self._cost else taken
             self._let_in = 0
+        self._task = None
         if self._door.queued:
             self._soon(self._listen)
         else:

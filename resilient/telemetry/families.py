@@ -21,7 +21,6 @@ from ..events import (
     FeatureChanged,
     FeatureDegraded,
     HedgeDecided,
-    RequestShed,
     ResponseAbandoned,
     RetryDecided,
 )
@@ -223,7 +222,6 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     DeadlinePassed: (DEADLINES, lambda event: (event.side if event.enforced else f"shadow_{event.side}",)),
     CacheUsed: (CACHE_REQUESTS, lambda event: (event.dependency, event.result)),
     FaultInjected: (INJECTED, lambda event: (event.dependency, event.kind if event.enforced else f"shadow_{event.kind}")),
-    RequestShed: (SHED, lambda event: (event.criticality, event.reason if event.enforced else f"shadow_{event.reason}")),
     ResponseAbandoned: (ABANDONED, lambda event: (event.dependency,)),
 }
 """Event -> the counter that it is one more of, and the label values."""

@@ -25,7 +25,6 @@ from resilient.events import (
     FeatureChanged,
     FeatureDegraded,
     HedgeDecided,
-    RequestShed,
     ResponseAbandoned,
     RetryDecided,
 )
@@ -128,16 +127,6 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
         "resilient_faults_injected_total",
         {"dependency": "catalog", "kind": "shadow_status"},
     ),
-    (
-        RequestShed(at=1.0, criticality="sheddable", reason="standing"),
-        "resilient_requests_shed_total",
-        {"criticality": "sheddable", "reason": "standing"},
-    ),
-    (
-        RequestShed(at=1.0, criticality="critical", reason="full", enforced=False),
-        "resilient_requests_shed_total",
-        {"criticality": "critical", "reason": "shadow_full"},
-    ),
     (ResponseAbandoned(at=1.0, dependency="catalog"), "resilient_abandoned_responses_total", {"dependency": "catalog"}),
 ]
 
@@ -165,6 +154,7 @@ def test_names_types_and_labels_are_the_promised_ones(parts: Any, accept: str, p
     metrics = Metrics(parts.source(catalog, features=(parts.feature("prices"),)))
     catalog.stats.record("success", 0.02, 1.0)
     metrics.count_request("/orders/{order_id}", "GET", "2xx", 0.02)
+    metrics.count_shed("sheddable", "standing")
     all_events(metrics)
     body, content_type = metrics.render(accept)
     assert content_type.startswith("text/plain" if accept == "" else "application/openmetrics-text")
