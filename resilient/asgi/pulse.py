@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pulse", "running_loop"]
 
-NOTHING = Context()
 BEAT = 0.02  # seconds between two looks at how late the loop is
 RECENT = 0.3  # weight of the last turn in what a request takes of the loop
 MOST = 256  # let in at one turn, however little they take
@@ -45,7 +44,7 @@ class Pulse:
     """
 
     __slots__ = (
-        *("_arrived", "_beating", "_began", "_cost", "_door", "_due", "_let_in", "_now", "_target", "_task", "_turning"),
+        *("_arrived", "_beating", "_began", "_context", "_cost", "_door", "_due", "_let_in", "_now", "_target", "_task", "_turning"),
         "loop",
         "native",
     )
@@ -58,6 +57,7 @@ class Pulse:
         self.native = isinstance(loop, asyncio.AbstractEventLoop)
         self._turning = self._beating = self._arrived = False
         self._began = self._due = 0.0
+        self._context = Context()  # empty, or it would keep the variables of whoever came first; no two threads may share one
         self._task: object = None
         self._let_in = 0
         self._cost = 0.0  # seconds that a request takes of the loop, before it first waits for something
@@ -144,19 +144,21 @@ class Pulse:
     def _soon(self, act: Callable[[], None]) -> None:
         loop: Any = self.loop()  # it is running, so it is there
         if self.native:
-            loop.call_soon(act, context=NOTHING)
+            loop.call_soon(act, context=self._context)
         else:
             loop.run_sync_soon(act)
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         if self.native:
             loop: Any = self.loop()
-            loop.call_later(seconds, act, context=NOTHING)
+            loop.call_later(seconds, act, context=self._context)
             return
         import trio
 
+        until = trio.current_time() + seconds
+
         async def later() -> None:
-            await trio.sleep(seconds)
+            await trio.sleep_until(until)
             act()
 
         trio.lowlevel.spawn_system_task(later)
