@@ -12,21 +12,21 @@ WIDTH, HEIGHT, LEFT, TOP = 360, 240, 60, 50
 
 
 def plot(apps: dict[str, list[dict[str, Any]]], capacity: float, burn: float) -> str:
-    """Two panels: requests served a second, and the 99th percentile of their time, which is logarithmic."""
+    """Two panels: what is served, in terms of what can be, and the 99th percentile of its time, which is logarithmic."""
     rows = [row for app in apps.values() for row in app]
-    most = max([capacity, *(row["goodput"] for row in rows)]) * 1.15
+    most = max([1.0, *(row["of_capacity"] for row in rows)]) * 1.15
     slowest = max([10.0, *(row["p99_ms"] for row in rows if row["p99_ms"])]) * 1.5
 
     def goodput(row: dict[str, Any]) -> float:
-        return float(row["goodput"] / most)
+        return float(row["of_capacity"] / most)
 
     def p99(row: dict[str, Any]) -> float | None:
         return None if row["p99_ms"] is None else max(math.log10(row["p99_ms"] / 5) / math.log10(slowest / 5), 0.0)
 
-    ticks = [round(most * share / 50) * 10 for share in (1, 2, 3, 4)]
+    ticks = [0.25, 0.5, 0.75, 1.0]
     times = [ms for ms in (10, 30, 100, 300, 1000, 3000) if ms <= slowest]
     panels = [
-        _panel(apps, 0, "served a second", goodput, [(str(tick), tick / most) for tick in ticks]),
+        _panel(apps, 0, "served in time, of the capacity", goodput, [(f"{tick:g}", tick / most) for tick in ticks]),
         _panel(apps, 1, "p99 of what is served, ms", p99, [(str(ms), math.log10(ms / 5) / math.log10(slowest / 5)) for ms in times]),
     ]
     head = f"{burn * 1000:g} ms of CPU a request, capacity {capacity:.0f} a second"

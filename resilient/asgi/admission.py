@@ -111,8 +111,8 @@ class Admission:
 
     def _slots(self) -> Slots:
         max_wait, target, interval = self._delays
-        critical = max_wait, max_wait, interval
-        sheddable = interval, interval, target
+        critical = max_wait, max_wait, interval, interval
+        sheddable = interval, interval, target, 0.0
         lines = [Line(*(critical if rank >= Criticality.CRITICAL else sheddable)) for rank in Criticality]
         return Slots(OwnLimit(**self._law), lines, queue=self._queue, streams=self._max_streams)
 

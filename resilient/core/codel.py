@@ -10,10 +10,11 @@ use it, with the wait of each request as the thing controlled (Maurer, "Fail at 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Any
 
-from .bounds import positive
+from .bounds import not_negative, positive
 
 __all__ = ["Lateness", "Line"]
 
@@ -25,27 +26,34 @@ class Line:
         patience: seconds that one may wait.
         standing_after: seconds without an empty line after which it is a standing one ...
         standing_patience: ... in which one may wait so long, also who joined before.
+        relapse: seconds; a standing line that was empty for no longer than this is one again as soon as somebody joins it.
     """
 
-    __slots__ = ("_entries", "_since", "patience", "standing_after", "standing_patience")
+    __slots__ = ("_entries", "_since", "_stood", "patience", "relapse", "standing_after", "standing_patience")
 
-    def __init__(self, patience: float, standing_after: float, standing_patience: float) -> None:
+    def __init__(self, patience: float, standing_after: float, standing_patience: float, relapse: float = 0.0) -> None:
         positive("patience", patience)
         positive("standing_after", standing_after)
         positive("standing_patience", standing_patience)
+        not_negative("relapse", relapse)
         self.patience = patience
         self.standing_after = standing_after
         self.standing_patience = standing_patience
+        self.relapse = relapse
         # By identity, so that any object can wait, and may leave from the middle at no cost.
         self._entries: OrderedDict[int, tuple[Any, float]] = OrderedDict()
         self._since = 0.0
+        self._stood = -math.inf
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def standing(self, now: float) -> bool:
         """Whether it has not been empty for so long that it is no burst."""
-        return bool(self._entries) and now - self._since >= self.standing_after
+        if not self._entries or now - self._since < self.standing_after:
+            return False
+        self._stood = now
+        return True
 
     def limit(self, now: float) -> float:
         """Seconds that one may wait, as it looks now."""
@@ -54,7 +62,7 @@ class Line:
     def join(self, entry: object, now: float) -> None:
         """Wait at its end."""
         if not self._entries:
-            self._since = now
+            self._since = now - self.standing_after if now - self._stood < self.relapse else now
         self._entries[id(entry)] = entry, now
 
     def leave(self, entry: object) -> bool:

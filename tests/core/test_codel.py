@@ -36,6 +36,18 @@ def test_a_line_that_was_empty_in_between_is_a_new_one() -> None:
     assert line.leave(entry) is False
 
 
+def test_a_standing_line_that_was_empty_for_a_moment_only_is_one_still() -> None:
+    line = Line(1.0, 1.0, 0.1, 0.1)
+    line.join("a", 10.0)
+    assert line.limit(11.0) == 0.1
+    line.first()
+    line.join("b", 11.09)
+    assert line.limit(11.09) == 0.1
+    line.first()
+    line.join("c", 11.2)
+    assert line.limit(11.2) == 1.0
+
+
 def test_patience_never_grows_in_a_standing_line() -> None:
     assert _standing(Line(0.01, 0.1, 5.0)).limit(20.0) == 0.01
 
@@ -45,9 +57,9 @@ def _standing(line: Line) -> Line:
     return line
 
 
-@pytest.mark.parametrize("name", ["patience", "standing_after", "standing_patience"])
+@pytest.mark.parametrize("name", ["patience", "standing_after", "standing_patience", "relapse"])
 def test_wrong_settings_of_a_line(name: str) -> None:
-    settings = {"patience": 1.0, "standing_after": 1.0, "standing_patience": 1.0, name: 0.0}
+    settings = {"patience": 1.0, "standing_after": 1.0, "standing_patience": 1.0, "relapse": 0.0, name: -1.0}
     with pytest.raises(ValueError, match=name):
         Line(**settings)
 
