@@ -103,7 +103,7 @@ def cpu_seconds(process: int) -> float:
 async def measured(port: int, process: int, burn: float, seconds: float, recovery: float) -> list[dict[str, Any]]:
     """One app at all rates."""
     rows: list[dict[str, Any]] = []
-    before = await Generator(port).capacity(PROBE)
+    first = before = await Generator(port).capacity(PROBE)
     for factor in FACTORS:
         generator = Generator(port)
         capacity, taken = before, cpu_seconds(process)
@@ -113,7 +113,8 @@ async def measured(port: int, process: int, burn: float, seconds: float, recover
         row["useful"] = round(sum(answer.status == 200 for answer in load.answers) * burn / taken, 3)
         if factor >= 3:
             row["recovery_s"] = recovered(await generator.run(0.3 * capacity, recovery), rows[0]["p99_ms"] or 0.0)
-        before = await Generator(port).capacity(PROBE)
+        # An app that has yet to recover is not slow.
+        before = max(await Generator(port).capacity(PROBE), first / 2)
         mean = (capacity + before) / 2
         row["of_capacity"] = round(row["goodput"] / mean, 3)
         row["p99_services"] = None if row["p99_ms"] is None else round(row["p99_ms"] * mean / 1000, 1)
