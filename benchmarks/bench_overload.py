@@ -89,9 +89,11 @@ def judged(load: Load, factor: float) -> dict[str, Any]:
 
 
 def recovered(load: Load, usual_ms: float) -> float:
-    """Seconds until the last answer that was bad, or took more than three times the usual."""
+    """When the first whole second began of which all was served, in three times the usual or less; or how long was looked."""
     bad = [answer.due for answer in load.answers if answer.status != 200 or answer.seconds * 1000 > 3 * usual_ms]
-    return round(max(bad, default=0.0), 2)
+    begins = [0.0, *sorted(bad)]
+    ends = [*begins[1:], load.seconds]
+    return round(next((begin for begin, end in zip(begins, ends, strict=True) if end - begin >= 1), load.seconds), 2)
 
 
 def cpu_seconds(process: int) -> float:
