@@ -23,7 +23,7 @@ BURST = 300
 
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_keep_alive=60))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
