@@ -24,6 +24,7 @@ __all__ = [
     "HedgeDecided",
     "Listener",
     "ReadOnlyChanged",
+    "RequestShed",
     "ResponseAbandoned",
     "RetryDecided",
     "ServiceChanged",
@@ -217,6 +218,19 @@ class ServiceChanged(Event):
 
     old: str
     new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestShed(Event):
+    """The service turned a request away because it has too many, or would have (`enforced=False`: shadow mode let it in).
+
+    `criticality`: sheddable, sheddable_plus, critical, critical_plus; `reason`: waited (longer than it may), standing (the line
+    it would wait in is one that does not empty), full, displaced (by one that matters more), streams (too many of them).
+    """
+
+    criticality: str
+    reason: str
+    enforced: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

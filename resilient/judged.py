@@ -166,6 +166,10 @@ class Judged:
         """Whether the answer says that an earlier attempt, which was given up, is still being worked on."""
         return False
 
+    def unwelcome(self, result: Any) -> bool:
+        """Whether the answer says that another attempt at the same place is of no use."""
+        return False
+
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:
         """Seconds that the dependency asked to be left alone, or None."""
         return None

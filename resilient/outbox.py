@@ -23,20 +23,24 @@ class Outbox:
 
     Policies `post` while they settle; the runner calls `flush` when nothing is held any more. At the limit the oldest
     events are dropped and counted in `dropped`; errors of listeners are logged once a listener and counted.
+
+    Attributes:
+        heard: whether somebody listens besides the library itself.
     """
 
-    __slots__ = ("_broken", "_delivering", "dropped", "listener_errors", "listeners", "pending")
+    __slots__ = ("_broken", "_delivering", "dropped", "heard", "listener_errors", "listeners", "pending")
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self.listeners: tuple[Listener, ...] = tuple(listeners)
+        self.heard: bool = bool(self.listeners)
         self.pending: deque[Event | Callable[[], object]] = deque(maxlen=CAPACITY)
         self.dropped: int = 0
         self.listener_errors: int = 0
         self._delivering = threading.Lock()
         self._broken: set[type] = set()
 
-    def add(self, listener: Listener) -> None:
-        """Hand every later event to `listener` too.
+    def add(self, listener: Listener, *, own: bool = False) -> None:
+        """Hand every later event to `listener` too; `own` for one that is told in another way what makes events at high rates.
 
         Raises:
             TypeError: `listener` has no `on_event` method.
@@ -44,6 +48,7 @@ class Outbox:
         if not isinstance(listener, Listener):
             raise TypeError(f"listener: expected an object with on_event(event), got {listener!r}")
         self.listeners = (*self.listeners, listener)
+        self.heard = self.heard or not own
 
     def remove(self, listener: Listener) -> None:
         self.listeners = tuple(known for known in self.listeners if known is not listener)

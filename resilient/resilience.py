@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
+from weakref import WeakSet
 
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
@@ -86,12 +87,15 @@ class Resilience:
         self._undeclared: OrderedDict[tuple[str, str, int], Dependency] = OrderedDict()
         self._max_origins = max_origins
         self._registry = Registry(self, brownout)
+        self.admissions: WeakSet[Any] = WeakSet()
         self.ready = True
         self.draining = False
         self.startup_complete = True
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())
-        for listener in (*own, *listeners):
+        for listener in own:
+            self.outbox.add(listener, own=True)
+        for listener in listeners:
             self.outbox.add(listener)
 
     # -- dependencies ---------------------------------------------------------------------------------------------
@@ -268,6 +272,8 @@ class Resilience:
         for dependency in dependencies:
             dependency.reset()
         self._registry.reset()
+        for door in list(self.admissions):
+            door.reset()
         self.outbox.pending.clear()
 
     # -- the service ----------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
-"""The inbound side, pure ASGI: deadlines, error mapping, degradation, stale answers, metrics and health."""
+"""The inbound side, pure ASGI: deadlines, admission, error mapping, degradation, stale answers, metrics and health."""
 
 from __future__ import annotations
 
+from .admission import Admission as Admission
+from .admission import AdmissionMiddleware as AdmissionMiddleware
 from .deadline import DeadlineMiddleware as DeadlineMiddleware
 from .degradation import DegradationMiddleware as DegradationMiddleware
 from .errors import ErrorMiddleware as ErrorMiddleware
@@ -13,6 +15,8 @@ from .stale import StaleResponseMiddleware as StaleResponseMiddleware
 from .stale import StaleResponses as StaleResponses
 
 __all__ = [
+    "Admission",
+    "AdmissionMiddleware",
     "DeadlineMiddleware",
     "DegradationMiddleware",
     "ErrorMiddleware",

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
-from ..context import DEADLINE, RECORD, Deadline
+from ..context import CRITICALITY, DEADLINE, RECORD, Criticality, Deadline
 from ..core.degradation import DegradationRecord
-from ..errors import DeadlineExceeded, ResilienceError, cause_of
+from ..errors import DeadlineExceeded, Overloaded, ResilienceError, cause_of
 from ..events import DeadlinePassed
 from ..wheel import current_slot, new_scope
 from .layer import LAYER_KEY, Layer
-from .protocols import Message, Scope, Send
+from .protocols import ASGIApp, Message, Receive, Scope, Send
 from .responses import MESSAGE_BODY, MESSAGE_START, Problem
 from .route import route_template
 
 if TYPE_CHECKING:
+    from .admission import Admission
     from .copies import Copy
     from .deadline import InboundDeadlines
+    from .door import Door, Permit
     from .inbound import Inbound
 
 __all__ = ["Exchange"]
@@ -40,15 +42,18 @@ class Exchange(Layer):
     """The state of one request while it is being served."""
 
     __slots__ = (
+        "_admission",
         "_armed",
         "_began",
         "_body_bounded",
         "_cancel_scope",
         "_context",
         "_copy",
+        "_criticality_token",
         "_deadline_token",
         "_hard",
         "_inbound",
+        "_permit",
         "_record_token",
         "_replaced",
         "_reply",
@@ -56,6 +61,7 @@ class Exchange(Layer):
         "_slot",
         "_started",
         "_status",
+        "app",
     )
 
     _cancel_scope: anyio.CancelScope
@@ -80,6 +86,9 @@ class Exchange(Layer):
         self._deadline_token: Token[Deadline | None] | None = None
         self._record_token: Token[DegradationRecord | None] | None = None
         self._reply: asyncio.Task[None] | None = None  # the 504 that is being sent while the app still runs
+        self._permit: Permit | None = None  # what it holds of the app's slots
+        self._criticality_token: Token[Criticality] | None = None
+        self.app: ASGIApp = inbound.app  # what serves it: the app, or the line in front of it
         self._copy: Copy | None = None  # what is known of an answer that could be given in the place of an error
         if self.counts:
             self._began = self._resilience.clock.now()
@@ -99,6 +108,35 @@ class Exchange(Layer):
             return start
         assert self._inbound.degradation is not None  # or there would be no record
         return {**start, "headers": [*start.get("headers", ()), self._inbound.degradation.field(degradations)]}
+
+    # -- admission ------------------------------------------------------------------------------------------------
+
+    def come(self, admission: Admission, door: Door) -> bool:
+        """Ask for a slot. False if the request is turned away at once; `app` waits for one where that is needed."""
+        said = self._inbound.criticality.of(self._scope)
+        if said is not None:
+            self._criticality_token = CRITICALITY.set(said)
+        # What an outer middleware of the same service has let in is not asked again.
+        if admission.spares(self._scope) or (self._outer is not None and self._outer.admits_for(self._resilience)):
+            return True
+        stream = admission.is_stream(self._scope)
+        self.admits = True
+        self._permit = permit = door.come(CRITICALITY.get() if said is None else said, stream=stream)
+        if permit.waits:
+            self._admission, self.app = admission, self._serve_in_turn
+        return not permit.refused
+
+    async def _serve_in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._permit is not None  # or there would be nothing to wait for
+        if await self._permit.waited():
+            await self._inbound.app(scope, receive, send)
+        else:
+            await self.turn_away(self._admission)
+
+    async def turn_away(self, admission: Admission) -> None:
+        """Answer that there are too many, unless an answer that was kept can stand in."""
+        if self._copy is None or not await self._stood_in(Overloaded.cause, 503):
+            await self._answer(*admission.refusal(head=self._scope["method"] == "HEAD"))
 
     # -- the last good answer -------------------------------------------------------------------------------------
 
@@ -243,6 +281,8 @@ class Exchange(Layer):
         self._status = start["status"]
         if self._inbound.brownout is not None:
             self._observe()
+        if self._permit is not None:
+            self._permit.answered(start["status"], silent=_is_silent(start))
         if self._armed and (not self._body_bounded or _is_silent(start)):
             self._lift()
         if self._record is not None:
@@ -311,6 +351,10 @@ class Exchange(Layer):
             self._reply.cancel()  # the server gave the request up; nobody waits for its answer
         if self._copy is not None:
             self._copy.drop()
+        if self._permit is not None:
+            self._permit.end(self._status)
+        if self._criticality_token is not None:
+            CRITICALITY.reset(self._criticality_token)
         self.leave()
         requests = self._inbound.requests
         if self.counts and requests is not None:

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime import AsyncRuntime
 from .exchange import Exchange
-from .protocols import ASGIApp, Latencies, Receive, Scope, Send, Surroundings, check_resilience
+from .protocols import ASGIApp, Latencies, Measured, Receive, Scope, Send, Surroundings, check_resilience
 
 if TYPE_CHECKING:
     from ..core.writes import WriteMode
-    from .deadline import InboundDeadlines
+    from .admission import Admission
+    from .criticality import InboundCriticality
+    from .deadline import InboundDeadlines, Trusted
     from .degradation import DegradationHeader
+    from .door import Door
     from .errors import ErrorMapping
     from .metrics import RequestMetrics
     from .stale import StaleResponses
@@ -35,12 +38,16 @@ class Inbound:
         resilience: the `Resilience` that the application belongs to.
     """
 
+    admission: Admission | None = None
     deadlines: InboundDeadlines | None = None
     degradation: DegradationHeader | None = None
     errors: ErrorMapping | None = None
     requests: RequestMetrics | None = None
     stale: StaleResponses | None = None
     writes: WriteGate | None = None
+    # Set together with the admission.
+    criticality: InboundCriticality
+    door: Door
     _exposes: Callable[[Scope], bool] | None = None
     """Whether the caller of a request may be told what is behind; None for nobody."""
 
@@ -53,11 +60,19 @@ class Inbound:
         self.brownout: Latencies | None = getattr(resilience, "brownout", None)
         self._runtime = AsyncRuntime(resilience.clock)
 
+    def take_on(self, admission: Admission, resilience: Measured, trusted: Trusted = ()) -> None:
+        """Let `admission` decide who is let in; those who are `trusted` may say how much their requests matter."""
+        self.criticality = admission.criticalities(trusted)
+        self.door = admission.door(resilience)
+        self.admission = admission
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.degradation is not None and scope["type"] == "http":
             self._show(scope)
+        admission = self.admission
         if scope["type"] != "http" or not self.resilience.enabled:
-            await self.app(scope, receive, send)
+            attends = admission is not None and scope["type"] == "websocket" and self.resilience.enabled
+            await (admission.attend(self, scope, receive, send) if admission and attends else self.app(scope, receive, send))
             return
         exchange = Exchange(self, scope, send)
         try:
@@ -69,13 +84,15 @@ class Inbound:
                 exchange.keep_copy(self.stale.copy(scope, self.resilience, self._runtime, self._exposes))
             deadlines = self.deadlines
             seconds = math.inf if deadlines is None else deadlines.seconds(scope)
-            if deadlines is None or seconds == math.inf:
-                await self.app(scope, receive, exchange.send)
-            elif seconds < deadlines.min_useful:
+            if deadlines is not None and seconds < deadlines.min_useful:
                 await exchange.passed(caught=True)
+            elif admission is not None and not exchange.come(admission, self.door):
+                await exchange.turn_away(admission)
+            elif deadlines is None or seconds == math.inf:
+                await exchange.app(scope, receive, exchange.send)
             else:
                 with exchange.bounded(deadlines, seconds) as cancel_scope:
-                    await self.app(scope, receive, exchange.send)
+                    await exchange.app(scope, receive, exchange.send)
                 if cancel_scope.cancel_called:
                     await exchange.passed(caught=cancel_scope.cancelled_caught)
         except Exception as error:

@@ -21,6 +21,7 @@ class Layer:
 
     Attributes:
         counts: whether it puts the request into the metrics of its `Resilience`.
+        admits: whether it has let the request in, for its `Resilience`.
     """
 
     # What only nested layers and late requests need are defaults on the class.
@@ -38,6 +39,7 @@ class Layer:
     _own_at: float
     _outer_at: float
     counts: bool
+    admits: bool = False
 
     def nest(self, outer: Layer) -> None:
         """Its middleware lies in that of `outer`."""
@@ -60,6 +62,12 @@ class Layer:
         if self.counts and self._resilience is resilience:
             return True
         return self._outer is not None and self._outer.counts_for(resilience)
+
+    def admits_for(self, resilience: Surroundings) -> bool:
+        """Whether it or one around it has let the request in for `resilience`."""
+        if self.admits and self._resilience is resilience:
+            return True
+        return self._outer is not None and self._outer.admits_for(resilience)
 
     @property
     def has_record(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..core.bounds import flag
+from .admission import Admission
 from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
 from .errors import ErrorMapping
@@ -18,10 +19,11 @@ __all__ = ["ResilienceMiddleware"]
 
 
 class ResilienceMiddleware(Inbound):
-    """Deadlines, error mapping, the degradation record and its header, request metrics: for any ASGI app.
+    """Deadlines, admission, error mapping, the degradation record and its header, request metrics: for any ASGI app.
 
-    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `DegradationMiddleware` and `ErrorMiddleware` do around each
-    other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if asked to. Lifespan and WebSockets pass through.
+    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `AdmissionMiddleware`, `DegradationMiddleware` and
+    `ErrorMiddleware` do around each other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if
+    asked to. Lifespan passes through, and so do WebSockets once they are let in.
 
     Args:
         app: the ASGI application.
@@ -40,6 +42,7 @@ class ResilienceMiddleware(Inbound):
             peers are told `Cache-Status` too. By default none.
         refuse_writes: whether requests that are not safe are refused in read-only mode (`Resilience.read_only`).
         exempt_writes: patterns of those that are served all the same: "POST /login".
+        admission: which requests are let in, as `AdmissionMiddleware` has it; True for its defaults, False for all of them.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class ResilienceMiddleware(Inbound):
         stale: StaleResponses | None = None,
         refuse_writes: bool = True,
         exempt_writes: Iterable[str] = (),
+        admission: Admission | bool = True,
     ) -> None:
         super().__init__(app, resilience)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
@@ -73,6 +77,10 @@ class ResilienceMiddleware(Inbound):
         flag("refuse_writes", refuse_writes)
         gate = WriteGate(exempt_writes)
         self.writes: WriteGate | None = gate if refuse_writes and hasattr(resilience, "writes") else None
+        if not isinstance(admission, Admission | bool):
+            raise TypeError(f"admission: expected True, False or Admission(...), got {admission!r}")
+        if admission is not False:
+            self.take_on(Admission() if admission is True else admission, resilience, trusted)
         flag("count_requests", count_requests)
         if count_requests:
             self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)

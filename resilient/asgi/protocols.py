@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, MutableSet
 from typing import Any, Protocol
 
 from ..clock import Clock
@@ -72,12 +72,20 @@ class RequestCounter(Protocol):
         """One request is over: the route's template, the method, the class of the status, how long it took."""
         ...
 
+    def count_shed(self, criticality: str, reason: str) -> None:
+        """One request was turned away."""
+        ...
+
 
 class Measured(Surroundings, Protocol):
-    """What a middleware that counts requests needs of a `Resilience`."""
+    """What a middleware that counts requests, or turns them away, needs of a `Resilience`."""
 
     @property
     def metrics(self) -> RequestCounter: ...
+    @property
+    def admissions(self) -> MutableSet[Any]:
+        """What lets requests in, for the metrics to read; it must hold them weakly."""
+        ...
 
 
 class Metrics(RequestCounter, Protocol):

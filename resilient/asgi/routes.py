@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from ..core.bounds import flag
+from .admission import Admission
 from .health import health_endpoint, liveness, readiness, startup
 from .metrics import metrics_endpoint
 from .middleware import ResilienceMiddleware
@@ -85,7 +86,12 @@ def install(
     # Starlette makes the middleware once more, for itself: what can be read only once is read now.
     options = {name: tuple(value) if isinstance(value, Iterator) else value for name, value in options.items()}
     made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard)
+    admission = options.get("admission", True)
+    if admission is True:
+        options["admission"] = admission = Admission()
     ResilienceMiddleware(app, resilience, **options)  # a wrong setting is told here, and not at the first request
     taken = {getattr(route, "path", None) for route in app.router.routes}
+    if admission is not False:
+        admission.spare(route.path for route in made)
     app.add_middleware(ResilienceMiddleware, resilience, **options)
     app.router.routes[:0] = [route for route in made if route.path not in taken]

@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 
 from .retry import parse_retry_after, seconds_of_date
 
-__all__ = ["Allowance", "Told", "parse_limits", "parse_told"]
+__all__ = ["Allowance", "Told", "parse_limits", "parse_told", "says_not_here"]
 
 Field = Callable[[str], "str | None"]
 
@@ -104,6 +104,18 @@ def parse_told(status: int, field: Field, wall: float, *, fields: bool = True) -
                 if limit is not None:
                     return Told(remaining=limit[0], reset=limit[1], garbage=garbage, unread=unread)
     return Told(garbage=garbage, unread=unread) if garbage or unread else None
+
+
+def says_not_here(field: Field) -> bool:
+    """Whether an answer says that another try at the same place is of no use.
+
+    That is `X-Envoy-Overloaded`, which Envoy gives and heeds where a service turns requests away under load, as our own
+    admission does; and gRPC's `grpc-retry-pushback-ms` with a value that is negative or no number (gRFC A6).
+    """
+    if field("x-envoy-overloaded") is not None:
+        return True
+    pushback = field("grpc-retry-pushback-ms")
+    return pushback is not None and not (pushback.isascii() and pushback.isdigit())
 
 
 def _from_cache(field: Field) -> bool:

@@ -11,6 +11,7 @@ import anyio
 
 from ..call import HANDLES, Call
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
+from ..core.pushback import says_not_here
 from ..core.retry import parse_retry_after
 from ..errors import ResilienceError, cause_of
 from .caching import HttpCaching
@@ -173,6 +174,9 @@ class HttpCall(PacedCall):
         # draft-ietf-httpapi-idempotency-key-header: the first request with this key has not ended yet.
         keyed = self.key is not None or "idempotency-key" in self.request.headers
         return result.status_code == 409 and keyed and self.attempts > 1
+
+    def unwelcome(self, result: Any) -> bool:
+        return says_not_here(result.headers.get)
 
     def retry_after(self, result: Any, error: BaseException | None) -> float | None:
         # Asked for answers that might be repeated, and of any status: there are more than 429 and 503 that say when.

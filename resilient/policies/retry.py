@@ -36,7 +36,8 @@ class Retry:
 
     HTTP calls are repeated by phase: any method when nothing was sent or processed, otherwise idempotent methods and
     requests with an `Idempotency-Key`, and never one whose body cannot be sent again. The effects of a plain function
-    are unknown, so it is repeated only for the errors named in `on`. On exhaustion the last real answer or error is
+    are unknown, so it is repeated only for the errors named in `on`. An answer that says so itself (`X-Envoy-Overloaded`,
+    `grpc-retry-pushback-ms: -1`) is not followed by another attempt at the same place. On exhaustion the last real answer or error is
     given to the caller, unwrapped.
 
     Args:
@@ -199,6 +200,8 @@ class Retry:
         return True
 
     def _decide(self, call: Call, attempt: int, made: Attempt, named: bool) -> Decision:
+        if made.error is None and call.unwelcome(made.result):
+            return Decision("pushback", 0.0)
         runtime = call.runtime
         retry_after = call.retry_after(made.result, made.error)
         decision = decide(

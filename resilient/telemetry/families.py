@@ -138,6 +138,23 @@ STORE_UP = Family(
     ("dependency",),
     "livemin",
 )
+SHED = Family(
+    "resilient_requests_shed_total",
+    "counter",
+    "Inbound requests that were turned away under load; admission that only watches counts those that it would have as shadow_<reason>.",
+    ("criticality", "reason"),
+)
+ADMITTED = Family("resilient_admission_in_flight", "gauge", "Inbound requests that hold a slot.")
+ADMISSION_LIMIT = Family("resilient_admission_limit", "gauge", "Slots for inbound requests, as their latency allows.")
+ADMISSION_QUEUED = Family("resilient_admission_queued", "gauge", "Inbound requests that wait for a slot.")
+STREAMS = Family("resilient_admission_streams", "gauge", "Event streams and websockets that are open.")
+LOOP_LAG = Family(
+    "resilient_loop_lag_seconds",
+    "gauge",
+    "How late the event loop was when last looked at; 0 while nobody comes. With several workers, the most.",
+    (),
+    "livemax",
+)
 INJECTED = Family(
     "resilient_faults_injected_total",
     "counter",
@@ -170,6 +187,12 @@ ALL = (
     CACHE_BYTES,
     CACHE_ENTRIES,
     STORE_UP,
+    SHED,
+    ADMITTED,
+    ADMISSION_LIMIT,
+    ADMISSION_QUEUED,
+    STREAMS,
+    LOOP_LAG,
     INJECTED,
     ABANDONED,
     LISTENER_ERRORS,

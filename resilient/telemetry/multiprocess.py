@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -34,7 +34,7 @@ from .families import (
     describe,
 )
 from .labels import OTHER, LabelCap
-from .source import DependencyView, FeatureView, Source, gauges
+from .source import AdmissionView, DependencyView, FeatureView, Source, gauges
 from .workers import identify, sweep_dead
 
 __all__ = ["BoundChildren"]
@@ -51,7 +51,7 @@ def _parent(family: Family) -> Counter | Gauge | Histogram:
         return Counter(family.name, family.help, family.labels, registry=None)
     if family.kind == "histogram":
         return Histogram(family.name, family.help, family.labels, registry=None, buckets=EXPORTED_BOUNDS)
-    mode = cast("Literal['livesum', 'livemin']", family.merge)
+    mode = cast("Literal['livesum', 'livemin', 'livemax']", family.merge)
     return Gauge(family.name, family.help, family.labels, registry=None, multiprocess_mode=mode)
 
 
@@ -190,14 +190,19 @@ class BoundChildren:
         for part in parts:
             for family, keys in self._show_states(*part).items():
                 present[family].update(keys)
+        for family, keys in self._show_states([], [], list(self._source.admissions)).items():
+            present[family].update(keys)
         return present
 
     def _show_states(
-        self, dependencies: list[tuple[str, DependencyView]], features: list[tuple[str, FeatureView]]
+        self,
+        dependencies: list[tuple[str, DependencyView]],
+        features: list[tuple[str, FeatureView]],
+        admissions: Iterable[AdmissionView] = (),
     ) -> dict[Family, dict[Key, float]]:
         # Reading and writing are one step, or a change between the two would be written over by what was before it.
         with self._stating:
-            states = gauges(dependencies, features)
+            states = gauges(dependencies, features, admissions)
             for family, series in states.items():
                 self._show(family, series)
         return states

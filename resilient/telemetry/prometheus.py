@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ..events import Event
-from .families import COUNTED, MOVED, REQUESTS
+from .families import COUNTED, MOVED, REQUESTS, SHED
 from .labels import LabelCap
 from .multiprocess import BoundChildren
 from .plain import PlainCollector
@@ -79,6 +79,10 @@ class Metrics:
             seconds: how long it took.
         """
         self._backend.count(REQUESTS, (route, method, status), seconds)
+
+    def count_shed(self, criticality: str, reason: str) -> None:
+        """Count an inbound request that was turned away. An overload makes many of them: it takes no event."""
+        self._backend.count(SHED, (criticality, reason))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The page. It blocks for some milliseconds: call it in a thread, not on an event loop.

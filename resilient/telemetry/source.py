@@ -8,6 +8,9 @@ from typing import Any, Protocol
 from ..outbox import Outbox
 from ..stats import CallStats
 from .families import (
+    ADMISSION_LIMIT,
+    ADMISSION_QUEUED,
+    ADMITTED,
     BREAKER_STATE,
     BREAKER_STATES,
     BUDGET,
@@ -18,13 +21,18 @@ from .families import (
     IN_USE,
     LEVELS,
     LIMIT,
+    LOOP_LAG,
     QUEUED,
     STORE_UP,
+    STREAMS,
     Family,
     Key,
 )
 
-__all__ = ["BreakerView", "BudgetView", "BulkheadView", "DependencyView", "FeatureView", "Source", "gauges"]
+__all__ = ["AdmissionView", "BreakerView", "BudgetView", "BulkheadView", "DependencyView", "FeatureView", "Source", "gauges"]
+
+MERGED: dict[str, Callable[[float, float], float]] = {"livesum": lambda one, other: one + other, "livemin": min, "livemax": max}
+"""How what several have becomes one value."""
 
 
 class BreakerView(Protocol):
@@ -84,6 +92,21 @@ class FeatureView(Protocol):
     def level(self) -> str: ...
 
 
+class AdmissionView(Protocol):
+    """What lets inbound requests in: how many are inside, may be, and wait; streams; and how late its event loop was."""
+
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def queued(self) -> int: ...
+    @property
+    def streams(self) -> int: ...
+    @property
+    def lag(self) -> float: ...
+
+
 class Source(Protocol):
     """What is scraped. The mappings are read from another thread: they must bear being changed meanwhile (a copy)."""
 
@@ -92,19 +115,23 @@ class Source(Protocol):
     @property
     def features(self) -> Mapping[str, Any]: ...
     @property
+    def admissions(self) -> Iterable[AdmissionView]: ...
+    @property
     def outbox(self) -> Outbox: ...
 
 
 def gauges(
-    dependencies: Iterable[tuple[str, DependencyView]], features: Iterable[tuple[str, FeatureView]]
+    dependencies: Iterable[tuple[str, DependencyView]],
+    features: Iterable[tuple[str, FeatureView]],
+    admissions: Iterable[AdmissionView] = (),
 ) -> dict[Family, dict[Key, float]]:
-    """The present state of each dependency and feature, given with the label values to export them under."""
+    """The present state of each dependency and feature, given with the label values to export them under, and of admission."""
     values: dict[Family, dict[Key, float]] = {family: {} for family in GAUGES}
 
     def put(family: Family, key: Key, value: float) -> None:
         series = values[family]
         if key in series:  # several beyond the cap share one label value
-            value = min(series[key], value) if family.merge == "livemin" else series[key] + value
+            value = MERGED[family.merge](series[key], value)
         series[key] = value
 
     for label, dependency in dependencies:
@@ -113,6 +140,12 @@ def gauges(
         level = feature.level
         for word in LEVELS:
             put(FEATURE_LEVEL, (label, word), float(level == word))
+    for admission in admissions:
+        put(ADMITTED, (), admission.in_flight)
+        put(ADMISSION_LIMIT, (), admission.limit)
+        put(ADMISSION_QUEUED, (), admission.queued)
+        put(STREAMS, (), admission.streams)
+        put(LOOP_LAG, (), admission.lag)
     return values
 
 

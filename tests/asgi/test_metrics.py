@@ -42,6 +42,7 @@ class Counting:
     def __init__(self, clock: Any = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.outbox = Outbox()
+        self.admissions: set[Any] = set()
         self.counted: list[tuple[str, str, str, float]] = []
         self.metrics = SimpleNamespace(count_request=lambda *labels: self.counted.append(labels))
 

@@ -11,6 +11,8 @@ from starlette.applications import Starlette
 
 from resilient import Resilience
 from resilient.asgi import (
+    Admission,
+    AdmissionMiddleware,
     DeadlineMiddleware,
     DegradationMiddleware,
     ErrorMiddleware,
@@ -47,6 +49,7 @@ WRONG: dict[str, list[Any]] = {
     "stale": [3, "yes", True, StaleResponses],
     "refuse_writes": FLAGS,
     "exempt_writes": [3, "POST /login", [3], ["login"], ["POST http://shop/login"], ["/{a}/{"]],
+    "admission": [3, "yes", None, Admission],
     "dashboard": [True, *FLAGS],
     "metrics": FLAGS,
     "health": FLAGS,
@@ -69,6 +72,28 @@ WRONG_STALE: dict[str, list[Any]] = {
     "downstream_stale_while_revalidate": SECONDS,
     "name": [None, 3, "", "two words", "7", "ä", "a" * 65],
     "store": [3, "memory", {}],
+}
+
+
+PATTERNS: list[Any] = [3, None, "/a", [3], ["a"], ["/{a:nothing}"], ["https://api.example.com/a"]]
+WHOLE: list[Any] = ["3", None, -1, 1.5, True]
+WRONG_ADMISSION: dict[str, list[Any]] = {
+    "limit": [*WHOLE, 0, 3, 1001],
+    "min_concurrent": [*WHOLE, 0],
+    "max_concurrent": [*WHOLE, 0, 3],
+    "tolerance": [*SECONDS, 0.5],
+    "queue": WHOLE,
+    "max_wait": [*SECONDS, 0],
+    "target": [*SECONDS, 0],
+    "interval": [*SECONDS, 0, 0.005, 1.1],
+    "max_streams": WHOLE,
+    "streams": PATTERNS,
+    "exempt": PATTERNS,
+    "criticality": [3, "critical", ["/a"], {"a": "critical"}, {"/a": "important"}, {"/a": 3}, {3: "critical"}],
+    "criticality_header": [None, 3, "", "two words", "x:y"],
+    "trusted": [3, "10.0.0.0/8", ["no address"], [None]],
+    "retry_after": [*SECONDS, 0],
+    "enforce": FLAGS,
 }
 
 
@@ -107,7 +132,16 @@ def test_so_it_is_of_what_is_kept(name: str, value: Any) -> None:
         StaleResponseMiddleware(Starlette(), Resilience(), **{name: value})
 
 
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG_ADMISSION.items() for value in values])
+def test_so_it_is_of_who_is_let_in(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        Admission(**{name: value})
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        AdmissionMiddleware(Starlette(), Resilience(), **{name: value})
+
+
 def test_all_that_is_set_is_tried() -> None:
+    assert inspect.signature(Admission).parameters.keys() == WRONG_ADMISSION.keys()
     assert inspect.signature(StaleResponses).parameters.keys() == WRONG_STALE.keys()
 
 

@@ -30,7 +30,7 @@ from resilient import (
     Target,
     Timeout,
 )
-from resilient.asgi import ResilienceMiddleware, StaleResponses
+from resilient.asgi import Admission, ResilienceMiddleware, StaleResponses
 from resilient.core.rules import Rules
 from resilient.events import (
     BrownoutChanged,
@@ -96,6 +96,7 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("policies/failover.md", [Failover, Target]),
         ("asgi.md", [ResilienceMiddleware]),
         ("stale.md", [StaleResponses]),
+        ("admission.md", [Admission]),
     ],
 )
 def test_defaults(page: str, kinds: list[Any]) -> None:

@@ -58,6 +58,12 @@ NAMES = {
     "resilient_cache_bytes": ("gauge", {"dependency"}),
     "resilient_cache_entries": ("gauge", {"dependency"}),
     "resilient_store_up": ("gauge", {"dependency"}),
+    "resilient_requests_shed": ("counter", {"criticality", "reason"}),
+    "resilient_admission_in_flight": ("gauge", set()),
+    "resilient_admission_limit": ("gauge", set()),
+    "resilient_admission_queued": ("gauge", set()),
+    "resilient_admission_streams": ("gauge", set()),
+    "resilient_loop_lag_seconds": ("gauge", set()),
     "resilient_faults_injected": ("counter", {"dependency", "kind"}),
     "resilient_abandoned_responses": ("counter", {"dependency"}),
     "resilient_listener_errors": ("counter", set()),
@@ -148,6 +154,7 @@ def test_names_types_and_labels_are_the_promised_ones(parts: Any, accept: str, p
     metrics = Metrics(parts.source(catalog, features=(parts.feature("prices"),)))
     catalog.stats.record("success", 0.02, 1.0)
     metrics.count_request("/orders/{order_id}", "GET", "2xx", 0.02)
+    metrics.count_shed("sheddable", "standing")
     all_events(metrics)
     body, content_type = metrics.render(accept)
     assert content_type.startswith("text/plain" if accept == "" else "application/openmetrics-text")
@@ -178,6 +185,11 @@ def test_states_and_zeros_are_there_from_the_start(parts: Any, samples: Read) ->
     assert page[name("resilient_bulkhead_limit", dependency="catalog")] == 100
     assert page[name("resilient_budget_remaining_ratio", dependency="catalog")] == 1
     assert page[name("resilient_listener_errors_total")] == 0
+    assert page[name("resilient_admission_in_flight")] == 3
+    assert page[name("resilient_admission_limit")] == 500
+    assert page[name("resilient_admission_queued")] == 1
+    assert page[name("resilient_admission_streams")] == 2
+    assert page[name("resilient_loop_lag_seconds")] == 0.25
 
 
 def test_states_are_read_at_the_scrape(parts: Any, samples: Read) -> None:

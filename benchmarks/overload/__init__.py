@@ -1,0 +1,1 @@
+"""What `bench_overload.py` is made of: the app, the load, and the picture."""

@@ -1,0 +1,102 @@
+"""Admission on a real server: a burst passes with the defaults, and threads and sockets give back what they hold."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from resilient import Resilience
+from resilient.asgi import Admission
+
+BURST = 300
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_keep_alive=60))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def shop(**options: Any) -> tuple[FastAPI, Resilience]:
+    app, resilience = FastAPI(), Resilience()
+    resilience.install(app, **options)
+
+    @app.get("/async")
+    async def asynchronous() -> str:
+        await anyio.sleep(0.01)
+        return "ok"
+
+    @app.get("/sync")
+    def sync() -> str:
+        time.sleep(0.01)
+        return "ok"
+
+    return app, resilience
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/async", "/sync"])
+def test_a_burst_of_a_few_hundred_passes_with_the_defaults(path: str) -> None:
+    app, resilience = shop()
+    statuses: list[int] = []
+
+    async def main(url: str) -> None:
+        limits = httpx2.Limits(max_connections=BURST)
+        async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=30) as client:
+
+            async def one() -> None:
+                statuses.append((await client.get(path)).status_code)
+
+            for _ in range(2):
+                async with anyio.create_task_group() as group:
+                    for _ in range(BURST):
+                        group.start_soon(one)
+
+    with serving(app) as url:
+        anyio.run(main, url)
+    assert statuses == [200] * 2 * BURST
+    assert [(door.in_flight, door.queued) for door in resilience.admissions if door.limit] == [(0, 0)]
+
+
+@pytest.mark.slow
+def test_a_thread_whose_client_has_gone_holds_its_slot_to_its_end() -> None:
+    go_on = threading.Event()
+    admission = Admission(limit=1, min_concurrent=1, max_concurrent=1, queue=0)
+    app, resilience = shop(admission=admission)
+
+    @app.get("/held")
+    def held() -> str:
+        go_on.wait(20)
+        return "ok"
+
+    with serving(app) as url, httpx2.Client(base_url=url, timeout=10) as client:
+        (door,) = resilience.admissions
+        with pytest.raises(httpx2.ReadTimeout):
+            client.get("/held", timeout=0.2)
+        refused = client.get("/async")
+        assert (refused.status_code, refused.headers["x-envoy-overloaded"]) == (503, "true")
+        assert client.get("/readyz").status_code == client.get("/metrics").status_code == 200
+        go_on.set()
+        while door.in_flight:
+            time.sleep(0.01)
+        assert client.get("/async").status_code == 200
