@@ -67,17 +67,15 @@ class Inbound:
         self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.degradation is not None and scope["type"] == "http":
-            self._show(scope)
         admission = self.admission
         if scope["type"] != "http" or not self.resilience.enabled:
-            attends = admission is not None and scope["type"] == "websocket" and self.resilience.enabled
-            await (admission.attend(self, scope, receive, send) if admission and attends else self.app(scope, receive, send))
+            await self._pass(scope, receive, send)
             return
         exchange = Exchange(self, scope, send)
         try:
             if self.degradation is not None:
                 exchange.keep_record()
+                self._show(scope)
             if self.writes is not None and await self._refused(exchange, scope):
                 return
             if self.stale is not None:
@@ -100,6 +98,16 @@ class Inbound:
                 raise
         finally:
             exchange.close()
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What is no HTTP request, or while everything is switched off."""
+        if scope["type"] == "http":
+            if self.degradation is not None:
+                self._show(scope)
+        elif scope["type"] == "websocket" and self.admission is not None and self.resilience.enabled:
+            await self.admission.attend(self, scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
     def _show(self, scope: Scope) -> None:
         """Let endpoints and templates find the `Resilience` and its features at `request.state`."""
