@@ -3,7 +3,7 @@
 Prints each check's name, what it says and how long it took, and exits with 1 if any failed. The later ones run all the
 same, so that one run tells everything.
 
-One more takes most of an hour, and runs only when it is asked for: `python -m tests mutants` (see `tests/mutants.py`).
+One more takes half an hour, and runs only when it is asked for: `python -m tests mutants` (see `tests/mutants.py`).
 """
 
 from __future__ import annotations
