@@ -30,7 +30,7 @@ from .policies.retry import Retry, RetryBudget
 from .policies.standard import standard
 from .policies.timeout import Timeout
 
-__all__ = ["Dependency", "Origin"]
+__all__ = ["Dependency", "Origin", "composed"]
 
 T = TypeVar("T")
 LONGEST_NAME = 100
@@ -81,9 +81,7 @@ class Dependency(Pipeline):
         if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", name) or len(name) > LONGEST_NAME:
             raise ValueError(f"name: expected 1 to {LONGEST_NAME} characters without white space, got {name!r}")
         flag("required", required)
-        chosen = _with_cache(_with_timeout(policies, timeout), cache)
-        if fallback is not _ABSENT:
-            chosen = (_as_fallback(fallback), *chosen)
+        chosen = composed(policies, timeout=timeout, cache=cache, fallback=fallback)
         self.variant_of: Pipeline | None = variant_of
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
@@ -216,6 +214,14 @@ class Dependency(Pipeline):
         """closed, open or half-open; a dependency without a breaker is always closed."""
         breaker = self.breaker
         return pybreaker.STATE_CLOSED if breaker is None else breaker.current_state
+
+
+def composed(
+    policies: tuple[Any, ...], *, timeout: float | None = None, cache: Cache | CachedFallback | bool | None = None, fallback: Any = _ABSENT
+) -> tuple[Any, ...]:
+    """The policies that the arguments of a `Dependency` stand for, outermost first."""
+    chosen = _with_cache(_with_timeout(policies, timeout), cache)
+    return chosen if fallback is _ABSENT else (_as_fallback(fallback), *chosen)
 
 
 def _with_timeout(policies: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.degradation import Level
-from ..events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned
+from ..events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned, SettingChanged
 
 __all__ = ["TransitionLog"]
 
@@ -26,6 +26,7 @@ class TransitionLog:
     circuit_changed     dependency, old, new, reason, retry_after, at            WARNING when it opens, else INFO
     feature_changed     feature, old, new, cause, at                             WARNING when users get less, else INFO
     response_abandoned  dependency, at                                           WARNING, the first time of a dependency
+    setting_changed     dependency, key, old, new, source, at                    WARNING
     =================== ======================================================== ==========================================
 
     None of these names is one of `logging.LogRecord`. Times are seconds; `at` is on the clock of the `Resilience`.
@@ -37,6 +38,7 @@ class TransitionLog:
             CircuitChanged: self._circuit_changed,
             FeatureChanged: self._feature_changed,
             ResponseAbandoned: self._response_abandoned,
+            SettingChanged: self._setting_changed,
         }
 
     def on_event(self, event: Event) -> None:
@@ -95,4 +97,22 @@ class TransitionLog:
             " collected; close responses, best with `with client.stream(...)` (later ones are only counted)",
             event.dependency,
             extra={"event": "response_abandoned", "dependency": event.dependency, "at": event.at},
+        )
+
+    def _setting_changed(self, event: SettingChanged) -> None:
+        logger.warning(
+            "setting %s: %s -> %s (%s)",
+            event.key,
+            event.old,
+            event.new,
+            event.source,
+            extra={
+                "event": "setting_changed",
+                "dependency": event.dependency,
+                "key": event.key,
+                "old": event.old,
+                "new": event.new,
+                "source": event.source,
+                "at": event.at,
+            },
         )
