@@ -32,7 +32,7 @@ from resilient import (
 )
 from resilient.asgi import ResilienceMiddleware, StaleResponses
 from resilient.core.rules import Rules
-from resilient.events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned
+from resilient.events import CircuitChanged, Event, FeatureChanged, ResponseAbandoned, SettingChanged
 from resilient.stores import MemoryStore, RedisStore, SQLiteStore
 from resilient.telemetry.families import ALL
 from resilient.telemetry.logging import TransitionLog
@@ -115,6 +115,7 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
     log.on_event(CircuitChanged(at=1.0, dependency="dep", old="closed", new="open", reason="outage"))
     log.on_event(FeatureChanged(at=1.0, feature="shop", old="full", new="static", cause="deadline"))
     log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
+    log.on_event(SettingChanged(at=1.0, key="enabled", old="True", new="False", source="code"))
     known = vars(logging.makeLogRecord({})).keys() | {"event", "message"}
     told: dict[str, Any] = {record.__dict__["event"]: vars(record).keys() - known for record in caplog.records}
     said = table("telemetry.md", "Logs", "`event`")
