@@ -48,6 +48,8 @@ from .policies import Target as Target
 from .policies import Timeout as Timeout
 from .policies import standard as standard
 from .resilience import Resilience as Resilience
+from .settings import Settings as Settings
+from .settings import SettingsError as SettingsError
 
 __all__ = [
     "AdaptiveConcurrency",
@@ -85,6 +87,8 @@ __all__ = [
     "ResilienceError",
     "Retry",
     "RetryBudget",
+    "Settings",
+    "SettingsError",
     "SpendExceeded",
     "Target",
     "Timeout",

@@ -15,8 +15,10 @@ def main() -> None:
         sys.stderr.write(f"The command line needs {', '.join(missing)}: pip install 'resilient-asgi[demo]'\n")
         raise SystemExit(2)
 
+    from .check.command import check
     from .demo.command import command
 
+    command.add_command(check)
     command(prog_name="resilient")
 
 

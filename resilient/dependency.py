@@ -31,7 +31,7 @@ from .policies.standard import standard
 from .policies.timeout import Timeout
 from .policies.writes import Writes
 
-__all__ = ["Dependency", "Origin"]
+__all__ = ["Dependency", "Origin", "composed"]
 
 T = TypeVar("T")
 LONGEST_NAME = 100
@@ -85,11 +85,7 @@ class Dependency(Pipeline):
             raise ValueError(f"name: expected 1 to {LONGEST_NAME} characters without white space, got {name!r}")
         flag("required", required)
         flag("writes", writes)
-        chosen = _with_cache(_with_timeout(policies, timeout), cache)
-        if fallback is not _ABSENT:
-            chosen = (_as_fallback(fallback), *chosen)
-        if writes:
-            chosen = (*chosen[:1], Writes(), *chosen[1:]) if fallback is not _ABSENT else (Writes(), *chosen)
+        chosen = composed(policies, timeout=timeout, cache=cache, fallback=fallback, writes=writes)
         self.variant_of: Pipeline | None = variant_of
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
@@ -243,6 +239,21 @@ class Dependency(Pipeline):
         breaker = self.breaker
         circuit = breaker.engine if isinstance(breaker, ForeignBreaker) else breaker
         return circuit if circuit is not None and circuit.enforce and not circuit.disabled else None
+
+
+def composed(
+    policies: tuple[Any, ...],
+    *,
+    timeout: float | None = None,
+    cache: Cache | CachedFallback | bool | None = None,
+    fallback: Any = _ABSENT,
+    writes: bool = False,
+) -> tuple[Any, ...]:
+    """The policies that the arguments of a `Dependency` stand for, outermost first."""
+    chosen = _with_cache(_with_timeout(policies, timeout), cache)
+    if writes:
+        chosen = (Writes(), *chosen)
+    return chosen if fallback is _ABSENT else (_as_fallback(fallback), *chosen)
 
 
 def _with_timeout(policies: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:

@@ -28,6 +28,7 @@ __all__ = [
     "ResponseAbandoned",
     "RetryDecided",
     "ServiceChanged",
+    "SettingChanged",
 ]
 
 
@@ -236,6 +237,20 @@ class RequestShed(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseAbandoned(Event):
     """A streamed response was dropped without being closed; its permits and connection were taken back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingChanged(Event):
+    """A setting was changed while the service was at work.
+
+    `key`: such as `dependencies.catalog.retry.attempts`; `old` and `new`: as they are shown, secrets masked; `source`: the
+    file or the environment variable, or "code" where the setting was taken out of both.
+    """
+
+    key: str
+    old: str
+    new: str
+    source: str
 
 
 @runtime_checkable

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -18,15 +19,16 @@ from .core.bounds import flag, whole
 from .core.origin import PORTS
 from .core.writes import WriteMode
 from .dependency import LONGEST_NAME, Dependency
-from .events import Listener
+from .events import Listener, SettingChanged
 from .feature import Brownout, Feature, Registry
 from .outbox import Outbox
 from .policies.cache import Cache
 from .policies.failover import Failover
-from .policies.switch import chaos_allowed, switched_on
 from .policies.target import TargetPipeline
 from .policies.writes import Writes
 from .protocols import Store
+from .settings import Settings
+from .settings.configuration import Configuration, on_signal
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
@@ -51,8 +53,12 @@ class Resilience:
         max_origins: how many origins that no dependency claims get policies of their own; beyond, the one that was
             used least recently is forgotten.
         registry: a prometheus_client registry to be scraped through, as well as by `metrics.render`.
+        settings: the path of a TOML file, such a file's content as a mapping, or `Settings`. What it says of a dependency or
+            a feature stands over what is declared under that name, and the environment (`RESILIENT_CATALOG__TIMEOUT=0.3`)
+            over both.
 
     Raises:
+        SettingsError: the file or the environment says something that can't be; it names that, and what is allowed.
         TypeError, ValueError: naming the parameter that is wrong.
     """
 
@@ -67,6 +73,7 @@ class Resilience:
         brownout: Brownout | None = None,
         max_origins: int = 100,
         registry: Any = None,
+        settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
     ) -> None:
         whole("max_origins", max_origins)
         if not isinstance(clock, Clock):
@@ -75,17 +82,22 @@ class Resilience:
             raise TypeError(f"listeners: expected them in a list, got {listeners!r}")
         if store is not None and not isinstance(store, Store):
             raise TypeError(f"store: expected an object with load(keys), save(records), remove(keys) and close(), got {store!r}")
-        self._enabled = switched_on(enabled)
-        self._chaos = chaos_allowed(chaos)
+        for switch, said in (("enabled", enabled), ("chaos", chaos)):
+            if said is not None:
+                flag(switch, said)
+        self._configuration = Configuration(settings, {"enabled": enabled, "chaos": chaos})
+        self._enabled = self._configuration.switch("enabled")
+        self._chaos = self._configuration.switch("chaos")
         self.clock = clock
-        self.store = store
+        self.store: Store | None = self._configuration.store(store)
         self.outbox: Outbox = Outbox()
         self._lock = threading.Lock()
         self._declared: dict[str, Dependency] = {}
         self._targets: dict[str, TargetPipeline] = {}
         self._routes: dict[tuple[str, str, int], tuple[Dependency, ...]] = {}
         self._undeclared: OrderedDict[tuple[str, str, int], Dependency] = OrderedDict()
-        self._max_origins = max_origins
+        self._max_origins = self._configuration.value("max_origins", max_origins)
+        whole("max_origins", self._max_origins)
         self._registry = Registry(self, brownout)
         self.admissions: WeakSet[Any] = WeakSet()
         self.ready = True
@@ -114,6 +126,7 @@ class Resilience:
                 raise TypeError(f"{given}: a dependency has no such setting; it has {', '.join(SETTINGS)}")
         if settings.get("cache") is True:
             settings["cache"] = Cache(store=self.store)
+        policies, settings, kept = self._configuration.dependency(name, policies, settings, self.store)
         made = Dependency(name, *policies, clock=self.clock, outbox=self.outbox, **{"chaos": self._chaos, **settings})
         made._adopt = self._adopt
         for policy in made.policies:
@@ -132,6 +145,7 @@ class Resilience:
                 self._routes[made.origin.key] = tuple(longest_first)
             made.enabled = self._enabled
             self._declared[name] = made
+            self._configuration.keep(name, kept)
             # An origin that has this name without anybody having asked for it gives way; its next request makes another.
             for key in [key for key, one in self._undeclared.items() if one.name == name]:
                 del self._undeclared[key]
@@ -185,7 +199,7 @@ class Resilience:
         Raises:
             TypeError, ValueError: a setting is wrong, which the message names; or there is one of that name already.
         """
-        made = Feature(self, name, **settings)
+        made = Feature(self, name, **self._configuration.feature(name, settings))
         self._registry.declare(made)
         return made
 
@@ -259,6 +273,55 @@ class Resilience:
             for dependency in (*self._declared.values(), *self._undeclared.values()):
                 dependency.chaos = value
         logger.warning("chaos is %s from now on", "allowed" if value else "not allowed")
+
+    # -- settings -------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force, from the file and the environment."""
+        return self._configuration.settings
+
+    def reload(self) -> list[SettingChanged]:
+        """Read the settings anew, and change what they say otherwise, on the living objects: nothing that was learnt is lost.
+
+        All of it is changed or nothing. Each change is logged and told to listeners.
+
+        Returns:
+            What was changed, secrets masked.
+
+        Raises:
+            SettingsError: naming each setting that is wrong, or that can't change at work. Nothing was changed.
+        """
+        with self._lock:
+            declared = dict(self._declared)
+        changes = self._configuration.reload(self, declared)
+        told = [change.told(self.clock.now()) for change in changes]
+        for event in told:
+            self.outbox.emit(event)
+        return told
+
+    def reload_if_changed(self) -> list[SettingChanged]:
+        """`reload`, if the file has changed since it was read last; to be called every now and then.
+
+        Raises:
+            SettingsError: as `reload`; once, and not again until the file changes.
+        """
+        found = self.settings.look()
+        return [] if found is None or found == self.settings.stamp else self.reload()
+
+    def reload_on_signal(self, number: int | None = None) -> Callable[[], None]:
+        """`reload` at a signal, SIGHUP by default, from a thread of its own; what was called at it before is called still.
+
+        Settings that are refused are logged as an error, and the ones in force stay. Opt-in, and to be called in the main
+        thread.
+
+        Returns:
+            A function that undoes it.
+
+        Raises:
+            ValueError: the system has no such signal, or this isn't the main thread.
+        """
+        return on_signal(self.reload, number)
 
     def add_listener(self, listener: Listener) -> None:
         """Hand every later event to `listener.on_event`."""

@@ -33,13 +33,14 @@ class Keyed(Generic[S]):
         forgetful: whether, with none at rest, the least recently used is forgotten all the same.
 
     Attributes:
+        make: as given; may be set later, for states that are made from then on.
         forgotten: how many were that were not at rest.
     """
 
-    __slots__ = ("_forgetful", "_make", "_room", "_states", "forgotten")
+    __slots__ = ("_forgetful", "_room", "_states", "forgotten", "make")
 
     def __init__(self, make: Callable[[], S], room: int, *, forgetful: bool) -> None:
-        self._make = make
+        self.make = make
         self._room = room
         self._forgetful = forgetful
         self._states: OrderedDict[Hashable, S] = OrderedDict()
@@ -57,7 +58,7 @@ class Keyed(Generic[S]):
             return state
         if len(states) >= self._room and not self._make_room(now):
             return None
-        state = states[key] = self._make()
+        state = states[key] = self.make()
         return state
 
     def _make_room(self, now: float) -> bool:

@@ -173,6 +173,14 @@ class _Law:
         """Calls that may be in flight."""
         return int(self.estimate)
 
+    def bound(self, least: int, most: int) -> None:
+        """Other limits never to leave, from now on; what was learnt is kept as far as it lies between them."""
+        whole("least", least)
+        whole("most", most, least=least)
+        self.least, self.most = least, most
+        self.initial = max(least, min(most, self.initial))
+        self._keep(self.estimate)
+
     def _keep(self, estimate: float) -> None:
         self.estimate = max(self.least, min(self.most, estimate))
 

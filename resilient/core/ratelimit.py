@@ -60,6 +60,12 @@ class Meter:
         self._marks: list[tuple[int, float]] = []
         self._empty = 0  # the first ticket that may have something to give back
 
+    def tune(self, rate: float, per: float, burst: float) -> None:
+        """Another rate and burst from now on. What was let go is still paid for in the time that it was then worth."""
+        self.interval = per / rate
+        self.burst = burst
+        self.tolerance = burst * self.interval
+
     def earliest(self, cost: float, start: float) -> float:
         """When `cost` may go, from `start` on."""
         return max(start, max(self.tat, start) + cost * self.interval - self.tolerance)

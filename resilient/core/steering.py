@@ -52,6 +52,14 @@ class SteadyGradient(Gradient2):
         self._mark: tuple[float, float] | None = None
         self._start = 0.0
 
+    def bound(self, least: int, most: int) -> None:
+        """Other limits never to leave, from now on."""
+        unopposed = self._proven >= self.most
+        super().bound(least, most)
+        self._proven = most if unopposed else min(self._proven, most)
+        if self._mark is not None:
+            self._mark = (max(least, min(most, self._mark[0])), self._mark[1])
+
     def clear(self) -> None:
         """Begin anew."""
         super().clear()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Collection
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.bounds import one_of, whole
 from ..core.limiter import AIMD, DROPPED, FAILED, Samples, seen
@@ -101,6 +101,22 @@ class AdaptiveConcurrency(Bulkhead):
 
     def __repr__(self) -> str:
         return shown(self, **self._given, **self._queueing())
+
+    changeable: ClassVar[frozenset[str]] = Bulkhead.changeable | {"min_concurrent", "tolerance", "timeout"}
+    """Settings that `taking` can change at work."""
+
+    def _resized(self, other: Bulkhead, names: Collection[str]) -> list[Any]:
+        assert isinstance(other, AdaptiveConcurrency)
+        for name in names:
+            if name in self._given:
+                self._given[name] = other._given[name]
+        law = self._law
+        law.bound(self._given["min_concurrent"], self._given["max_concurrent"])
+        if isinstance(law, AIMD):
+            law.timeout = self._given["timeout"]
+        else:
+            law.tolerance = self._given["tolerance"]
+        return [] if law.limit == self._slots.limit else self._slots.resize(law.limit)
 
     @property
     def largest(self) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pybreaker
 
@@ -15,7 +16,7 @@ from .circuit import Circuit
 from .guests import Mirror, store
 from .key import MAX_KEYS, Key, check_key
 from .keyed import Circuits, KeyedCircuit
-from .kinship import rules_of
+from .kinship import RULES, rules_of
 from .shown import shown
 from .transitions import BreakFor
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from ..protocols import Inner
 
 __all__ = ["CircuitBreaker"]
+
+STANDS_FOR = {
+    "fail_max": ("consecutive",),
+    "reset_timeout": ("break_time", "max_break", "growth", "jitter"),
+    "success_threshold": ("trials",),
+}
+"""The rules behind pybreaker's parameters."""
+CHANGEABLE = frozenset({*RULES - {"window", "buckets", "count_window", "lease"}, *STANDS_FOR, "enforce", "disabled"})
 
 
 class CircuitBreaker(Circuit):
@@ -237,6 +246,29 @@ class CircuitBreaker(Circuit):
     def rules(self) -> Rules:
         """The settings in force."""
         return self._core.rules
+
+    changeable: ClassVar[frozenset[str]] = CHANGEABLE
+    """Settings that `taking` can change at work: all rules but those that would empty the window."""
+
+    def taking(self, other: CircuitBreaker, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; the state stays, and so does the window.
+
+        Raises:
+            ValueError: a setting is at odds with another one that was changed by hand.
+        """
+        fields = {field for name in names for field in STANDS_FOR.get(name, (name,)) if field in Rules.__dataclass_fields__}
+        rules = {field: getattr(other.rules, field) for field in fields}
+        replace(self.rules, **rules)
+
+        def take() -> None:
+            if rules:
+                self._configure(**rules)
+            if "enforce" in names:
+                self.enforce = other.enforce
+            if "disabled" in names:
+                self.disabled = other.disabled
+
+        return take
 
     def chose(self, name: str) -> bool:
         """Whether a setting was given at construction, rather than left to its default."""

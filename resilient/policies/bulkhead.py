@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.bounds import flag, not_negative, whole
 from ..core.bulkhead import Slots
@@ -201,6 +201,31 @@ class Bulkhead:
         slots = self._slots
         standing = {"standing_after": slots.standing_after, "standing_wait": slots.standing_wait}
         return {"queue": slots.queue, "max_wait": self.max_wait, **standing, "enforce": self.enforce}
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"max_concurrent", "queue", "max_wait", "standing_after", "standing_wait", "enforce"})
+    """Settings that `taking` can change at work."""
+
+    def taking(self, other: Bulkhead, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; slots in use and places in the line stay with those who have them."""
+
+        def take() -> None:
+            slots = self._slots
+            for name in names:
+                if name in ("max_wait", "enforce"):
+                    setattr(self, name, getattr(other, name))
+            with self._lock:
+                for name in names:
+                    if name in ("queue", "standing_after", "standing_wait"):
+                        setattr(slots, name, getattr(other._slots, name))
+                granted = self._resized(other, names)
+            # A slot that a waiter cannot take (its event loop is gone) goes to the next one, whose wait is not judged by now.
+            self._queue.wake(granted, 0.0)
+
+        return take
+
+    def _resized(self, other: Bulkhead, names: Collection[str]) -> list[Any]:
+        """Those who are granted a slot by another limit. The lock is held."""
+        return self._slots.resize(other._slots.limit) if "max_concurrent" in names else []
 
     @property
     def in_use(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Cache"]
 
 MIB = 1024 * 1024
+RETUNED = frozenset({"ttl", "negative_ttl", "heuristic", "stale_if_error", "stale_while_revalidate", "max_stale", "stale_statuses"})
 
 
 class Cache(Serving):
@@ -125,6 +127,22 @@ class Cache(Serving):
 
     def __repr__(self) -> str:
         return shown(self, **self._given)
+
+    changeable: ClassVar[frozenset[str]] = RETUNED | {"soft_timeout", "max_body"}
+    """Settings that `taking` can change at work: those that say how long, and none that say whose an answer is."""
+
+    def taking(self, other: Cache, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; what is stored stays."""
+        rules = replace(self.rules, **{name: getattr(other.rules, name) for name in names if name in RETUNED})
+
+        def take() -> None:
+            self._given |= {name: other._given[name] for name in names}
+            self.rules = rules
+            for name in names:
+                if name not in RETUNED:
+                    setattr(self, name, getattr(other, name))
+
+        return take
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the pipeline's clock."""

@@ -8,8 +8,8 @@ import logging
 import math
 import random
 import threading
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.bounds import flag, fraction
 from ..core.route import Route
@@ -138,6 +138,18 @@ class Chaos:
 
     def __repr__(self) -> str:
         return shown(self, rate=self.rate, **self._given, enabled=self._enabled, enforce=self.enforce)
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"rate", "enabled", "enforce"})
+    """Settings that `taking` can change at work."""
+
+    def taking(self, other: Chaos, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`."""
+
+        def take() -> None:
+            for name in names:
+                setattr(self, name, getattr(other, name))
+
+        return take
 
     @property
     def enabled(self) -> bool:

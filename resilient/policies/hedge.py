@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.bounds import flag, not_negative, whole
 from ..core.hedge import Heat, delay_of, is_good
@@ -78,6 +78,18 @@ class Hedge:
     def __repr__(self) -> str:
         rest = {"after_failure": self.after_failure, "enforce": self.enforce}
         return shown(self, delay=self.delay, max_hedges=self.max_hedges, budget=self._given, **rest)
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"delay", "max_hedges", "after_failure", "enforce"})
+    """Settings that `taking` can change at work."""
+
+    def taking(self, other: Hedge, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; the budget stays."""
+
+        def take() -> None:
+            for name in names:
+                setattr(self, name, getattr(other, name))
+
+        return take
 
     def join(self, owner: Pipeline) -> None:
         """Share the budget of the pipeline's Retry, and tell the time by its clock."""

@@ -273,6 +273,19 @@ class Pipeline:
             if look is not None:
                 look(call)
 
+    def swap(self, old: Policy, new: Policy) -> None:
+        """Put `new` where `old` stands, for calls that begin from now on; those under way end as they began.
+
+        The other policies stay the very same objects, with all that they have learnt and all that they hold.
+        """
+        policies = tuple(new if policy is old else policy for policy in self.policies)
+        entry, sync_entry = compose(policies, self.runtime.attempt), compose(policies, self.sync_runtime.attempt)
+        join = getattr(new, "join", None)
+        self.policies = policies
+        if join is not None:
+            join(self)
+        self._entry, self._sync_entry = entry, sync_entry
+
     # -- events ---------------------------------------------------------------------------------------------------
 
     def post(self, event: Event) -> None:

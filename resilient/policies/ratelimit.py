@@ -6,8 +6,8 @@ import functools
 import logging
 import math
 import threading
-from collections.abc import Awaitable, Callable, Hashable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Awaitable, Callable, Collection, Hashable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import flag, not_negative, one_of, positive, whole
@@ -133,6 +133,41 @@ class RateLimit:
         if self.burst == _burst(self.rate, None, self._cost, hard=self.hard):
             del own["burst"]
         return shown(self, **own, **self._given, max_pushback=self._longest, enforce=self.enforce)
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"rate", "per", "burst", "max_wait", "enforce"})
+    """Settings that `taking` can change at work."""
+
+    def taking(self, other: RateLimit, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; what went, who waits and what servers have said stay.
+
+        Raises:
+            ValueError: the rate is that of a hard limit or of calls that cost more or less than one: it cannot change at work.
+        """
+        retuned = not {"rate", "per", "burst"}.isdisjoint(names)
+        if retuned and (self.hard or self._cost is not None):
+            raise ValueError("rate: that of a hard limit, or of one with a cost, cannot change at work")
+
+        def take() -> None:
+            for name in names:
+                if name in ("max_wait", "enforce"):
+                    setattr(self, name, getattr(other, name))
+            if retuned:
+                self._retune(other.rate, other.per, other.burst)
+
+        return take
+
+    def _retune(self, rate: float, per: float, burst: float) -> None:
+        now = self._clock.now()
+        woken: list[tuple[Bucket, Any]] = []
+        with self._lock:
+            self.rate, self.per, self.burst = rate, per, burst
+            self._keyed.make = functools.partial(Limiter, rate, per, burst)
+            for bucket in (self._bucket, *self._keyed.states()):
+                if isinstance(bucket, Limiter):
+                    bucket.meter.tune(rate, per, burst)
+                    woken.append((bucket, bucket.advance(now)))
+        for bucket, places in woken:
+            self._turns.wake(bucket, places, now)
 
     @property
     def garbage(self) -> int:

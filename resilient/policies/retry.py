@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..core.backoff import Backoff, Exponential
 from ..core.bounds import exception_classes, flag, not_negative, one_of, whole
@@ -115,6 +115,19 @@ class Retry:
             settings["budget"] = self.budget
         names = ("on_result", "idempotency", "attempt_header", "max_retry_after")
         return shown(self, **settings, on=self._named_on, **{name: getattr(self, name) for name in names}, random=self._random)
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"attempts", "backoff", "idempotency", "attempt_header", "max_retry_after"})
+    """Settings that `taking` can change at work."""
+
+    def taking(self, other: Retry, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; the budget and what it has paid stay."""
+
+        def take() -> None:
+            for name in names:
+                setattr(self, name, getattr(other, name))
+            self._marks = self.attempt_header or self.idempotency is not None
+
+        return take
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the clock of `owner`."""

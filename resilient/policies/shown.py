@@ -6,16 +6,32 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["shown"]
+__all__ = ["Told", "settings_of", "shown"]
 
 LONGEST = 60  # characters of one setting
 MOST = 4  # members of a collection
 
 
+class Told(str):
+    """What a policy says of itself, as text and as values: its constructor would make another such policy of them."""
+
+    __slots__ = ("settings",)
+
+    settings: dict[str, Any]
+
+
 def shown(policy: object, **settings: Any) -> str:
     """`Bulkhead(max_concurrent=10)`: the class and those of its settings that are not its constructor's defaults."""
     kind = type(policy)
-    return f"{kind.__name__}({', '.join(_told(_defaults(kind), settings))})"
+    told = Told(f"{kind.__name__}({', '.join(_told(_defaults(kind), settings))})")
+    told.settings = settings
+    return told
+
+
+def settings_of(policy: object) -> dict[str, Any] | None:
+    """The settings of a policy by the names of its constructor, defaults perhaps left out; None if it doesn't tell them."""
+    told = type(policy).__repr__(policy)
+    return dict(told.settings) if isinstance(told, Told) else None
 
 
 def _told(defaults: dict[str, Any], settings: dict[str, Any]) -> Iterator[str]:

@@ -14,22 +14,22 @@ OFF = frozenset({"0", "false", "no", "off"})
 ON = frozenset({"1", "true", "yes", "on"})
 
 
-def switched_on(given: bool | None = None) -> bool:
-    """Whether policies apply: as `given`, else as the environment says, else yes. Read once, by whoever is constructed.
+def switched_on(given: bool | None = None, *, default: bool = True) -> bool:
+    """Whether policies apply: as `given`, else as the environment says, else `default`. Read once, by whoever is constructed.
 
     Raises:
         TypeError, ValueError: naming `enabled` or the variable.
     """
-    return _switch("enabled", given, "RESILIENT_ENABLED", default=True)
+    return _switch("enabled", given, "RESILIENT_ENABLED", default=default)
 
 
-def chaos_allowed(given: bool | None = None) -> bool:
-    """Whether a `Chaos` may act: as `given`, else as the environment says, else no. Read once, likewise.
+def chaos_allowed(given: bool | None = None, *, default: bool = False) -> bool:
+    """Whether a `Chaos` may act: as `given`, else as the environment says, else `default`. Read once, likewise.
 
     Raises:
         TypeError, ValueError: naming `chaos` or the variable.
     """
-    return _switch("chaos", given, "RESILIENT_CHAOS", default=False)
+    return _switch("chaos", given, "RESILIENT_CHAOS", default=default)
 
 
 def _switch(name: str, given: bool | None, variable: str, *, default: bool) -> bool:

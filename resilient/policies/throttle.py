@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.bounds import flag
 from ..core.outcome import Outcome
@@ -71,6 +71,22 @@ class AdaptiveThrottle:
     def __repr__(self) -> str:
         settings = {name: getattr(self._core, name) for name in ("k", "window", "min_requests", "max_rejection")}
         return shown(self, **settings, enforce=self.enforce, random=self._random)
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"k", "min_requests", "max_rejection", "enforce"})
+    """Settings that `taking` can change at work."""
+
+    def taking(self, other: AdaptiveThrottle, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; what was counted stays."""
+
+        def take() -> None:
+            with self._lock:
+                for name in names:
+                    if name != "enforce":
+                        setattr(self._core, name, getattr(other._core, name))
+                if "enforce" in names:
+                    self.enforce = other.enforce
+
+        return take
 
     @property
     def requests(self) -> int:

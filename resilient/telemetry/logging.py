@@ -16,6 +16,7 @@ from ..events import (
     ReadOnlyChanged,
     ResponseAbandoned,
     ServiceChanged,
+    SettingChanged,
 )
 
 __all__ = ["TransitionLog"]
@@ -39,6 +40,7 @@ class TransitionLog:
     brownout_changed    share, measured, enforced, at                            WARNING when it begins, else INFO
     read_only_changed   read_only, by, why, enforced, at                         WARNING when it begins, else INFO
     response_abandoned  dependency, at                                           WARNING, the first time of a dependency
+    setting_changed     dependency, key, old, new, source, at                    WARNING
     =================== ======================================================== ==========================================
 
     None of these names is one of `logging.LogRecord`. Times are seconds; `at` is on the clock of the `Resilience`.
@@ -54,6 +56,7 @@ class TransitionLog:
             BrownoutChanged: self._brownout_changed,
             ReadOnlyChanged: self._read_only_changed,
             ResponseAbandoned: self._response_abandoned,
+            SettingChanged: self._setting_changed,
         }
 
     def on_event(self, event: Event) -> None:
@@ -177,6 +180,24 @@ class TransitionLog:
             " collected; close responses, best with `with client.stream(...)` (later ones are only counted)",
             event.dependency,
             extra={"event": "response_abandoned", "dependency": event.dependency, "at": event.at},
+        )
+
+    def _setting_changed(self, event: SettingChanged) -> None:
+        logger.warning(
+            "setting %s: %s -> %s (%s)",
+            event.key,
+            event.old,
+            event.new,
+            event.source,
+            extra={
+                "event": "setting_changed",
+                "dependency": event.dependency,
+                "key": event.key,
+                "old": event.old,
+                "new": event.new,
+                "source": event.source,
+                "at": event.at,
+            },
         )
 
 

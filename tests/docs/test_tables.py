@@ -41,6 +41,7 @@ from resilient.events import (
     ReadOnlyChanged,
     ResponseAbandoned,
     ServiceChanged,
+    SettingChanged,
 )
 from resilient.stores import MemoryStore, RedisStore, SQLiteStore
 from resilient.telemetry.families import ALL
@@ -129,6 +130,7 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
     log.on_event(BrownoutChanged(at=1.0, share=0.5, measured=2.0))
     log.on_event(ReadOnlyChanged(at=1.0, read_only=True))
     log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
+    log.on_event(SettingChanged(at=1.0, key="enabled", old="True", new="False", source="code"))
     known = vars(logging.makeLogRecord({})).keys() | {"event", "message"}
     told: dict[str, Any] = {record.__dict__["event"]: vars(record).keys() - known for record in caplog.records}
     said = table("telemetry.md", "Logs", "`event`")
