@@ -154,11 +154,8 @@ class Feature(Switch):
         try:
             value = await (awaitable if self._fallback is None else covered(awaitable))
         except Exception as error:
-            verdict = self._blame(error)
+            verdict = self._replaceable(error)
             if verdict is None:
-                raise
-            if self._fallback is None:
-                self._tell(Level.OFF, verdict)
                 raise
             return await self._replace(verdict, args, kwargs)
         if not self._hysteresis.steady:
@@ -184,11 +181,8 @@ class Feature(Switch):
                     with Cover():
                         value = fn(*args, **kwargs)
             except Exception as error:
-                verdict = self._blame(error)
+                verdict = self._replaceable(error)
                 if verdict is None:
-                    raise
-                if self._fallback is None:
-                    self._tell(Level.OFF, verdict)
                     raise
                 return self._replace_sync(verdict, args, kwargs)
             if hasattr(type(value), "__await__"):
@@ -263,6 +257,14 @@ class Feature(Switch):
         self._tell(Level.OFF, verdict)
         wait = self._wait(verdict)
         return Rejected(f"feature {self.name} is off ({verdict.cause})", policy="feature", reason=verdict.cause, retry_after=wait)
+
+    def _replaceable(self, error: Exception) -> Verdict | None:
+        """What a use failed with, if something is served in its place. None for what is to be raised, which is told or counted."""
+        verdict = self._blame(error)
+        if verdict is not None and self._fallback is None:
+            self._tell(Level.OFF, verdict)
+            return None
+        return verdict
 
     def _blame(self, error: Exception) -> Verdict | None:
         """What a use failed with, if that is the failure of a dependency. None for anything else, counted."""

@@ -11,6 +11,7 @@ from ..core.entry import Entry
 from ..core.invalidation import invalidated_by
 from ..core.validation import answer_to, conditions
 from ..policies.flight import Flight
+from ..policies.serving import SAFE
 from .fetching import fetch, let_go, settle_lost
 from .heads import member_of
 from .hops import HOPS
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpCaching"]
 
-READ_ONLY = frozenset({"GET", "HEAD"})
 UNSHARED = frozenset({"network_stream"})  # of a response: what belongs to its connection
 
 
@@ -36,7 +36,7 @@ class HttpCaching:
         """What is asked for; None for a request that no cache has anything to do with."""
         request = call.request
         url, method = request.url, request.method
-        reading = method in READ_ONLY
+        reading = method in SAFE
         if reading and (call.uncached or (getattr(request, "_content", None) != b"" and _has_body(request, call.library.module))):
             return None  # a write makes it forget all the same; a body may change what is answered
         partition = call.partition if cache.partition is None else cache.partition(request)

@@ -25,6 +25,8 @@ from .taped import Pump
 from .wire import finish
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..policies.serving import Serving
     from ..policies.stock import Found
     from ..protocols import Inner
@@ -119,13 +121,9 @@ class _Fetched:
         self.closed = True
         self.branch.owner.close(self.branch, outcome, None)
 
-    async def validated(self) -> bool:
-        """A 304 to our own conditions. False if it is for another answer than the one that is stored."""
-        branch, flight, now = self.branch, self.flight, self.branch.runtime.now()
-        entry: Any = self.found.entry
-        await branch.discard(self.response)
-        branch.response = None
-        fresh = freshened(
+    def _updated(self, update: Callable[..., Entry | None], entry: Entry, now: float) -> Entry | None:
+        """A stored entry with what this answer says of it, or None if it says that it is another one."""
+        return update(
             entry,
             self.head,
             requested_at=self.requested_at,
@@ -134,6 +132,14 @@ class _Fetched:
             rules=self.cache.rules,
             asked=self.asked,
         )
+
+    async def validated(self) -> bool:
+        """A 304 to our own conditions. False if it is for another answer than the one that is stored."""
+        branch, flight, now = self.branch, self.flight, self.branch.runtime.now()
+        entry: Any = self.found.entry
+        await branch.discard(self.response)
+        branch.response = None
+        fresh = self._updated(freshened, entry, now)
         if fresh is None:
             branch.settle(0, Outcome.SUCCESS, None)
             return False
@@ -188,16 +194,7 @@ class _Fetched:
         """The first caller gets it as it is."""
         flight, entry = self.flight, self.found.entry
         if self.asked.method == "HEAD" and entry is not None and self.response.status_code == 200:
-            now = self.branch.runtime.now()
-            updated = updated_by_head(
-                entry,
-                self.head,
-                requested_at=self.requested_at,
-                received_at=self.received_at,
-                now=now,
-                rules=self.cache.rules,
-                asked=self.asked,
-            )
+            updated = self._updated(updated_by_head, entry, self.branch.runtime.now())
             if updated is not None:
                 await self._keep(updated)
         elif entry is not None and self._replaces():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..call import Call
     from ..protocols import Inner, Runtime
 
-__all__ = ["Serving"]
+__all__ = ["SAFE", "Serving"]
 
 SAFE = frozenset({"GET", "HEAD"})
 REFRESH_SECONDS = 30.0
@@ -50,7 +50,7 @@ class Serving(Collapsing):
         kept = flights.kept
         found = self.stock.at_hand(asked, call.runtime)
         if found is None:
-            found = await self.stock.find(asked, call.runtime)
+            found = await self.stock.look_up(asked, call.runtime)
         entry = found.entry
         if entry is not None:
             now = call.runtime.now()
@@ -65,13 +65,13 @@ class Serving(Collapsing):
             if use is Use.STALE:
                 return self._hit(call, asked, entry, "stale")
             if asked.only_if_cached:
-                return self._hit_or_nothing(call, asked, None)
+                return self._nothing(call)
             cause = self._cooling(asked, now)
             detail = usable_on_error(entry, asked, now, self.rules) if cause else None
             if detail:
                 return self._stale(call, asked, entry, detail, cause, None)
         elif asked.only_if_cached:
-            return self._hit_or_nothing(call, asked, None)
+            return self._nothing(call)
         answer = await self._fetched(call, inner, asked, found, kept)
         return await self.run(call, inner) if answer is AGAIN else answer
 
@@ -81,7 +81,8 @@ class Serving(Collapsing):
         call.plain = False
         return call.caching.answer(call, asked, entry, hit=True)
 
-    def _hit_or_nothing(self, call: Call, asked: Asked, entry: None) -> Any:
+    def _nothing(self, call: Call) -> Any:
+        """For a request that wants what is stored or nothing, and there is nothing that will do."""
         self.count(call, "only_if_cached")
         call.elsewhere = "cached"
         call.plain = False

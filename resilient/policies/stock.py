@@ -130,8 +130,11 @@ class Stock:
     async def find(self, asked: Asked, runtime: Runtime) -> Found:
         """What there is for a request."""
         found = self.at_hand(asked, runtime)
-        if found is None:
-            found = await self._do(lambda: self._found(asked, self._load, runtime), runtime)
+        return await self.look_up(asked, runtime) if found is None else found
+
+    async def look_up(self, asked: Asked, runtime: Runtime) -> Found:
+        """The same for who knows already that it is not at hand."""
+        found = await self._do(lambda: self._found(asked, self._load, runtime), runtime)
         return self._found(asked, _nothing, runtime) if found is None else found
 
     def _found(self, asked: Asked, look: Look, runtime: Runtime) -> Found:
@@ -250,7 +253,7 @@ class Stock:
 
         For who had no time to look before the answer was made: `found` is what there is after it.
         """
-        return any(_made_at(Mark(token)) >= since - SKEW for token in found.generation.split(".") if token)
+        return any(_made_at(token) >= since - SKEW for token in found.generation.split(".") if token)
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
@@ -264,10 +267,7 @@ class Stock:
             seconds: how long it can be of use.
             runtime: the caller's.
         """
-        if self.store.blocking:
-            await self._do(lambda: self._keep(asked, found, entry, seconds), runtime)
-        else:
-            self._attempt(lambda: self._keep(asked, found, entry, seconds))
+        await self._do(lambda: self._keep(asked, found, entry, seconds), runtime)
 
     def _keep(self, asked: Asked, found: Found, entry: Entry, seconds: float) -> None:
         base = "" if entry.open or asked.partition is None else asked.partition
@@ -309,7 +309,7 @@ class Stock:
         entry.generation = found.generation
         new_marks = found.new_marks
         if things:
-            if any(type(mark) is Mark and _made_at(mark) >= entry.requested_at - SKEW for mark in marks[len(own) :]):
+            if any(type(mark) is Mark and _made_at(mark.token) >= entry.requested_at - SKEW for mark in marks[len(own) :]):
                 return False
             groups = Found()
             entry.generation += "/" + self._generation(groups, things, marks[len(own) :])
@@ -417,12 +417,13 @@ def _softened(generation: str, found: Found) -> float | None:
             continue
         if found.softened.get(new) != old:
             return None
-        since = min(since, _made_at(Mark(new)))
+        since = min(since, _made_at(new))
     return since
 
 
-def _made_at(mark: Mark) -> float:
-    head = mark.token.partition("-")[0]
+def _made_at(token: str) -> float:
+    """When a mark was made, in wall time, by its token."""
+    head = token.partition("-")[0]
     try:
         return int(head, 16) / 1000
     except ValueError:  # another version's: nobody knows
