@@ -19,7 +19,6 @@ from resilient.testing import FakeClock, RecordingListener
 from .conformance.counting import count, tell
 from .measuring import import_all, stop_here, unmeasured
 
-
 ROOT = Path(__file__).parent
 TIMED = {"asgi", "dashboard", "demo", "http", "recipes", "scenarios", "stores"}
 """Folders of tests with sockets, threads and processes in them."""
