@@ -15,6 +15,7 @@ from .health import health_endpoint, liveness, readiness, startup
 from .metrics import metrics_endpoint
 from .middleware import ResilienceMiddleware
 from .protocols import Served, check_resilience
+from .writes import CONTROLS
 
 __all__ = ["install", "routes"]
 
@@ -120,5 +121,7 @@ def install(
     taken = {getattr(route, "path", None) for route in app.router.routes}
     if admission is not False:
         admission.spare(route.path for route in made)
+    if dashboard:
+        options["exempt_writes"] = (*options.get("exempt_writes", ()), *(f"{prefix}{path}" for path in CONTROLS))
     app.add_middleware(ResilienceMiddleware, resilience, **options)
     app.router.routes[:0] = [route for route in made if route.path not in taken]

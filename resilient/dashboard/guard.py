@@ -86,19 +86,31 @@ class Guard:
 
     # -- who it comes from ------------------------------------------------------------------------------------------
 
-    async def reader(self, request: Request) -> str | None:
-        """The operator's name, where he is one.
+    async def check_reader(self, request: Request) -> None:
+        """Require somebody who may read: an operator always may.
 
         Raises:
-            Refusal: whoever asks may not read.
+            Refusal: whoever asks may not.
         """
-        operator = None if self.authorize is None else await self._operator(request)
-        if operator is None and self._readers is not None and not await self._ask("dashboard_readers", self._readers, request):
-            raise Refusal(403, "You may not read this.")
-        return operator
+        if self._readers is None:
+            return
+        try:
+            if await self._ask("dashboard_readers", self._readers, request):
+                return
+            refusal = Refusal(403, "You may not read this.")
+        except Refusal as told:
+            refusal = told
+        if refusal.status >= 500 or await self.operator_if_any(request) is None:
+            raise refusal
 
-    async def _operator(self, request: Request) -> str | None:
-        """Whether a reader is an operator too; that he is asked to say who he is means that he is none."""
+    async def operator_if_any(self, request: Request) -> str | None:
+        """The operator's name, if whoever reads is one. That he is asked to log in first means that he is none yet.
+
+        Raises:
+            Refusal: it could not be found out.
+        """
+        if self.authorize is None:
+            return None
         try:
             return await self.operator(request)
         except Refusal as refusal:

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from .answers import HEADERS, Refusal, json_answer
 from .assets import Asset, assets
 from .board import Dashboard
+from .controls import Controls
 from .guard import Ask, Guard, hosts_of, token_of
 from .stream import Stream
 
@@ -39,7 +40,8 @@ def dashboard_routes(
         "": Endpoint(desk.page(files.pop("index.html")), navigates=True),
         **{f"/{name}": Endpoint(desk.page(asset)) for name, asset in files.items()},
         "/state": Endpoint(desk.state),
-        "/stream": Endpoint(desk.stream),
+        "/stream": Endpoint(desk.stream, methods=("GET",)),
+        "/controls": Endpoint(desk.controls.use, methods=("POST",)),
     }
     made = [
         Route(f"{prefix}{PATH}{path}", endpoint, name=f"resilient_dashboard{path.replace('/', '_')}", include_in_schema=False)
@@ -79,13 +81,14 @@ class Desk:
     def __init__(self, board: Dashboard, guard: Guard) -> None:
         self.board = board
         self.guard = guard
+        self.controls = Controls(board, guard)
 
     def page(self, asset: Asset) -> Answer:
         """An endpoint for one of the files."""
         headers = {**HEADERS, "cache-control": "no-cache", "etag": asset.etag}
 
         async def answer(request: Request) -> Response:
-            await self.guard.reader(request)
+            await self.guard.check_reader(request)
             if asset.etag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers=headers)
             return Response(asset.content, 200, headers, asset.media_type)
@@ -94,19 +97,22 @@ class Desk:
 
     async def state(self, request: Request) -> Response:
         """The whole document."""
-        operator = await self.guard.reader(request)
+        controls = await self._controls(request)
         picture = self.board.look()
-        return json_answer(picture.text({**self.board.told(), "controls": self._controls(operator)}))
+        return json_answer(picture.text({**self.board.told(), "controls": controls}))
 
     async def stream(self, request: Request) -> Response:
         """What changes."""
-        operator = await self.guard.reader(request)
+        controls = await self._controls(request)
         journal, _ = self.board.journal, self.board.worker
         name = request.headers.get("last-event-id") or request.query_params.get("after")
         seen = journal.heard if name is None else journal.number(name)
-        return Stream(self.board, seen, self._controls(operator))
+        return Stream(self.board, seen, controls)
 
-    def _controls(self, operator: str | None) -> dict[str, Any] | None:
+    async def _controls(self, request: Request) -> dict[str, Any] | None:
+        """What a reader may do, if he may read."""
+        await self.guard.check_reader(request)
+        operator = await self.guard.operator_if_any(request)
         if operator is None:
             return None
-        return {"token": token_of(self.board.run, operator), "who": operator, "actions": []}
+        return {"token": token_of(self.board.run, operator), "who": operator, "actions": self.controls.actions}
