@@ -180,7 +180,7 @@ def _circuit(one: Any, now: float) -> dict[str, Any]:
     """Its state: that of its breaker, `isolated` where that was opened by hand, `disabled` where nothing applies."""
     breaker = one.breaker
     if breaker is None:
-        return {"state": "closed" if one.enabled else "disabled", "reason": "", "retry_after": None, "controls": []}
+        return {"state": "closed" if one.enabled else "disabled", "reason": "", "retry_after": None, "enforce": True, "controls": []}
     circuit = breaker.engine if isinstance(breaker, ForeignBreaker) else breaker
     circuit = circuit._worst() or circuit
     core = circuit._core
@@ -194,6 +194,7 @@ def _circuit(one: Any, now: float) -> dict[str, Any]:
         "state": state,
         "reason": circuit.reason,
         "retry_after": rounded(left),
+        "enforce": circuit._enforce,
         "controls": controls.get(state, ["isolate", "close"]),
     }
 
