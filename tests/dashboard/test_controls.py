@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -158,22 +159,22 @@ async def test_it_may_be_taken_back_under_a_prefix_too(ask: Any, resilience: Res
     assert (await ask(app, "/other", method="POST")).status == 503
 
 
-async def test_drain_is_there_where_the_service_can(ask: Any, clock: FakeClock) -> None:
+async def test_drain_is_there_where_the_service_can(ask: Any, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     drained: list[Any] = []
 
     class Draining(Resilience):
         def drain(self, **told: Any) -> None:
             drained.append(told)
 
-    class Usual:
-        settings = type("Drain", (), {"delay": 5.0})()
-
     resilience = Draining(clock=clock)
     ann = Operator(ask, made(resilience, clock, authorize=lambda request: "ann"))
     assert (await ann.controls())["actions"][-1] == "drain"
+    leaving = getattr(resilience, "leaving", None) or SimpleNamespace()
+    monkeypatch.setattr(resilience, "leaving", leaving, raising=False)
+    leaving.settings = None
     await ann.done(action="drain", why="a move")
     await ann.done(action="drain", delay=2.5)
-    resilience.leaving = Usual()  # type: ignore[attr-defined,unused-ignore]
+    leaving.settings = SimpleNamespace(delay=5.0, spares=lambda scope: True)
     await ann.done(action="drain")
     assert drained == [
         {"delay": 0.0, "by": "ann", "why": "a move"},

@@ -10,11 +10,12 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from resilient import Resilience
+from resilient import Criticality, Resilience
+from resilient.asgi import Admission, StaleResponses
 from resilient.dashboard.assets import assets
 from resilient.testing import FakeClock
 
-from .conftest import made
+from .conftest import made, reading
 
 pytestmark = pytest.mark.anyio
 
@@ -235,3 +236,41 @@ async def test_headers_of_a_megabyte_change_nothing(ask: Any, app: Any) -> None:
     for name in ("last-event-id", "x-resilient-token", "sec-fetch-mode", "if-none-match", "cookie", "accept"):
         answer = await ask(app, "/resilience/state", headers={name: big.encode().decode("ascii", "replace").replace("\ufffd", "x")})
         assert answer.status == 200
+
+
+@pytest.mark.parametrize("authorize", [somebody, lambda request: request.headers.get("x-user")])
+async def test_whoever_says_who_an_operator_is_may_be_async(authorize: Any, ask: Any, resilience: Resilience, clock: FakeClock) -> None:
+    app = made(resilience, clock, authorize=authorize)
+    for user, who in (("ann", "ann"), ("b\x00b" + "x" * 500, "b b" + "x" * 97), (None, None)):
+        answer = await ask(app, "/resilience/state", headers={} if user is None else {"x-user": user})
+        controls = json.loads(answer.body)["controls"]
+        assert (None if controls is None else controls["who"]) == who
+
+
+async def test_no_answer_is_kept_and_none_that_was_kept_stands_in(ask: Any, clock: FakeClock) -> None:
+    fails_now = False
+
+    def authorize(request: Any) -> None:
+        if fails_now:
+            raise RuntimeError
+
+    app = made(Resilience(clock=clock), clock, authorize=authorize, stale=StaleResponses())
+    assert (await ask(app, "/resilience/state")).status == 200
+    fails_now = True
+    answer = await ask(app, "/resilience/state")
+    assert answer.status == 500
+    assert answer.problem["detail"] == "Whether you may could not be found out."
+
+
+async def test_it_is_there_when_the_service_has_no_place_left(ask: Any, resilience: Resilience, clock: FakeClock) -> None:
+    app = made(resilience, clock, prefix="/in", admission=Admission(limit=4, max_concurrent=4, queue=4, exempt=()))
+    door: Any = next(iter(resilience.admissions))
+    permits = [door.come(Criticality.CRITICAL, stream=False) for _ in range(20)]
+    assert (await ask(app, "/other")).status == 503
+    state = await ask(app, "/in/resilience/state")
+    assert json.loads(state.body)["load"]["in_flight"] == 4
+    assert (await ask(app, "/in/resilience")).status == 200
+    async with reading(app, "/in/resilience/stream") as reader:
+        await reader.until(lambda reader: len(reader.parts) == 2)
+    for permit in permits:
+        permit.end(200)

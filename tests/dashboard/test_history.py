@@ -112,6 +112,7 @@ class Strange(Event):
     """Of somebody else's."""
 
     what: str
+    why: str = ""
     more: int = 3
 
 
@@ -251,8 +252,11 @@ def test_the_child_of_a_fork_is_another_worker(monkeypatch: pytest.MonkeyPatch, 
     assert worker["pid"] == os.getpid()
     assert board.worker == worker
     monkeypatch.setattr(os, "getpid", lambda: 7)
-    assert board.run != run
     assert board.worker["pid"] == 7
+    assert board.run != run
+    monkeypatch.setattr(os, "getpid", lambda: 8)
+    assert board.run.endswith(".8")
+    monkeypatch.setattr(os, "getpid", lambda: 7)
     assert board.worker["id"].endswith(":7")
     assert TOKENS.fullmatch(f"{board.run}.{'0' * 64}")
 
