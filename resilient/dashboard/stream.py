@@ -69,7 +69,8 @@ class Stream(Response):
     async def _tell(self, send: Send) -> None:
         now = self._runtime.now
         ends_at, awake_at = now() + LONGEST, now() + AWAKE
-        await send({"type": "http.response.start", "status": 200, "headers": HEAD})
+        if not await _sent(send, {"type": "http.response.start", "status": 200, "headers": HEAD}):
+            return
         text, over = f"retry: {RETRY}\n\n", False
         while not over:
             draining = self._board.resilience.draining

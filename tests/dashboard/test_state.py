@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -276,6 +277,12 @@ async def test_the_service_as_a_whole(ask: Any, app: Any, resilience: Resilience
     await anyio.sleep(100)
     service = (await state(ask, app))["service"]
     assert (service["status"], service["draining"], service["read_only"]) == ("draining", True, None)
+
+
+async def test_checks_of_its_own_say_whether_it_is_ready(resilience: Resilience, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resilience, "health", SimpleNamespace(look=lambda: False), raising=False)
+    board: Any = resilience._board
+    assert board.look().document["service"]["status"] == "not ready"
 
 
 async def test_requests_and_how_long_they_take(ask: Any, clock: FakeClock) -> None:
