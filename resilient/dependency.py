@@ -81,7 +81,7 @@ class Dependency(Pipeline):
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name: expected a word such as 'catalog', got {name!r}")
-        if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", name) or len(name) > LONGEST_NAME:
+        if not re.fullmatch(r"[^\s\x00-\x1f\x7f\ud800-\udfff]+", name) or len(name) > LONGEST_NAME:
             raise ValueError(f"name: expected 1 to {LONGEST_NAME} characters without white space, got {name!r}")
         flag("required", required)
         flag("writes", writes)

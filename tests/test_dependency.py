@@ -123,6 +123,7 @@ def test_a_classifier_says_what_answers_mean() -> None:
         ({"name": "two words"}, "name"),
         ({"name": "x" * 101}, "name"),
         ({"name": "bell\x07"}, "name"),
+        ({"name": "half\ud800"}, "name"),
         ({"name": 5}, "name"),
         ({"required": 1}, "required"),
         ({"origin": "shop.example"}, "origin"),
