@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -83,6 +84,10 @@ class Metrics:
     def count_shed(self, criticality: str, reason: str) -> None:
         """Count an inbound request that was turned away. An overload makes many of them: it takes no event."""
         self._backend.count(SHED, (criticality, reason))
+
+    def families(self) -> list[Metric]:
+        """Every family of ours with its samples, of this process alone. It blocks for some milliseconds."""
+        return list(self._backend.collect())
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The page. It blocks for some milliseconds: call it in a thread, not on an event loop.
