@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from resilient import Bulkhead, Deadline, Resilience, Timeout, degradation_scope
-from resilient.context import carry, criticality, current_dependency, deadline_scope, load
+from resilient.context import carry, criticality, current_dependency, current_record, deadline_scope, load
 from resilient.telemetry.fields import ContextFilter, add_context, context_fields
 from resilient.testing import FakeClock, FaultyTransport
 
@@ -47,6 +47,14 @@ def test_outside_all_work_every_field_is_there() -> None:
 @pytest.mark.usefixtures("inside")
 def test_inside() -> None:
     assert context_fields() == INSIDE
+
+
+def test_a_scope_within_another_notes_in_the_outer_record() -> None:
+    with degradation_scope() as outer:
+        with degradation_scope() as inner:
+            assert inner is outer
+        assert current_record() is outer
+    assert current_record() is None
 
 
 @pytest.mark.usefixtures("inside")
