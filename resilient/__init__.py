@@ -29,6 +29,7 @@ from .feature import Brownout as Brownout
 from .feature import Feature as Feature
 from .feature import Level as Level
 from .feature import chain as chain
+from .feature import degradation_scope as degradation_scope
 from .http.options import RequestOptions as RequestOptions
 from .policies import AdaptiveConcurrency as AdaptiveConcurrency
 from .policies import AdaptiveThrottle as AdaptiveThrottle
@@ -95,5 +96,6 @@ __all__ = [
     "chain",
     "current_criticality",
     "current_deadline",
+    "degradation_scope",
     "standard",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.outcome import Outcome, outcome_of_cut
 from .interruption import EXPIRED
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["END", "INFINITY", "Body"]
 
 INFINITY = math.inf
+R = TypeVar("R")
 
 END: Any = object()
 """What a fetch returns instead of raising at the end: a StopIteration must not cross a coroutine."""
@@ -31,7 +34,7 @@ class Body:
         interim: whether more of the same call is to follow (a redirect, a challenge), so that its deadline holds here.
     """
 
-    __slots__ = ("_away", "_first", "_idle", "_limit", "_now", "_outcome", "_reason", "_returned", "_total", "call", "settled")
+    __slots__ = ("_away", "_context", "_first", "_idle", "_limit", "_now", "_outcome", "_reason", "_returned", "_total", "call", "settled")
 
     def __init__(self, call: Call, outcome: Outcome, *, silent: bool = False, interim: bool = False) -> None:
         timeout = call.timeout
@@ -47,6 +50,8 @@ class Body:
         self._away = 0.0
         self._returned = self._now() if bounded else 0.0
         self.settled = False
+        # Who reads it, or collects it, may be anybody; what happens to it has happened to the caller.
+        self._context: Context | None = copy_context() if call.owner.outbox.in_context else None
         call.answered = self._now()
         if call.trial is not None and not outcome.failed:
             call.trial.answered = True
@@ -139,7 +144,7 @@ class Body:
         call, reason = self.call, self._reason
         ran = now - call.attempt_started - self._away
         outcome = Outcome.OUTAGE if reason in ("idle", "first_byte") else outcome_of_cut(ran, call.attempt_timeout, call.owner.stats.p95())
-        error = call.cut("the body did not come in time", policy="timeout", reason=reason, outcome=outcome)
+        error = self.within(partial(call.cut, "the body did not come in time", policy="timeout", reason=reason, outcome=outcome))
         self.settle(outcome, error, sampled=False)
         return error
 
@@ -161,4 +166,12 @@ class Body:
         self.settled = True
         if outcome is Outcome.SUCCESS or (self._outcome.failed and not outcome.failed):
             outcome = self._outcome
-        self.call.owner.close(self.call, outcome, error, sampled=sampled)
+        if self._context is None:  # as for most: it has a frame less
+            self.call.owner.close(self.call, outcome, error, sampled=sampled)
+        else:
+            self.within(partial(self.call.owner.close, self.call, outcome, error, sampled=sampled))
+
+    def within(self, act: Callable[[], R]) -> R:
+        """Do something that listeners may be told of, in the context of the call where one of them wants that."""
+        # A context is entered by one at a time; a copy of it costs no more than a reference.
+        return act() if self._context is None else self._context.copy().run(act)

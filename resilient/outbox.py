@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import Context, copy_context
 
 from .events import Event, Listener
 
@@ -26,14 +27,17 @@ class Outbox:
 
     Attributes:
         heard: whether somebody listens besides the library itself.
+        in_context: whether a listener wants to be called in the context that an event comes from, by an attribute of that
+            name. Whoever delivers an event may be another task or thread than the one that it happened in.
     """
 
-    __slots__ = ("_broken", "_delivering", "dropped", "heard", "listener_errors", "listeners", "pending")
+    __slots__ = ("_broken", "_delivering", "dropped", "heard", "in_context", "listener_errors", "listeners", "pending")
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self.listeners: tuple[Listener, ...] = tuple(listeners)
         self.heard: bool = bool(self.listeners)
-        self.pending: deque[Event | Callable[[], object]] = deque(maxlen=CAPACITY)
+        self.in_context: bool = any(map(_wants_context, self.listeners))
+        self.pending: deque[Event | tuple[Event, Context] | Callable[[], object]] = deque(maxlen=CAPACITY)
         self.dropped: int = 0
         self.listener_errors: int = 0
         self._delivering = threading.Lock()
@@ -49,16 +53,23 @@ class Outbox:
             raise TypeError(f"listener: expected an object with on_event(event), got {listener!r}")
         self.listeners = (*self.listeners, listener)
         self.heard = self.heard or not own
+        self.in_context = self.in_context or _wants_context(listener)
 
     def remove(self, listener: Listener) -> None:
         self.listeners = tuple(known for known in self.listeners if known is not listener)
+        self.in_context = any(map(_wants_context, self.listeners))
 
-    def post(self, event: Event) -> None:
-        """Queue an event. Never blocks, never calls user code: safe under a lock."""
+    def post(self, event: Event, context: Context | None = None) -> None:
+        """Queue an event. Never blocks, never calls user code: safe under a lock.
+
+        Args:
+            event: what happened.
+            context: where it happened, if that is not here.
+        """
         if self.listeners:
             if len(self.pending) == CAPACITY:
                 self.dropped += 1
-            self.pending.append(event)
+            self.pending.append((event, context or copy_context()) if self.in_context else event)
 
     def defer(self, told: Callable[[], object]) -> None:
         """Queue a call of somebody else's code, in order with the events."""
@@ -75,23 +86,27 @@ class Outbox:
             finally:
                 self._delivering.release()
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, context: Context | None = None) -> None:
         """Post and flush at once, for callers that hold nothing."""
-        self.post(event)
+        self.post(event, context)
         self.flush()
 
     def _deliver(self) -> None:
         while self.pending:
             try:
-                event = self.pending.popleft()
+                item = self.pending.popleft()
             except IndexError:  # somebody else has emptied it: a reset
                 return
-            if not isinstance(event, Event):
-                method = event.func if isinstance(event, functools.partial) else event
-                self.guard(getattr(method, "__self__", method), event)
-                continue
-            for listener in self.listeners:
-                self.guard(listener, functools.partial(listener.on_event, event))
+            if isinstance(item, tuple):
+                event, context = item
+                for listener in self.listeners:
+                    self.guard(listener, functools.partial(context.run, listener.on_event, event))
+            elif isinstance(item, Event):
+                for listener in self.listeners:
+                    self.guard(listener, functools.partial(listener.on_event, item))
+            else:
+                method = item.func if isinstance(item, functools.partial) else item
+                self.guard(getattr(method, "__self__", method), item)
 
     def guard(self, whose: object, told: Callable[[], object]) -> None:
         """Call somebody else's code at once; what it raises is counted, logged once a class, and goes no further."""
@@ -102,3 +117,7 @@ class Outbox:
             if type(whose) not in self._broken and len(self._broken) < 100:
                 self._broken.add(type(whose))
                 logger.exception("listener %r failed; further failures of its kind are only counted", whose)
+
+
+def _wants_context(listener: Listener) -> bool:
+    return getattr(listener, "in_context", False) is True

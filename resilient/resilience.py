@@ -27,7 +27,7 @@ from .policies.cache import Cache
 from .policies.failover import Failover
 from .policies.target import TargetPipeline
 from .policies.writes import Writes
-from .protocols import Store
+from .protocols import Policy, Store
 from .settings import Settings
 from .settings.configuration import Configuration, on_signal
 from .telemetry.logging import TransitionLog
@@ -99,6 +99,7 @@ class Resilience:
         self._undeclared: OrderedDict[tuple[str, str, int], Dependency] = OrderedDict()
         self._max_origins = self._configuration.value("max_origins", max_origins)
         whole("max_origins", self._max_origins)
+        self._around: tuple[Policy, ...] = ()
         self._registry = Registry(self, brownout)
         self.admissions: WeakSet[Any] = WeakSet()
         self._board: Dashboard | None = None
@@ -146,6 +147,7 @@ class Resilience:
                 longest_first = sorted((*siblings, made), key=lambda one: -len(one.origin.path) if one.origin else 0)
                 self._routes[made.origin.key] = tuple(longest_first)
             made.enabled = self._enabled
+            self._watch_calls(made)
             self._declared[name] = made
             self._configuration.keep(name, kept)
             # An origin that has this name without anybody having asked for it gives way; its next request makes another.
@@ -164,6 +166,7 @@ class Resilience:
             if variant.name in self._declared:
                 raise ValueError(f"name: there is a dependency {variant.name!r} already")
             variant._adopt = self._adopt
+            self._watch_calls(variant)
             self._declared[variant.name] = variant
         self.metrics.watch(variant)
 
@@ -188,10 +191,22 @@ class Resilience:
             name = _name_of(key, taken)
             made = self._undeclared[key] = Dependency(name, clock=self.clock, outbox=self.outbox, chaos=self._chaos)
             made.enabled = self._enabled
+            self._watch_calls(made)
             if len(self._undeclared) > self._max_origins:
                 self._undeclared.popitem(last=False)
         self.metrics.watch(made)
         return made
+
+    def surround(self, policy: Policy) -> None:
+        """Put a policy that only watches around all others, in every dependency that there is or will be."""
+        with self._lock:
+            self._around = (*self._around, policy)
+            for dependency in (*self._declared.values(), *self._undeclared.values()):
+                dependency.surround(policy)
+
+    def _watch_calls(self, made: Dependency) -> None:
+        for policy in self._around:
+            made.surround(policy)
 
     # -- features -------------------------------------------------------------------------------------------------
 

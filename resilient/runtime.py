@@ -153,6 +153,7 @@ class AsyncRuntime:
         seconds = begin_attempt(call, now())
         outer = DEADLINE.get()
         token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
+        deadline.of = call.owner.name
         try:
             if seconds == INFINITY:
                 value = await start(call)
@@ -266,6 +267,7 @@ class SyncRuntime:
         begin_attempt(call, self.now())
         outer = DEADLINE.get()
         token = DEADLINE.set(deadline := Deadline(call.attempt_deadline, self.clock))
+        deadline.of = call.owner.name
         try:
             value = self._value(call)
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
 from ..context import Criticality
@@ -109,6 +110,7 @@ class Door:
             turned_away = slots.join(permit, criticality, now)
             if turned_away is None or turned_away[1] is not permit:
                 permit.state = WAITING
+                permit.context = copy_context() if self.resilience.outbox.in_context else None
                 permit.until = now + slots.patience(criticality, now)
             for one in overdue:
                 one.state = REFUSED
@@ -136,7 +138,8 @@ class Door:
         word = WORDS[permit.criticality]
         resilience.metrics.count_shed(word, reason if self.enforce else f"shadow_{reason}")
         if resilience.outbox.heard:
-            resilience.outbox.emit(RequestShed(at=self.now(), criticality=word, reason=reason, enforced=self.enforce))
+            event = RequestShed(at=self.now(), criticality=word, reason=reason, enforced=self.enforce)
+            resilience.outbox.emit(event, permit.context)
 
     async def waited(self, permit: Permit) -> bool:
         """Wait for a slot. False if there was none in time."""
@@ -247,9 +250,10 @@ class Permit:
         reason: why it was refused.
         began: when it was let in.
         until: when it has waited for too long.
+        context: of the request, for one that waits and that another one may turn away, where listeners want it.
     """
 
-    __slots__ = ("_door", "_sampled", "began", "criticality", "pulse", "reason", "state", "until", "waiter")
+    __slots__ = ("_door", "_sampled", "began", "context", "criticality", "pulse", "reason", "state", "until", "waiter")
 
     waiter: Waiter | None
 
@@ -261,6 +265,7 @@ class Permit:
         self.reason = ""
         self.began = self.until = now
         self._sampled = False
+        self.context: Context | None = None
         self.waiter = None
 
     @property

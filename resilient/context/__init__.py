@@ -15,6 +15,7 @@ from .scopes import covered as covered
 from .scopes import criticality as criticality
 from .scopes import current_criticality as current_criticality
 from .scopes import current_deadline as current_deadline
+from .scopes import current_dependency as current_dependency
 from .scopes import current_partition as current_partition
 from .scopes import current_record as current_record
 from .scopes import deadline_scope as deadline_scope
@@ -37,6 +38,7 @@ __all__ = [
     "criticality",
     "current_criticality",
     "current_deadline",
+    "current_dependency",
     "current_partition",
     "current_record",
     "current_trace",

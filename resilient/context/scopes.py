@@ -25,6 +25,7 @@ __all__ = [
     "criticality",
     "current_criticality",
     "current_deadline",
+    "current_dependency",
     "current_partition",
     "current_record",
     "deadline_scope",
@@ -49,7 +50,10 @@ class Deadline:
         TypeError, ValueError: naming the parameter that is wrong.
     """
 
-    __slots__ = ("at", "clock", "inbound")
+    # `of` is there only of the deadline of an attempt: whose it is. Made for every call, it is not filled in for others.
+    __slots__ = ("at", "clock", "inbound", "of")
+
+    of: str
 
     def __init__(self, at: float, clock: Clock = SYSTEM_CLOCK, *, inbound: bool = False) -> None:
         # Made for every call with a limit, so the usual kinds are let through at a glance.
@@ -166,6 +170,11 @@ async def covered(awaitable: Awaitable[Any]) -> Any:
 def current_deadline() -> Deadline | None:
     """The deadline that bounds the code that asks, or None. It is set inside inbound requests and outbound calls."""
     return DEADLINE.get()
+
+
+def current_dependency() -> str:
+    """The name of the dependency whose attempt the code that asks is a part of; empty outside one, or one without a deadline."""
+    return getattr(DEADLINE.get(), "of", "")
 
 
 def current_criticality() -> Criticality:

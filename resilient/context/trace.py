@@ -14,7 +14,7 @@ from typing import Any
 
 from .scopes import in_force
 
-__all__ = ["Trace", "current_trace", "is_parent", "is_state", "traced"]
+__all__ = ["Trace", "current_ids", "current_trace", "is_parent", "is_state", "traced"]
 
 # W3C Trace Context, section 3.2: version, trace, parent and flags; a later version may append to them.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.{0,200})?")
@@ -34,11 +34,28 @@ TRACE: ContextVar[Trace | None] = ContextVar("resilient_trace", default=None)
 
 def current_trace() -> Trace | None:
     """The trace of the job being run: OpenTelemetry's span where there is one, else what `load` was given, else None."""
+    otel = None if _span() is None else _otel()
+    if otel is None:
+        return TRACE.get()
+    said: dict[str, str] = {}
+    otel[1].inject(said)
+    return Trace(said["traceparent"], said.get("tracestate", ""))
+
+
+def current_ids() -> tuple[str, str]:
+    """The identifiers of the trace and of the span that the code which asks is a part of, in hexadecimal; empty outside one."""
+    span = _span()
+    if span is not None:
+        return f"{span.trace_id:032x}", f"{span.span_id:016x}"
+    trace = TRACE.get()
+    return ("", "") if trace is None else (trace.parent[3:35], trace.parent[36:52])
+
+
+def _span() -> Any:
+    """The identity of OpenTelemetry's current span, or None."""
     otel = sys.modules.get("opentelemetry.trace")  # a span can only have been begun where it was imported
     span = None if otel is None else otel.get_current_span().get_span_context()
-    if span is None or not span.is_valid:
-        return TRACE.get()
-    return Trace(f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}", span.trace_state.to_header())
+    return span if span is not None and span.is_valid else None
 
 
 def is_parent(text: Any) -> bool:

@@ -9,6 +9,7 @@ from .chain import chain as chain
 from .feature import Feature as Feature
 from .feature import Level as Level
 from .history import HistoryEntry as HistoryEntry
+from .record import degradation_scope as degradation_scope
 from .registry import Registry as Registry
 
-__all__ = ["MISSING", "Brownout", "Chain", "Feature", "HistoryEntry", "Level", "Registry", "chain"]
+__all__ = ["MISSING", "Brownout", "Chain", "Feature", "HistoryEntry", "Level", "Registry", "chain", "degradation_scope"]

@@ -31,7 +31,7 @@ def settle(body: Body) -> None:
     """Give back what the call holds, and tell of it: also where the body had ended, for its connection was held still."""
     owner = body.call.owner
     body.close()
-    owner.outbox.emit(ResponseAbandoned(at=owner.clock.now(), dependency=owner.name))
+    body.within(functools.partial(owner.outbox.emit, ResponseAbandoned(at=owner.clock.now(), dependency=owner.name)))
 
 
 def leave_word(body: Body, close: Callable[[], Any] | None) -> None:

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 import pybreaker
@@ -88,8 +89,8 @@ class Pipeline:
         self._now = clock.now
         self._events = self.outbox.pending
         self._unusual = classify is not None
-        self._entry = compose(self.policies, self.runtime.attempt)
-        self._sync_entry = compose(self.policies, self.sync_runtime.attempt)
+        self._around: tuple[Policy, ...] = ()
+        self._entry, self._sync_entry = self._entries(self.policies)
         self.substitutes: bool = any(getattr(policy, "substitutes", False) for policy in self.policies)
         for policy in self.policies:
             join = getattr(policy, "join", None)
@@ -255,7 +256,7 @@ class Pipeline:
             call.held = held
             self.close(call, outcome, None)
 
-        self.abandoned.append(close)
+        self.abandoned.append(functools.partial(copy_context().run, close) if self.outbox.in_context else close)
 
     def reclaim(self) -> None:
         """Take back what dropped responses and calls held, as far as no event loop could do it."""
@@ -279,12 +280,21 @@ class Pipeline:
         The other policies stay the very same objects, with all that they have learnt and all that they hold.
         """
         policies = tuple(new if policy is old else policy for policy in self.policies)
-        entry, sync_entry = compose(policies, self.runtime.attempt), compose(policies, self.sync_runtime.attempt)
+        entry, sync_entry = self._entries(policies)
         join = getattr(new, "join", None)
         self.policies = policies
         if join is not None:
             join(self)
         self._entry, self._sync_entry = entry, sync_entry
+
+    def surround(self, policy: Policy) -> None:
+        """Put a policy that only watches around all the others, for calls that begin from now on. It is none of `policies`."""
+        self._around = (policy, *self._around)
+        self._entry, self._sync_entry = self._entries(self.policies)
+
+    def _entries(self, policies: tuple[Policy, ...]) -> tuple[Inner, Inner]:
+        chain = (*self._around, *policies)
+        return compose(chain, self.runtime.attempt), compose(chain, self.sync_runtime.attempt)
 
     # -- events ---------------------------------------------------------------------------------------------------
 

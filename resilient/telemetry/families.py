@@ -16,6 +16,7 @@ from ..events import (
     DeadlinePassed,
     Event,
     FailedOver,
+    FallbackFailed,
     FallbackServed,
     FaultInjected,
     FeatureChanged,
@@ -118,6 +119,12 @@ DEGRADED = Family(
     "Uses served below the full level; a dependency's own fallback counts under the dependency's name.",
     ("feature", "level", "cause"),
 )
+FALLBACK_FAILURES = Family(
+    "resilient_fallback_failures_total",
+    "counter",
+    "Steps of a feature's chain of fallbacks that failed and gave way to the next.",
+    ("feature", "level", "cause"),
+)
 DEADLINES = Family(
     "resilient_deadline_exceeded_total",
     "counter",
@@ -182,6 +189,7 @@ ALL = (
     BUDGET,
     FEATURE_LEVEL,
     DEGRADED,
+    FALLBACK_FAILURES,
     DEADLINES,
     CACHE_REQUESTS,
     CACHE_BYTES,
@@ -219,6 +227,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     CircuitChanged: (TRANSITIONS, lambda event: (event.dependency, event.old, event.new, event.reason)),
     FeatureDegraded: (DEGRADED, lambda event: (event.feature, event.level, event.cause)),
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
+    FallbackFailed: (FALLBACK_FAILURES, lambda event: (event.feature, event.level, event.cause)),
     DeadlinePassed: (DEADLINES, lambda event: (event.side if event.enforced else f"shadow_{event.side}",)),
     CacheUsed: (CACHE_REQUESTS, lambda event: (event.dependency, event.result)),
     FaultInjected: (INJECTED, lambda event: (event.dependency, event.kind if event.enforced else f"shadow_{event.kind}")),

@@ -227,6 +227,9 @@ class BoundChildren:
         return describe()
 
     def collect(self) -> Iterator[Metric]:
-        """What this worker has written."""
+        """What this worker has written, brought up to date."""
+        if self._pid != os.getpid():
+            self._begin()
+        self._refresh()
         for parent in _parents().values():
             yield from parent.collect()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -91,6 +92,10 @@ class Metrics:
     def totals(self, families: Collection[Family]) -> dict[Family, dict[Key, float]]:
         """What this process has counted of some families of counters, by their label values."""
         return self._backend.totals(families)
+
+    def families(self) -> list[Metric]:
+        """Every family of ours with its samples, of this process alone. It blocks for some milliseconds."""
+        return list(self._backend.collect())
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The page. It blocks for some milliseconds: call it in a thread, not on an event loop.

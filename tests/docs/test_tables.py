@@ -46,7 +46,9 @@ from resilient.events import (
 )
 from resilient.stores import MemoryStore, RedisStore, SQLiteStore
 from resilient.telemetry.families import ALL
+from resilient.telemetry.fields import context_fields
 from resilient.telemetry.logging import TransitionLog
+from resilient.telemetry.otel import OpenTelemetry, facts
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEADINGS = ["About", "Usage", "Defaults", "Telemetry", "Diagram", "Anti-patterns"]
@@ -99,6 +101,7 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("asgi.md", [ResilienceMiddleware]),
         ("stale.md", [StaleResponses]),
         ("admission.md", [Admission]),
+        ("opentelemetry.md", [OpenTelemetry]),
     ],
 )
 def test_defaults(page: str, kinds: list[Any]) -> None:
@@ -142,6 +145,18 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
 def test_events() -> None:
     events = {name for name in resilient.events.__all__ if issubclass(getattr(resilient.events, name), Event)} - {"Event"}
     assert set(table("telemetry.md", "Events", "Event")) == events
+
+
+def test_events_on_spans() -> None:
+    said = table("opentelemetry.md", "Events on spans", "Event")
+    assert {name: set(re.findall(r"`([\w.]+)`", cells[0])) for name, cells in said.items()} == {
+        name: {attribute.removeprefix("resilient.") for attribute in facts.NAMES[kind].values()} for kind, name in facts.TOLD.items()
+    }
+
+
+def test_fields_of_log_records() -> None:
+    said = table("telemetry.md", "Logs", "Field")
+    assert {name for names in said for name in re.findall(r"\w+", names)} == context_fields().keys()
 
 
 def test_outcomes() -> None:

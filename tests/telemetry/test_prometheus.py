@@ -20,6 +20,7 @@ from resilient.events import (
     DeadlinePassed,
     Event,
     FailedOver,
+    FallbackFailed,
     FallbackServed,
     FaultInjected,
     FeatureChanged,
@@ -53,6 +54,7 @@ NAMES = {
     "resilient_budget_remaining_ratio": ("gauge", {"dependency"}),
     "resilient_feature_level": ("gauge", {"feature", "level"}),
     "resilient_degraded_responses": ("counter", {"feature", "level", "cause"}),
+    "resilient_fallback_failures": ("counter", {"feature", "level", "cause"}),
     "resilient_deadline_exceeded": ("counter", {"side"}),
     "resilient_cache_requests": ("counter", {"dependency", "result"}),
     "resilient_cache_bytes": ("gauge", {"dependency"}),
@@ -110,6 +112,11 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
         FallbackServed(at=1.0, dependency="catalog", level="static", cause="timeout"),
         "resilient_degraded_responses_total",
         {"feature": "catalog", "level": "static", "cause": "timeout"},
+    ),
+    (
+        FallbackFailed(at=1.0, dependency="catalog", feature="prices", step=0, level="reduced", cause="timeout"),
+        "resilient_fallback_failures_total",
+        {"feature": "prices", "level": "reduced", "cause": "timeout"},
     ),
     (DeadlinePassed(at=1.0, side="inbound", limit="inbound"), "resilient_deadline_exceeded_total", {"side": "inbound"}),
     (
