@@ -12,6 +12,7 @@ __all__ = [
     "CacheUsed",
     "CallRejected",
     "CircuitChanged",
+    "ControlUsed",
     "DeadlinePassed",
     "Event",
     "FailedOver",
@@ -251,6 +252,21 @@ class SettingChanged(Event):
     old: str
     new: str
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlUsed(Event):
+    """An operator has used a control of the dashboard, and it is done.
+
+    `action`: isolate, close, half_open, set_level, clear, read_only, read_write, drain; `about`: the dependency or the
+    feature, empty where it is the service; `told`: what else was asked for, such as the level.
+    """
+
+    action: str
+    about: str
+    by: str
+    why: str = ""
+    told: str = ""
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
 from .core.origin import PORTS
 from .core.writes import WriteMode
+from .dashboard import Dashboard, dashboard_routes
 from .dependency import LONGEST_NAME, Dependency
 from .events import Listener, SettingChanged
 from .feature import Brownout, Feature, Registry
@@ -100,6 +101,7 @@ class Resilience:
         whole("max_origins", self._max_origins)
         self._registry = Registry(self, brownout)
         self.admissions: WeakSet[Any] = WeakSet()
+        self._board: Dashboard | None = None
         self.ready = True
         self.draining = False
         self.startup_complete = True
@@ -344,12 +346,47 @@ class Resilience:
     def install(
         self, app: Any, *, dashboard: bool = False, metrics: bool = True, health: bool = True, prefix: str = "", **options: Any
     ) -> None:
-        """Add the middleware and the routes to a Starlette or FastAPI app; options as for `ResilienceMiddleware`.
+        """Add the middleware and the routes to a Starlette or FastAPI app.
+
+        Args:
+            app: the app.
+            dashboard: whether to add `/resilience`: a page that shows the service at work. `authorize`, `dashboard_readers`
+                and `dashboard_hosts` guard it, as for `dashboard`.
+            metrics: whether to add `/metrics`.
+            health: whether to add `/livez`, `/readyz` and `/startupz`.
+            prefix: what the paths begin with.
+            options: as for `ResilienceMiddleware`.
 
         Raises:
-            ValueError: `dashboard` is asked for: this release has none.
+            TypeError, ValueError: naming the parameter that is wrong.
+            RuntimeError: the app has served already, or has the middleware already.
         """
         install(self, app, dashboard=dashboard, metrics=metrics, health=health, prefix=prefix, **options)
+
+    def dashboard(
+        self,
+        prefix: str = "",
+        *,
+        authorize: Callable[[Any], Any] | None = None,
+        readers: Callable[[Any], Any] | None = None,
+        hosts: Iterable[str] | None = None,
+    ) -> list[Any]:
+        """Routes for Starlette and FastAPI: `/resilience`, its JSON and its stream, as `install(dashboard=True)` adds them.
+
+        Args:
+            prefix: what the paths begin with.
+            authorize: says who may act: a function of the request, async or not, that returns the operator's name, or None.
+                Without it there are no controls.
+            readers: likewise, who may read. By default whoever reaches it, as `/metrics`.
+            hosts: the names that it is reached by: "ops.example.com", "localhost:8000". By default any.
+
+        Raises:
+            TypeError, ValueError: naming the parameter that is wrong.
+        """
+        with self._lock:
+            if self._board is None:
+                self._board = Dashboard(self)
+        return list(dashboard_routes(self._board, prefix, authorize=authorize, readers=readers, hosts=hosts))
 
 
 def _name_of(key: tuple[str, str, int], taken: Set[str]) -> str:

@@ -17,7 +17,7 @@ from operator import add
 
 from .clock import SYSTEM_CLOCK
 
-__all__ = ["BATCH", "EXPORTED_BOUNDS", "OUTCOMES", "CallSnapshot", "CallStats"]
+__all__ = ["BATCH", "EXPORTED_BOUNDS", "OUTCOMES", "CallSnapshot", "CallStats", "quantile"]
 
 OUTCOMES = ("success", "failure", "ignored")
 """The outcome words that are counted, and exported, from the start; others are once they occur."""
@@ -231,7 +231,7 @@ class CallStats:
             successes = self._counts["success"]
             known_for, estimate = self._estimate
             if known_for != successes:
-                estimate = _quantile(list(map(add, self._current, self._previous)), 0.95)
+                estimate = quantile(list(map(add, self._current, self._previous)), 0.95, least=MIN_SAMPLES)
                 self._estimate = (successes, estimate)
             return estimate
 
@@ -243,6 +243,20 @@ class CallStats:
             self._lately = now + FRESH, estimate
         return estimate
 
+    def counts(self) -> dict[str, int]:
+        """Calls by outcome word, since the start."""
+        with self._lock:
+            self._fold()
+            return self._counts.copy()
+
+    def fine(self) -> tuple[dict[str, int], list[int]]:
+        """Calls by outcome word, and by fine bucket (each for itself): the difference of two looks is what came between them."""
+        with self._lock:
+            self._fold()
+            counts = self._counts.copy()
+            parts = self._past.copy(), self._previous.copy(), self._current.copy()
+        return counts, list(map(sum, zip(*parts, strict=True)))
+
     def snapshot(self) -> CallSnapshot:
         """The numbers as they are now, consistent with each other."""
         with self._lock:
@@ -253,10 +267,12 @@ class CallStats:
         return CallSnapshot(counts, [cumulative[index] for index in EXPORTED], seconds)
 
 
-def _quantile(buckets: list[int], q: float) -> float | None:
-    """The q-quantile, interpolated linearly inside its bucket; the highest bound where it lies above that."""
+def quantile(buckets: list[int], q: float, *, least: int = 1) -> float | None:
+    """The q-quantile of what is in the fine buckets, interpolated linearly inside its own; the highest bound where it lies
+    above that, and None of fewer than `least`.
+    """
     total = sum(buckets)
-    if total < MIN_SAMPLES:
+    if total < least:
         return None
     rank = q * total
     cumulative = list(accumulate(buckets))

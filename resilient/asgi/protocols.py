@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, MutableSet
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, MutableSet
 from typing import Any, Protocol
 
 from ..clock import Clock
@@ -109,6 +109,16 @@ class Served(Measured, Protocol):
     def ready(self) -> bool: ...
     @property
     def draining(self) -> bool: ...
+    def dashboard(
+        self,
+        prefix: str = "",
+        *,
+        authorize: Callable[[Any], Any] | None = None,
+        readers: Callable[[Any], Any] | None = None,
+        hosts: Iterable[str] | None = None,
+    ) -> list[Any]:
+        """The routes of the page, its state, its stream and its controls. Made further up than here."""
+        ...
 
 
 def check_resilience(resilience: Any, needed: str = "outbox") -> None:

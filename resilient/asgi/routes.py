@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Route
 
 from ..core.bounds import flag
@@ -14,23 +15,39 @@ from .health import health_endpoint, liveness, readiness, startup
 from .metrics import metrics_endpoint
 from .middleware import ResilienceMiddleware
 from .protocols import Served, check_resilience
+from .writes import CONTROLS
 
 __all__ = ["install", "routes"]
 
 
-def routes(resilience: Served, prefix: str = "", *, metrics: bool = True, health: bool = True, dashboard: bool = False) -> list[Route]:
-    """Routes for Starlette and FastAPI: `/metrics`, `/livez`, `/readyz`, `/startupz`, each under `prefix`.
+Ask = Callable[[Request], Any]
+
+
+def routes(
+    resilience: Served,
+    prefix: str = "",
+    *,
+    metrics: bool = True,
+    health: bool = True,
+    dashboard: bool = False,
+    authorize: Ask | None = None,
+    dashboard_readers: Ask | None = None,
+    dashboard_hosts: Iterable[str] | None = None,
+) -> list[Route]:
+    """Routes for Starlette and FastAPI: `/metrics`, `/livez`, `/readyz`, `/startupz`, and `/resilience` if asked for; each under
+    `prefix`. The last three arguments are the dashboard's, as for `Resilience.install`.
 
     Raises:
         TypeError: a parameter is of the wrong kind; the message names it.
-        ValueError: `prefix` is neither empty nor a path that begins with a slash and does not end with one, or
-            `dashboard` is asked for: this release has none.
+        ValueError: `prefix` is neither empty nor a path that begins with a slash and does not end with one; or something is
+            said of a dashboard that is not asked for.
     """
     for name, value in (("metrics", metrics), ("health", health), ("dashboard", dashboard)):
         flag(name, value)
     check_resilience(resilience, "metrics" if metrics else "draining")
-    if dashboard:
-        raise ValueError("dashboard: this release has no dashboard; leave it False")
+    for name, given in (("authorize", authorize), ("dashboard_readers", dashboard_readers), ("dashboard_hosts", dashboard_hosts)):
+        if given is not None and not dashboard:
+            raise ValueError(f"{name}: it guards the dashboard, and there is none; ask for it with dashboard=True")
     if not isinstance(prefix, str) or (prefix and (not prefix.startswith("/") or prefix.endswith("/"))):
         raise ValueError(f"prefix: expected a path such as /internal, got {prefix!r}")
     endpoints = {}
@@ -39,10 +56,13 @@ def routes(resilience: Served, prefix: str = "", *, metrics: bool = True, health
     if health:
         for name, check in (("livez", liveness), ("readyz", readiness), ("startupz", startup)):
             endpoints[name] = health_endpoint(resilience, check)
-    return [
+    made = [
         Route(f"{prefix}/{name}", endpoint, methods=["GET"], name=f"resilient_{name}", include_in_schema=False)
         for name, endpoint in endpoints.items()
     ]
+    if dashboard:
+        made += resilience.dashboard(prefix, authorize=authorize, readers=dashboard_readers, hosts=dashboard_hosts)
+    return made
 
 
 def install(
@@ -53,6 +73,9 @@ def install(
     metrics: bool = True,
     health: bool = True,
     prefix: str = "",
+    authorize: Ask | None = None,
+    dashboard_readers: Ask | None = None,
+    dashboard_hosts: Iterable[str] | None = None,
     **options: Any,
 ) -> None:
     """Put the middleware around a Starlette or FastAPI app and the routes into it.
@@ -67,7 +90,11 @@ def install(
         metrics: whether to add `/metrics`.
         health: whether to add `/livez`, `/readyz` and `/startupz`.
         prefix: what the paths begin with.
-        dashboard: must be False; this release has none.
+        dashboard: whether to add `/resilience`: a page that shows the service at work, and its JSON.
+        authorize: says who may act through the dashboard: a function of the request, async or not, that returns the
+            operator's name, or None. By default nobody may.
+        dashboard_readers: likewise, who may read it. By default whoever reaches it, as `/metrics`.
+        dashboard_hosts: the names that the dashboard is reached by; by default any.
         options: settings of `ResilienceMiddleware`.
 
     Raises:
@@ -85,7 +112,8 @@ def install(
         raise RuntimeError("app: ResilienceMiddleware is installed already")
     # Starlette makes the middleware once more, for itself: what can be read only once is read now.
     options = {name: tuple(value) if isinstance(value, Iterator) else value for name, value in options.items()}
-    made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard)
+    guards: dict[str, Any] = {"authorize": authorize, "dashboard_readers": dashboard_readers, "dashboard_hosts": dashboard_hosts}
+    made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard, **guards)
     admission = options.get("admission", True)
     if admission is True:
         options["admission"] = admission = Admission()
@@ -93,5 +121,7 @@ def install(
     taken = {getattr(route, "path", None) for route in app.router.routes}
     if admission is not False:
         admission.spare(route.path for route in made)
+    if dashboard:
+        options["exempt_writes"] = (*options.get("exempt_writes", ()), *(f"{prefix}{path}" for path in CONTROLS))
     app.add_middleware(ResilienceMiddleware, resilience, **options)
     app.router.routes[:0] = [route for route in made if route.path not in taken]

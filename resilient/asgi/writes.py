@@ -14,7 +14,10 @@ from .errors import LONGEST, SPREAD
 from .protocols import Scope
 from .responses import Problem
 
-__all__ = ["WriteGate"]
+__all__ = ["CONTROLS", "WriteGate"]
+
+CONTROLS = ("/resilience/controls",)
+"""What is never refused: who takes writes again does it here."""
 
 
 class WriteGate:
@@ -33,7 +36,7 @@ class WriteGate:
     def __init__(self, exempt: Iterable[str] = (), *, chance: Callable[[], float] = random.random) -> None:
         if isinstance(exempt, str) or not isinstance(exempt, Iterable):
             raise TypeError(f"exempt_writes: expected patterns in a list, got {exempt!r}")
-        self._exempt = tuple(Route(pattern, name="exempt_writes") for pattern in exempt)
+        self._exempt = tuple(Route(pattern, name="exempt_writes") for pattern in (*CONTROLS, *exempt))
         for route in self._exempt:
             if route.origin is not None:
                 raise ValueError(f"exempt_writes: a pattern names a path, and no origin: {route.pattern!r}")

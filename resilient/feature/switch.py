@@ -120,6 +120,13 @@ class Switch(Standing):
         text("why", why)
         self._lift("operator", tenant_of(tenant), everyone=tenant is None, by=by, why=why)
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Those that `set_level` takes, the best one first: what is required has nothing between full and off."""
+        if self.required:
+            return (Level.FULL, Level.OFF)
+        return tuple(level for level in Level if level is not Level.STATIC or self._fallback is not None)
+
     def _allowed(self, parameter: str, level: Level) -> None:
         if self.required and level is not Level.OFF:
             raise ValueError(f"{parameter}, required: {self.name} is required; it can be off, and nothing between that and full")

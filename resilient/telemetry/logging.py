@@ -10,6 +10,7 @@ from ..core.degradation import Level
 from ..events import (
     BrownoutChanged,
     CircuitChanged,
+    ControlUsed,
     Event,
     FeatureChanged,
     FeatureOrdered,
@@ -41,6 +42,7 @@ class TransitionLog:
     read_only_changed   read_only, by, why, enforced, at                         WARNING when it begins, else INFO
     response_abandoned  dependency, at                                           WARNING, the first time of a dependency
     setting_changed     dependency, key, old, new, source, at                    WARNING
+    control_used        action, about, by, why, told, at                         WARNING
     =================== ======================================================== ==========================================
 
     None of these names is one of `logging.LogRecord`. Times are seconds; `at` is on the clock of the `Resilience`.
@@ -57,6 +59,7 @@ class TransitionLog:
             ReadOnlyChanged: self._read_only_changed,
             ResponseAbandoned: self._response_abandoned,
             SettingChanged: self._setting_changed,
+            ControlUsed: self._control_used,
         }
 
     def on_event(self, event: Event) -> None:
@@ -196,6 +199,24 @@ class TransitionLog:
                 "old": event.old,
                 "new": event.new,
                 "source": event.source,
+                "at": event.at,
+            },
+        )
+
+    def _control_used(self, event: ControlUsed) -> None:
+        logger.warning(
+            "dashboard: %s %s%s%s",
+            event.action,
+            event.about or "the service",
+            f" ({event.told})" if event.told else "",
+            _said(event.by, event.why),
+            extra={
+                "event": "control_used",
+                "action": event.action,
+                "about": event.about,
+                "by": event.by,
+                "why": event.why,
+                "told": event.told,
                 "at": event.at,
             },
         )

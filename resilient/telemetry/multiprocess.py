@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -105,6 +105,14 @@ class BoundChildren:
         self._child(family, key).inc()
         if seconds is not None:
             self._child(REQUEST_DURATIONS, key[:1]).observe(seconds)
+
+    def totals(self, families: Collection[Family]) -> dict[Family, dict[Key, float]]:
+        """What this worker alone has counted of some families, those of events and requests."""
+        found: dict[Family, dict[Key, float]] = {family: {} for family in families}
+        for (family, key), child in list(self._children.items()):
+            if family in found:
+                found[family][key] = child._value.get()
+        return found
 
     def moved(self, family: Family, words: Key, who: str, to: str) -> None:
         """A state has changed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -162,6 +162,12 @@ class PlainCollector:
         if durations is None:
             durations = self._by_route.setdefault(self._labels.admit("route", route), _Durations())
         durations.add(seconds)
+
+    def totals(self, families: Collection[Family]) -> dict[Family, dict[Key, float]]:
+        """What was counted of some families, those of events and requests."""
+        with self._counting:
+            self._fold()
+            return {family: dict[Key, float](self._counts[family]) for family in families}
 
     def moved(self, family: Family, words: Key, who: str, to: str) -> None:
         """States are read at the scrape."""

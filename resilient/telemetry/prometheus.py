@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ..events import Event
-from .families import COUNTED, MOVED, REQUESTS, SHED
+from .families import COUNTED, MOVED, REQUESTS, SHED, Family, Key
 from .labels import LabelCap
 from .multiprocess import BoundChildren
 from .plain import PlainCollector
@@ -47,6 +47,8 @@ class Metrics:
         self._registry = CollectorRegistry() if registry is None else registry
         directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         labels = LabelCap(limits)
+        self.on_request: Callable[[str, str, float], None] | None = None
+        """Called with the route, the class of the status, and the seconds of each request that is over; None for nobody."""
         self._backend = BoundChildren(source, labels, Path(directory)) if directory else PlainCollector(source, labels)
         try:
             self._registry.register(self._backend)
@@ -79,10 +81,16 @@ class Metrics:
             seconds: how long it took.
         """
         self._backend.count(REQUESTS, (route, method, status), seconds)
+        if self.on_request is not None:
+            self.on_request(route, status, seconds)
 
     def count_shed(self, criticality: str, reason: str) -> None:
         """Count an inbound request that was turned away. An overload makes many of them: it takes no event."""
         self._backend.count(SHED, (criticality, reason))
+
+    def totals(self, families: Collection[Family]) -> dict[Family, dict[Key, float]]:
+        """What this process has counted of some families of counters, by their label values."""
+        return self._backend.totals(families)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The page. It blocks for some milliseconds: call it in a thread, not on an event loop.
