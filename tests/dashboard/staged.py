@@ -167,7 +167,7 @@ class Staged:
 @contextmanager
 def served(app: Any, port: int = 0) -> Iterator[str]:
     """A server for as long as the block lasts; its address, without a slash at the end."""
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", lifespan="on", timeout_graceful_shutdown=0))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

@@ -227,7 +227,7 @@ class Row {
     if (facts.state !== "closed" && facts.last_change) parts.push(`for ${span(now - facts.last_change.at)}`);
     if (typeof facts.retry_after === "number" && facts.state === "open") {
       const rest = facts.retry_after - (now - this.#received);
-      parts.push(rest > 0 ? `asks again in ${Math.ceil(rest)} s` : "asks again with the next call");
+      parts.push(rest > 0 ? `trial in ${Math.ceil(rest)} s` : "trial with the next call");
     }
     if (parts.length === 0 && facts.last_change) parts.push(`${facts.last_change.old} → ${facts.last_change.new} ${span(now - facts.last_change.at)} ago`);
     if (facts.required) parts.unshift("required");
