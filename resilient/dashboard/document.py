@@ -113,7 +113,7 @@ class Described:
         heard = self._journal.heard
         known = self._policies.get(one)
         if known is None or known[0] != heard:
-            told = [masked(repr(policy)) for policy in one.policies[:MOST_POLICIES]]
+            told = [masked(_shown(policy)) for policy in one.policies[:MOST_POLICIES]]
             known = heard, [text if len(text) <= LONGEST else text[: LONGEST - 3] + "..." for text in told]
             self._policies[one] = known
         return known[1]
@@ -151,6 +151,13 @@ class Described:
             ],
             "levels": list(one.levels),
         }
+
+
+def _shown(policy: Any) -> str:
+    try:
+        return repr(policy)
+    except Exception:  # noqa: BLE001 - other people's code, and all that is lost is how it looks
+        return f"<{type(policy).__name__}>"
 
 
 class _Counted:

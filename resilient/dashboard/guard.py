@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import inspect
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -23,11 +24,11 @@ Ask = Callable[[Request], Any]
 """Returns the name of who may, or None; or an awaitable of that."""
 
 TOKEN = "x-resilient-token"
+TOKENS = re.compile(r"[0-9a-f]{1,16}\.[0-9a-f]{1,8}\.[0-9a-f]{64}")
 LONGEST_NAME = 100
 PATIENCE = 10.0  # seconds for whoever is asked
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
-# One for all the workers that are forked from here: what one of them shows, another may be asked to do; it says no by its run.
 KEY = secrets.token_bytes(32)
 
 
@@ -161,8 +162,7 @@ def check_token(request: Request, run: str, name: str) -> None:
     given = request.headers.get(TOKEN, "")
     if hmac.compare_digest(given.encode("latin-1", "replace"), token_of(run, name).encode()):
         return
-    theirs = given.rpartition(".")[0]
-    if theirs and hmac.compare_digest(given.encode("latin-1", "replace"), token_of(theirs, name).encode()):
+    if TOKENS.fullmatch(given) and not given.startswith(f"{run}."):
         raise Refusal(409, "Another worker answers than the one that is shown; look again.", field="X-Resilient-Token")
     raise Refusal(403, "The token is none that this dashboard has given you; load the page again.", field="X-Resilient-Token")
 

@@ -17,6 +17,7 @@ __all__ = ["KEPT", "Entry", "Journal"]
 KEPT = 200
 """Events that are kept; one more drops the oldest."""
 
+OLDEST = 86400.0  # seconds; what says that it is older says nothing of when it was
 MOST_CHANGES = 1000  # dependencies whose last transition is remembered
 
 
@@ -57,7 +58,8 @@ class Journal:
         kind = type(event)
         if kind in QUIET:
             return
-        at = self._wall() - max(self._now() - event.at, 0.0)
+        age = self._now() - event.at
+        at = self._wall() - (age if 0 < age < OLDEST else 0.0)
         said = {"at": at, "kind": kind.__name__, "about": about(event), "text": text(event), "severity": severity(event)}
         with self._lock:
             self.heard += 1

@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple, NoReturn
 
 import anyio
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from ..core.orders import LONGEST_TEXT
 from .answers import Refusal
@@ -77,11 +77,14 @@ async def read(request: Request, actions: tuple[str, ...]) -> Order:
 
 async def _body(request: Request) -> bytes:
     body = bytearray()
-    with anyio.move_on_after(PATIENCE) as scope:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                raise Refusal(413, f"Send at most {MOST_BYTES} bytes.")
+    try:
+        with anyio.move_on_after(PATIENCE) as scope:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    raise Refusal(413, f"Send at most {MOST_BYTES} bytes.")
+    except ClientDisconnect:
+        raise Refusal(400, "The body did not arrive.") from None
     if scope.cancelled_caught:
         raise Refusal(408, "The body did not arrive in time.")
     return bytes(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -132,11 +133,16 @@ class Looks:
     def __init__(self, resilience: Any) -> None:
         self._resilience = resilience
         self._samples: deque[Sample] = deque()
+        self._lock = threading.Lock()
         self._rates = Rates(None)
         self.requests = Requests(resilience)
 
     def look(self, now: float) -> Rates:
         """The rates of the last seconds."""
+        with self._lock:  # what is read under it is ours: plain attributes and counters
+            return self._look(now)
+
+    def _look(self, now: float) -> Rates:
         samples = self._samples
         if samples and now - samples[-1].at < APART:
             return self._rates

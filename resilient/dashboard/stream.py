@@ -47,6 +47,7 @@ class Stream(Response):
         self._board = board
         self._journal = board.journal
         self._seen = seen
+        self._behind = False
         self._more = {"controls": controls}
         self._runtime = AsyncRuntime(board.resilience.clock)
 
@@ -84,7 +85,8 @@ class Stream(Response):
         """Until there is an event, or the next second begins: all who wait for that share one look."""
         runtime = self._runtime
         began = runtime.now()
-        until = (math.floor(began / BEAT) + 1) * BEAT
+        # A state from before the last event is put right as soon as there may be another.
+        until = began if self._behind else (math.floor(began / BEAT) + 1) * BEAT
         waiter = runtime.waiter()
         assert self._seen is not None  # the first news have settled that
         if self._journal.wait(waiter, self._seen):
@@ -106,6 +108,7 @@ class Stream(Response):
         else:
             parts = list(self._logs(entries))
         picture = self._board.look()
+        self._behind = picture.seen < journal.heard
         parts.append(_part("state", picture.text(self._more), journal.name(self._seen or 0)))
         return "".join(parts)
 

@@ -115,9 +115,8 @@ def about(event: Any) -> str:
     if isinstance(event, SettingChanged):
         return f"setting:{event.key}"
     feature = getattr(event, "feature", "")
-    if feature:
-        return f"feature:{feature}"
-    return f"dependency:{event.dependency}" if event.dependency else "service"
+    told = f"feature:{feature}" if feature else f"dependency:{event.dependency}" if event.dependency else "service"
+    return told[:LONGEST]
 
 
 def severity(event: Any) -> str:

@@ -35,6 +35,7 @@ from resilient.core.rules import Rules
 from resilient.events import (
     BrownoutChanged,
     CircuitChanged,
+    ControlUsed,
     Event,
     FeatureChanged,
     FeatureOrdered,
@@ -130,6 +131,7 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
     log.on_event(BrownoutChanged(at=1.0, share=0.5, measured=2.0))
     log.on_event(ReadOnlyChanged(at=1.0, read_only=True))
     log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
+    log.on_event(ControlUsed(at=1.0, action="isolate", about="dependency:dep", by="ann"))
     log.on_event(SettingChanged(at=1.0, key="enabled", old="True", new="False", source="code"))
     known = vars(logging.makeLogRecord({})).keys() | {"event", "message"}
     told: dict[str, Any] = {record.__dict__["event"]: vars(record).keys() - known for record in caplog.records}
