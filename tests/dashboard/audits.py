@@ -9,7 +9,7 @@ addEventListener("securitypolicyviolation", (event) => window.violations.push(`$
 
 NAMELESS = """() => [...document.querySelectorAll("button, input, select, textarea, a[href], [role=img], [role=region]")]
   .filter((one) => one.checkVisibility())
-  .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || [...(one.labels ?? [])].some((label) => label.textContent.trim())))
+  .filter((one) => ![one.getAttribute("aria-label"), one, ...(one.labels ?? [])].some((name) => (name?.textContent ?? name ?? "").trim()))
   .map((one) => one.outerHTML)"""
 """Controls and pictures that are shown and have no name."""
 
@@ -51,7 +51,25 @@ FAINT = """() => {
 }"""
 """Text whose contrast is below that of WCAG 2.2 AA, and how much text was looked at."""
 
-HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter((one) => !one.closest("dialog")).map((one) => Number(one.tagName[1]))"""
+HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")]
+  .filter((one) => !one.closest("dialog"))
+  .map((one) => Number(one.tagName[1]))"""
+
+OUTLINE = """() => {
+  const style = getComputedStyle(document.activeElement);
+  return style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth);
+}"""
+"""How thick the line around the focus is."""
+
+WATCH = """() => {
+  window.made = 0;
+  window.spoken = 0;
+  const sum = (records) => records.reduce((all, one) => all + one.addedNodes.length + one.removedNodes.length, 0);
+  const watch = (place, seen) => new MutationObserver(seen).observe(place, { childList: true, subtree: true, characterData: true });
+  watch(document.querySelector("main"), (records) => (window.made += sum(records)));
+  watch(document.querySelector("#announcer"), (records) => (window.spoken += records.length));
+}"""
+"""Counts the nodes that are made or moved from here on, and what screen readers are told."""
 
 WIDE = """() => [...document.querySelectorAll("body *")]
   .filter((one) => one.checkVisibility() && !one.closest(".unseen, .skip, svg") && one.getBoundingClientRect().right > innerWidth + 0.5)

@@ -133,7 +133,8 @@ class Staged:
         if not found.is_file():
             return Response(status_code=404)
         media = TYPES[name.rpartition(".")[2]]
-        return Response(found.read_bytes(), media_type=media, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
+        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+        return Response(found.read_bytes(), media_type=media, headers=headers)
 
     def _now(self) -> dict[str, Any]:
         return {**self.state, "at": time.time()}

@@ -29,12 +29,17 @@ const SERVICE = {
 /** How a dependency is. `rank` orders them: the higher, the worse; from 2 on it is trouble. */
 export function conditionOf(dependency) {
   const state = STATES[dependency.state] ?? unheardOf(dependency.state);
-  if (dependency.state !== "closed" && dependency.state !== null) return state;
+  if (dependency.state !== "closed" && dependency.state !== null) return dependency.enforce === false ? watching(state) : state;
   const plain = dependency.state === null ? { tone: "ok", shape: "ok", word: "No circuit", rank: 0 } : state;
   if (dependency.calls > 0 && dependency.failure_ratio >= FAILING) return { ...plain, tone: "warning", shape: "warning", word: "Failing", rank: 3 };
   if (dependency.rejections > 0) return { ...plain, tone: "warning", shape: "warning", word: "Rejecting", rank: 2 };
   if (dependency.budget !== null && dependency.budget < LOW_BUDGET) return { ...plain, tone: "warning", shape: "warning", word: "No retries left", rank: 2 };
   return plain;
+}
+
+/** A circuit that decides, and lets every call through all the same. */
+function watching(state) {
+  return { ...state, tone: state.tone === "bad" ? "warning" : state.tone, word: `${state.word} (shadow)`, rank: Math.min(state.rank, 2) };
 }
 
 export const IN_TROUBLE = 2;
