@@ -6,7 +6,10 @@ import { UNKNOWN, clock, date, latency, rate, share, span, whole } from "./forma
 import { Sparkline } from "./sparkline.js";
 
 const STAYS = 10; // seconds that a row keeps its place after its trouble is over, so that rows do not jump about
+const ASIDE = 5; // a row that is out of sight is written at each fifth document; its condition at each
 const COLUMNS = 9;
+
+const NEARBY = { rootMargin: "50% 0px" };
 
 const ORDERS = {
   trouble: (a, b) => b.rank - a.rank || b.facts.required - a.facts.required || byName(a, b),
@@ -30,7 +33,7 @@ export class Dependencies {
   #history;
   #seen = new IntersectionObserver((entries) => {
     for (const entry of entries) this.#rows.get(entry.target.dataset.name)?.appear(entry.isIntersecting, this.#history);
-  });
+  }, NEARBY);
 
   /** `actions` has offer(action, subject) and log(name), which shows the events of one. */
   constructor(history, actions) {
@@ -119,6 +122,7 @@ class Row {
   #detail = null;
   #actions;
   #received = 0;
+  #turn = (Row.made % ASIDE) - 1; // rows out of sight are not all written at the same time
 
   constructor(name, actions) {
     this.#actions = actions;
@@ -160,8 +164,15 @@ class Row {
     const condition = conditionOf(facts);
     attribute(this.node, "data-tone", condition.tone);
     reshape(this.mark, condition.shape);
+    write(this.#cells.word, condition.word);
+    this.#turn = (this.#turn + 1) % ASIDE;
+    if (this.#visible || this.#turn === 0) this.#tell(now);
+    return this.#settle(condition.rank, now);
+  }
+
+  #tell(now) {
+    const { facts } = this;
     const cells = this.#cells;
-    write(cells.word, condition.word);
     write(cells.calls, rate(facts.calls));
     write(cells.failing, facts.calls > 0 || facts.failures > 0 ? share(facts.failure_ratio) : UNKNOWN);
     attribute(cells.failing.parentNode, "data-grave", String(facts.failure_ratio > 0 && facts.failures > 0));
@@ -173,8 +184,7 @@ class Row {
     write(cells.rejected, rate(facts.rejections));
     attribute(cells.rejected.parentNode, "data-grave", String(facts.rejections > 0));
     this.#say(now);
-    if (this.#expanded) this.#detail.update(facts, allowed);
-    return this.#settle(condition.rank, now);
+    if (this.#expanded) this.#detail.update(facts, this.allowed);
   }
 
   tick(now) {
@@ -183,7 +193,9 @@ class Row {
 
   appear(visible, history) {
     this.#visible = visible;
-    if (visible) this.draw(history);
+    if (!visible) return;
+    this.#tell(this.#received);
+    this.draw(history);
   }
 
   draw(history) {
@@ -311,6 +323,6 @@ function bar() {
 function fill(node, part) {
   show(node, part !== null);
   if (part === null) return;
-  const width = `${Math.round(Math.min(1, Math.max(0, part)) * 100)}%`;
-  if (node.firstChild.style.width !== width) node.firstChild.style.width = width;
+  const scale = `scaleX(${Math.min(1, Math.max(0, part)).toFixed(2)})`;
+  if (node.firstChild.style.transform !== scale) node.firstChild.style.transform = scale;
 }

@@ -94,7 +94,7 @@ class Item {
     const said = saidBy(facts);
     if (said) parts.push(said);
     if (facts.since && facts.level !== "full") parts.push(`for ${span(now - facts.since)}`);
-    if (facts.degraded > 0) parts.push(`${rate(facts.degraded)}/s served so`);
+    if (facts.degraded > 0) parts.push(`${rate(facts.degraded)}/s below full`);
     write(this.why, parts.join(" · "));
   }
 
