@@ -255,7 +255,7 @@ class CallStats:
             self._fold()
             counts = self._counts.copy()
             parts = self._past.copy(), self._previous.copy(), self._current.copy()
-        return counts, list(map(sum, zip(*parts, strict=True)))
+        return counts, list(map(add, map(add, parts[0], parts[1]), parts[2]))
 
     def snapshot(self) -> CallSnapshot:
         """The numbers as they are now, consistent with each other."""

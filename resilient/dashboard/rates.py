@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import sub
 from typing import Any
 
 from ..stats import BATCH, CallStats, quantile
@@ -60,6 +61,7 @@ class Spread:
 
 
 UNKNOWN = Spread()
+IDLE = Spread(0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -162,8 +164,16 @@ class Looks:
             if name not in owners:
                 for word, count in one.counts().items():
                     others[word] = others.get(word, 0) + count
-        calls = {name: one.fine() for name, one in owners.items()}
+        last = self._samples[-1] if self._samples else None
+        calls = {name: _fine(name, one, last) for name, one in owners.items()}
         return Sample(now, owners, calls, others, self._resilience.metrics.totals(COUNTED), self.requests.look(now))
+
+
+def _fine(name: str, stats: CallStats, last: Sample | None) -> Fine:
+    """What was counted: the very same as at the last look, where nothing was since. Most dependencies have nothing to do."""
+    if last is not None and last.owners.get(name) is stats and last.calls[name][0] == stats.counts():
+        return last.calls[name]
+    return stats.fine()
 
 
 def shown(dependencies: Iterable[Any]) -> list[Any]:
@@ -193,8 +203,10 @@ def _between(old: Sample, new: Sample) -> Rates:
 
 
 def _spread(old: Fine, new: Fine, seconds: float) -> Spread:
+    if old is new:
+        return IDLE
     success, failure = (new[0].get(word, 0) - old[0].get(word, 0) for word in ENDS)
-    buckets = [after - before for before, after in zip(old[1], new[1], strict=True)]
+    buckets = list(map(sub, new[1], old[1]))
     if success < 0 or failure < 0 or min(buckets, default=0) < 0:
         return UNKNOWN  # they were reset in between
     total = success + failure
