@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -54,19 +56,16 @@ def top(*, url: str, once: bool, as_json: bool, strict: bool, sort: str, headers
     read.
     """
     stop = threading.Event()
+    console = Console(highlight=False)
     try:
         feed = Feed(dashboard_url(url), headers, wait=stop.wait)
-        try:
+        if console.is_terminal and not once and not as_json:
+            _live(feed, console, stop, sort)
+            return
+        with contextlib.closing(feed):
             if once:
                 raise SystemExit(_once(feed, stop, sort, as_json=as_json, strict=strict))
-            console = Console(highlight=False)
-            if console.is_terminal and not as_json:
-                _live(feed, console, stop, sort)
-            else:
-                _lines(feed, as_json=as_json)
-        finally:
-            stop.set()
-            feed.close()
+            _lines(feed, sort, as_json=as_json)
     except FeedError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
@@ -99,10 +98,11 @@ def _once(feed: Feed, stop: threading.Event, sort: str, *, as_json: bool, strict
     return 0 if well and not (strict and troubled(document)) else 1
 
 
-def _lines(feed: Feed, *, as_json: bool) -> None:
+def _lines(feed: Feed, sort: str, *, as_json: bool) -> None:
     """For what is no terminal: a frame, and then a line for each thing that happens."""
     view, console = View(), _plain()
-    phase = ""
+    screen = Screen(view, feed.url)
+    screen.order, phase = sort, ""
     for news in feed.news():
         first = view.document is None
         events = view.take(news, time.monotonic())
@@ -113,7 +113,7 @@ def _lines(feed: Feed, *, as_json: bool) -> None:
                 click.echo(_dumped(news.value))
             continue
         if news.what == "state" and first:
-            console.print(Screen(view, feed.url).draw(time.monotonic(), console.width))
+            console.print(screen.draw(time.monotonic(), console.width))
         else:
             for event in events:
                 console.print(event_line(event), soft_wrap=True)
@@ -128,8 +128,8 @@ def _live(feed: Feed, console: Console, stop: threading.Event, sort: str) -> Non
     screen.order = sort
     heard: queue.Queue[News] = queue.Queue(maxsize=1000)
     threading.Thread(target=_listen, args=(feed, heard), daemon=True).start()
-    with keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
-        drawn: tuple[Any, ...] = ()
+    drawn: tuple[Any, ...] = ()
+    with _setting(stop), keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             key = pressed(GAP)
             if key == "q":
@@ -143,9 +143,19 @@ def _live(feed: Feed, console: Console, stop: threading.Event, sort: str) -> Non
                 live.update(screen.draw(now, size.width, size.height, HINT), refresh=True)
 
 
+@contextlib.contextmanager
+def _setting(stop: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        stop.set()
+
+
 def _listen(feed: Feed, heard: queue.Queue[News]) -> None:
-    for news in feed.news():
-        heard.put(news)
+    """In a thread of its own, which alone touches the feed: it gives it back too, at the next thing that is heard."""
+    with contextlib.closing(feed):
+        for news in feed.news():
+            heard.put(news)
 
 
 def _take(heard: queue.Queue[News], view: View) -> bool:

@@ -182,11 +182,8 @@ def live(monkeypatch: pytest.MonkeyPatch, handler: Handler, *script: tuple[str, 
     console = Console(file=screen, force_terminal=True, width=120, height=30, color_system=None, legacy_windows=False, _environ={})
     monkeypatch.setattr(module, "keys", Pressed(screen, *script))
     feed = Feed("http://shop/resilience", {}, transport=httpx.MockTransport(handler), wait=stop.wait)
-    try:
-        module._live(feed, console, stop, "trouble")
-    finally:
-        stop.set()
-        feed.close()
+    module._live(feed, console, stop, "trouble")
+    assert stop.is_set()
     return screen.getvalue()
 
 

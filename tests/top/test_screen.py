@@ -89,7 +89,7 @@ def test_it_fits_the_terminal(width: int, height: int) -> None:
     )
     lines = text.splitlines()
     assert len(lines) <= height and max(map(len, lines)) <= width
-    assert "dependency-number-000"[:10] in text and "dependencies more" in text
+    assert "dependencies more" in text
 
 
 def test_rows_can_be_moved_through() -> None:
