@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable
 from typing import Any
 
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -64,7 +61,7 @@ class Controls:
             check_token(request, self._board.run, operator)
             self._count()
             order = await read(request, self.actions)
-            about, done = self._act(order, operator)
+            about = self._act(order, operator)
         except Refusal as refusal:
             if self._refusals.take(self._resilience.clock.now()) is None:
                 logger.warning("dashboard: a control was refused (%d, %s)", refusal.status, refusal)
@@ -73,10 +70,7 @@ class Controls:
         told = _told(order)
         self._resilience.outbox.emit(ControlUsed(at=now, action=order.action, about=about, by=operator, why=order.why, told=told))
         self._board.look_again()
-        answer = json_answer(dumped({"done": order.action, "about": about, "by": operator}))
-        if inspect.isawaitable(done):
-            answer.background = BackgroundTask(_awaited, done)
-        return answer
+        return json_answer(dumped({"done": order.action, "about": about, "by": operator}))
 
     def _count(self) -> None:
         wait = self._uses.take(self._resilience.clock.now())
@@ -85,23 +79,33 @@ class Controls:
 
     # -- what is done -----------------------------------------------------------------------------------------------
 
-    def _act(self, order: Order, by: str) -> tuple[str, Any]:
-        """What it was about, and what came of it.
+    def _act(self, order: Order, by: str) -> str:
+        """Do it, and say what it was done to.
 
         Raises:
             Refusal: it can't be done.
         """
-        if order.action in ("isolate", "half_open", "close"):
-            circuit = self._circuit(order.name)
-            {"isolate": circuit.open, "half_open": circuit.half_open, "close": circuit.close}[order.action]()
-            return f"dependency:{order.name}", None
-        if order.action in ("set_level", "clear"):
-            self._switch(order, by)
-            return f"feature:{order.name}", None
-        resilience = self._resilience
-        if order.action == "read_only":
-            return "", resilience.read_only(by=by, why=order.why, until=order.until)
-        return "", getattr(resilience, order.action)(by=by, why=order.why)
+        resilience, why = self._resilience, order.why
+        match order.action:
+            case "isolate" | "half_open" | "close":
+                circuit = self._circuit(order.name)
+                {"isolate": circuit.open, "half_open": circuit.half_open, "close": circuit.close}[order.action]()
+                return f"dependency:{order.name}"
+            case "set_level" | "clear":
+                self._switch(order, by)
+                return f"feature:{order.name}"
+            case "read_only":
+                resilience.read_only(by=by, why=why, until=order.until)
+            case "read_write":
+                resilience.read_write(by=by, why=why)
+            case _:
+                resilience.drain(delay=self._delay(order), by=by, why=why)
+        return ""
+
+    def _delay(self, order: Order) -> float:
+        """Seconds for whoever sends requests here to notice: as many as at a signal, unless the operator says otherwise."""
+        usual = getattr(getattr(self._resilience, "leaving", None), "settings", None)
+        return float(getattr(usual, "delay", 0.0)) if order.delay is None else order.delay
 
     def _circuit(self, name: str) -> Any:
         dependency = self._resilience.dependencies.get(name)
@@ -155,9 +159,6 @@ def _told(order: Order) -> str:
         parts.append(f"tenant {order.tenant!r}")
     if order.until is not None:
         parts.append(f"for {order.until:g} s")
+    if order.delay is not None:
+        parts.append(f"after {order.delay:g} s")
     return ", ".join(part for part in parts if part)
-
-
-async def _awaited(done: Awaitable[Any]) -> None:
-    """What goes on after the answer; in `BackgroundTask`, which takes a function."""
-    await done

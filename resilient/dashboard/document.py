@@ -68,7 +68,8 @@ class Described:
         elif not resilience.startup_complete:
             status = "starting"
         else:
-            status = "ready" if resilience.ready else "not ready"
+            health = getattr(resilience, "health", None)  # the service's own checks, where it has any
+            status = "ready" if resilience.ready and (health is None or health.look()) else "not ready"
         stop = resilience.writes.refuses(now)
         return {
             "level": resilience.level,

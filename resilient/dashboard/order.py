@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import Any, NamedTuple, NoReturn
 
 import anyio
@@ -17,7 +18,9 @@ MOST_BYTES = 16 * 1024
 """Of the body of a control."""
 
 PATIENCE = 10.0  # seconds for it to arrive
-LONGEST_UNTIL = 366 * 86400.0
+MOST = {"until": (0.001, 366 * 86400.0), "share": (0.0, 1.0), "delay": (0.0, 3600.0)}
+"""The least and the most that numbers may be."""
+
 NAMED = frozenset({"name"})
 
 FIELDS: dict[str, frozenset[str]] = {
@@ -28,7 +31,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "clear": frozenset({"name", "tenant"}),
     "read_only": frozenset({"until"}),
     "read_write": frozenset(),
-    "drain": frozenset(),
+    "drain": frozenset({"delay"}),
 }
 """What each action may be told besides why."""
 
@@ -41,6 +44,7 @@ class Order(NamedTuple):
 
     Attributes:
         until: seconds from now.
+        delay: seconds before new work is refused; None: as usual.
     """
 
     action: str
@@ -50,6 +54,7 @@ class Order(NamedTuple):
     until: float | None = None
     tenant: str | None = None
     share: float = 1.0
+    delay: float | None = None
 
 
 async def read(request: Request, actions: tuple[str, ...]) -> Order:
@@ -79,10 +84,11 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     try:
         with anyio.move_on_after(PATIENCE) as scope:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    raise Refusal(413, f"Send at most {MOST_BYTES} bytes.")
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > MOST_BYTES:
+                        raise Refusal(413, f"Send at most {MOST_BYTES} bytes.")
     except ClientDisconnect:
         raise Refusal(400, "The body did not arrive.") from None
     if scope.cancelled_caught:
@@ -113,15 +119,13 @@ def _no_number(word: str) -> NoReturn:
 
 def _value(name: str, value: Any) -> Any:
     """What was said, if it is of the right kind."""
-    if name in ("until", "share"):
-        if value is None and name == "until":
-            return None
-        most = LONGEST_UNTIL if name == "until" else 1.0
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-            raise Refusal(400, f"{name}: expected a number above 0, up to {most:g}.", field=name)
+    if value is None and name in ("until", "delay", "tenant"):
+        return None  # as if it had not been said
+    if name in MOST:
+        least, most = MOST[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise Refusal(400, f"{name}: expected a number from {least:g} to {most:g}.", field=name)
         return float(value)
-    if value is None and name == "tenant":
-        return None
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         raise Refusal(400, f"{name}: expected at most {LONGEST_TEXT} characters.", field=name)
     # Who types may use more than one line; a log record has one.

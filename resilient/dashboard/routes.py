@@ -34,21 +34,20 @@ def dashboard_routes(
     for name, ask in (("authorize", authorize), ("dashboard_readers", readers)):
         if ask is not None and not callable(ask):
             raise TypeError(f"{name}: expected a function of the request, got {ask!r}")
-    desk = Desk(board, Guard(authorize, readers, hosts_of(hosts)))
+    guard = Guard(authorize, readers, hosts_of(hosts))
+    desk = Desk(board, guard)
     files = assets()
     endpoints = {
-        "": Endpoint(desk.page(files.pop("index.html")), navigates=True),
-        **{f"/{name}": Endpoint(desk.page(asset)) for name, asset in files.items()},
-        "/state": Endpoint(desk.state),
-        "/stream": Endpoint(desk.stream, methods=("GET",)),
-        "/controls": Endpoint(desk.controls.use, methods=("POST",)),
+        "": Endpoint(guard, desk.page(files.pop("index.html")), navigates=True),
+        **{f"/{name}": Endpoint(guard, desk.page(asset)) for name, asset in files.items()},
+        "/state": Endpoint(guard, desk.state),
+        "/stream": Endpoint(guard, desk.stream, methods=("GET",)),
+        "/controls": Endpoint(guard, desk.controls.use, methods=("POST",)),
     }
     made = [
         Route(f"{prefix}{PATH}{path}", endpoint, name=f"resilient_dashboard{path.replace('/', '_')}", include_in_schema=False)
         for path, endpoint in endpoints.items()
     ]
-    for endpoint in endpoints.values():
-        endpoint.guard = desk.guard
     board.own_routes(route.path for route in made)
     return made
 
@@ -56,9 +55,8 @@ def dashboard_routes(
 class Endpoint:
     """An ASGI application for one path, so that what it refuses has our headers too."""
 
-    guard: Guard
-
-    def __init__(self, answer: Answer, *, methods: tuple[str, ...] = ("GET", "HEAD"), navigates: bool = False) -> None:
+    def __init__(self, guard: Guard, answer: Answer, *, methods: tuple[str, ...] = ("GET", "HEAD"), navigates: bool = False) -> None:
+        self._guard = guard
         self._answer = answer
         self._methods = methods
         self._navigates = navigates
@@ -68,7 +66,7 @@ class Endpoint:
         try:
             if request.method not in self._methods:
                 raise Refusal(405, f"This takes {' and '.join(self._methods)}.", headers={"allow": ", ".join(self._methods)})
-            self.guard.check_source(request, navigates=self._navigates)
+            self._guard.check_source(request, navigates=self._navigates)
             response = await self._answer(request)
         except Refusal as refusal:
             response = refusal.answer()

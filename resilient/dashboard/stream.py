@@ -69,17 +69,22 @@ class Stream(Response):
     async def _tell(self, send: Send) -> None:
         now = self._runtime.now
         ends_at, awake_at = now() + LONGEST, now() + AWAKE
-        await send({"type": "http.response.start", "status": 200, "headers": HEAD})
-        text = f"retry: {RETRY}\n\n" + self._news()
-        while True:
-            over = self._board.resilience.draining or now() >= ends_at
-            if not await _sent(send, {"type": "http.response.body", "body": text.encode(), "more_body": not over}) or over:
+        if not await _sent(send, {"type": "http.response.start", "status": 200, "headers": HEAD}):
+            return
+        text, over = f"retry: {RETRY}\n\n", False
+        while not over:
+            draining = self._board.resilience.draining
+            over = draining or now() >= ends_at
+            if draining:
+                self._board.look_again()  # it is the last state that he gets, and is to say why
+            text += self._news()
+            if not await _sent(send, {"type": "http.response.body", "body": text.encode(), "more_body": not over}):
                 return
-            await self._wait()
+            if not over:
+                await self._wait()
             text = ""
             if now() >= awake_at:
                 text, awake_at = ": awake\n\n", now() + AWAKE
-            text += self._news()
 
     async def _wait(self) -> None:
         """Until there is an event, or the next second begins: all who wait for that share one look."""

@@ -104,7 +104,8 @@ def text(event: Event) -> str:
     if tell is not None:
         told = tell(event)
     else:
-        told = ", ".join(f"{one.name}={getattr(event, one.name)!s:.50}" for one in fields(event) if one.name not in ("at", "dependency"))
+        values = {one.name: getattr(event, one.name) for one in fields(event) if one.name not in ("at", "dependency")}
+        told = ", ".join(f"{name}={value!s:.50}" for name, value in values.items() if value not in (None, "", ()))
     return told if len(told) <= LONGEST else told[: LONGEST - 3] + "..."
 
 

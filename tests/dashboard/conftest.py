@@ -93,7 +93,7 @@ class Reader:
         return [part for part in self.parts if part.event == event]
 
     async def until(self, wanted: Callable[[Reader], bool]) -> None:
-        with anyio.fail_after(60):
+        with anyio.fail_after(300):
             while not wanted(self):
                 self._news = anyio.Event()
                 await self._news.wait()

@@ -300,3 +300,13 @@ async def test_what_is_told_stays_on_its_line(app: Any, resilience: Resilience) 
         await reader.until(lambda reader: len(reader.of("log")) == 2)
         assert "</script>" not in reader.text
         assert "</script>" in json.dumps(reader.of("log")[0].data)
+
+
+async def test_who_takes_not_even_the_head_is_dropped(app: Any, resilience: Resilience, clock: FakeClock) -> None:
+    reader = Reader()
+    reader.stopped = anyio.Event()
+    scope = {"type": "http", "method": "GET", "path": "/resilience/stream", "headers": [], "query_string": b"", "root_path": ""}
+    began = clock.now()
+    await app(scope, reader.receive, reader.send)
+    assert clock.now() - began == pytest.approx(30)
+    assert board_of(resilience).streams == 0

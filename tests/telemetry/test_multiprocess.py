@@ -17,6 +17,7 @@ from prometheus_client import values as prometheus_values
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from resilient.events import CallRejected, CircuitChanged, DeadlinePassed, FeatureChanged, ResponseAbandoned
+from resilient.telemetry import families
 from resilient.telemetry.prometheus import Metrics
 from resilient.telemetry.workers import identify, sweep_dead
 
@@ -343,6 +344,21 @@ def test_calls_events_and_states_are_written(worker_files: Path, parts: Any, sam
         assert page[name("resilient_feature_level", feature="prices", level="off")] == 1
         assert page[name("resilient_feature_level", feature="prices", level="full")] == 0
         assert page[name("resilient_events_dropped_total")] == 3
+
+
+def test_totals_are_those_of_this_worker(worker_files: Path, parts: Any) -> None:
+    metrics = Metrics(parts.source(parts.dependency("catalog")))
+    heard: list[Any] = []
+    metrics.on_request = lambda *told: heard.append(told)
+    for _ in range(2):
+        metrics.on_event(CallRejected(at=0.0, dependency="catalog", policy="breaker", reason="outage"))
+    metrics.count_shed("critical", "full")
+    metrics.count_request("/orders", "GET", "2xx", 0.02)
+    assert metrics.totals((families.REJECTIONS, families.SHED)) == {
+        families.REJECTIONS: {("catalog", "breaker", "outage"): 2.0},
+        families.SHED: {("critical", "full"): 1.0},
+    }
+    assert heard == [("/orders", "2xx", 0.02)]
 
 
 def test_names_and_types_are_those_of_a_single_process(worker_files: Path, parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:

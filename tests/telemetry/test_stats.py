@@ -336,3 +336,21 @@ def test_snapshots_add_up() -> None:
     assert both.buckets == [0] * 6 + [1] + [2] * 8
     assert both.seconds == pytest.approx(0.3)
     assert isinstance(both, CallSnapshot)
+
+
+def test_the_difference_of_two_looks_is_what_came_between_them() -> None:
+    stats = CallStats()
+    succeed(stats, [0.001] * 40)
+    stats.record("failure", 5.0, 0.0)
+    counts, fine = stats.fine()
+    assert counts == stats.counts() == {"success": 40, "failure": 1, "ignored": 0}
+    assert sum(fine) == 41
+    succeed(stats, [0.2] * 100, now=100.0)  # which closes a half
+    later, buckets = stats.fine()
+    assert later["success"] == 140
+    between = [after - before for before, after in zip(fine, buckets, strict=True)]
+    assert sum(between) == 100
+    middle = module.quantile(between, 0.5)
+    assert middle is not None and 0.18 < middle < 0.22
+    assert module.quantile([0] * module.SIZE, 0.5) is None
+    assert module.quantile(between, 0.5, least=101) is None
