@@ -401,7 +401,7 @@ def test_it_can_be_read_and_heard_in_both_colour_schemes(visit: Visit, scheme: s
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before  # the choice is kept
 
 
-@pytest.mark.parametrize("width", [360, 768])
+@pytest.mark.parametrize("width", [360, 768, 1280])
 def test_nothing_is_wider_than_the_window(visit: Visit, width: int) -> None:
     staged = Staged(ill())
     long = "a-dependency-whose-name-is-as-long-as-a-name-may-be-" * 2

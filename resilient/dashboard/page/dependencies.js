@@ -8,6 +8,7 @@ import { Sparkline } from "./sparkline.js";
 const STAYS = 10; // seconds that a row keeps its place after its trouble is over, so that rows do not jump about
 const ASIDE = 5; // a row that is out of sight is written at each fifth document; its condition at each
 const COLUMNS = 9;
+const MANY = 10; // rows from which the events stand beside them rather than below
 
 const NEARBY = { rootMargin: "50% 0px" };
 
@@ -100,6 +101,7 @@ export class Dependencies {
   #arrange() {
     const rows = [...this.#rows.values()].sort(ORDERS[this.#order.value]);
     const wanted = this.#find.value.trim().toLowerCase();
+    attribute(byId("columns"), "data-many", String(rows.length > MANY));
     let shown = 0;
     for (const row of rows) {
       const fits = (wanted === "" || row.facts.name.toLowerCase().includes(wanted)) && (!this.#only.checked || row.rank >= IN_TROUBLE);
@@ -122,7 +124,7 @@ class Row {
   #detail = null;
   #actions;
   #received = 0;
-  #turn = (Row.made % ASIDE) - 1; // rows out of sight are not all written at the same time
+  #turn = Row.made % ASIDE; // rows out of sight are not all written at the same time
 
   constructor(name, actions) {
     this.#actions = actions;
@@ -158,6 +160,7 @@ class Row {
 
   /** Returns whether its place among the others may have changed. */
   update(facts, now, allowed) {
+    const first = this.facts === undefined;
     this.facts = facts;
     this.#received = now;
     this.allowed = allowed;
@@ -166,7 +169,7 @@ class Row {
     reshape(this.mark, condition.shape);
     write(this.#cells.word, condition.word);
     this.#turn = (this.#turn + 1) % ASIDE;
-    if (this.#visible || this.#turn === 0) this.#tell(now);
+    if (first || this.#visible || this.#turn === 0) this.#tell(now);
     return this.#settle(condition.rank, now);
   }
 

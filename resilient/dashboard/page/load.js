@@ -18,21 +18,21 @@ const FIGURES = [
     line: line(["shed"], "Requests shed per second"),
     series: ["shed"],
     value: (load) => [rate(load.shed), load.shed > 0 ? classes(load.shed_by) : load.would_shed > 0 ? `would be ${rate(load.would_shed)} (shadow)` : "per second"],
-    grave: (load) => load.shed > 0,
+    tone: { is: "bad", when: (load) => load.shed > 0 },
   },
   {
     title: "In flight",
     line: line(["in_flight"], "Requests in flight", whole),
     series: ["in_flight"],
     value: (load) => [whole(load.in_flight), load.in_flight === null ? "no admission control" : inside(load)],
-    grave: (load) => load.queued > 0,
+    tone: { is: "warning", when: (load) => load.queued > 0 },
   },
   { title: "Latency, p99", value: (load) => [latency(load.p99), `p50 ${latency(load.p50)}, p95 ${latency(load.p95)}`] },
-  { title: "Event loop lag", value: (load) => [latency(load.lag), "behind its time"], grave: (load) => load.lag > 0.1 },
+  { title: "Event loop lag", value: (load) => [latency(load.lag), "behind its time"], tone: { is: "warning", when: (load) => load.lag > 0.1 } },
   {
     title: "Brownout",
     value: ({ brownout }) => (brownout ? [share(1 - brownout.share), dimmed(brownout)] : [UNKNOWN, "not installed"]),
-    grave: ({ brownout }) => Boolean(brownout) && brownout.share < 1,
+    tone: { is: "warning", when: ({ brownout }) => Boolean(brownout) && brownout.share < 1 },
   },
 ];
 
@@ -71,11 +71,11 @@ export class Load {
     show(this.#place, load !== null);
     show(byId("load-absent"), load === null);
     if (load === null) return;
-    for (const { node, value, note, tell, grave } of this.#figures) {
+    for (const { node, value, note, tell, tone } of this.#figures) {
       const [number, words] = tell(load);
       write(value, number);
       write(note, words);
-      attribute(node, "data-grave", String(grave ? grave(load) : false));
+      attribute(node, "data-tone", tone && tone.when(load) ? tone.is : "none");
     }
   }
 
