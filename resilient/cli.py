@@ -17,8 +17,10 @@ def main() -> None:
 
     from .check.command import check
     from .demo.command import command
+    from .top.command import top
 
     command.add_command(check)
+    command.add_command(top)
     command(prog_name="resilient")
 
 
