@@ -14,14 +14,15 @@ from .exchange import Exchange
 from .protocols import ASGIApp, Latencies, Measured, Receive, Scope, Send, Surroundings, check_resilience
 
 if TYPE_CHECKING:
-    from ..core.writes import WriteMode
     from .admission import Admission
     from .criticality import InboundCriticality
     from .deadline import InboundDeadlines, Trusted
     from .degradation import DegradationHeader
+    from .disconnect import Disconnects
     from .door import Door
     from .errors import ErrorMapping
     from .metrics import RequestMetrics
+    from .responses import Problem
     from .stale import StaleResponses
     from .writes import WriteGate
 
@@ -41,6 +42,7 @@ class Inbound:
     admission: Admission | None = None
     deadlines: InboundDeadlines | None = None
     degradation: DegradationHeader | None = None
+    disconnects: Disconnects | None = None
     errors: ErrorMapping | None = None
     requests: RequestMetrics | None = None
     stale: StaleResponses | None = None
@@ -66,7 +68,7 @@ class Inbound:
         self.door = admission.door(resilience)
         self.admission = admission
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912 - a frame for each aspect would cost more
         admission = self.admission
         if scope["type"] != "http" or not self.resilience.enabled:
             await self._pass(scope, receive, send)
@@ -76,23 +78,27 @@ class Inbound:
             if self.degradation is not None:
                 exchange.keep_record()
                 self._show(scope)
-            if self.writes is not None and await self._refused(exchange, scope):
+            problem = None if self.writes is None else self._refusal(self.writes, scope)
+            if problem is not None:
+                await exchange.refuse(problem)
                 return
             if self.stale is not None:
                 exchange.keep_copy(self.stale.copy(scope, self.resilience, self._runtime, self._exposes))
+            if self.disconnects is not None:
+                receive = exchange.attended(self.disconnects, receive)
             deadlines = self.deadlines
-            seconds = math.inf if deadlines is None else deadlines.seconds(scope)
-            if deadlines is not None and seconds < deadlines.min_useful:
-                await exchange.passed(caught=True)
+            seconds = math.inf if deadlines is None else exchange.time_for(deadlines)
+            if seconds is None:
+                await exchange.ended(caught=True)
             elif admission is not None and not exchange.come(admission, self.door):
                 await exchange.turn_away(admission)
-            elif deadlines is None or seconds == math.inf:
+            elif seconds == math.inf and not exchange.is_attended:
                 await exchange.app(scope, receive, exchange.send)
             else:
                 with exchange.bounded(deadlines, seconds) as cancel_scope:
                     await exchange.app(scope, receive, exchange.send)
                 if cancel_scope.cancel_called:
-                    await exchange.passed(caught=cancel_scope.cancelled_caught)
+                    await exchange.ended(caught=cancel_scope.cancelled_caught)
         except Exception as error:
             if not await exchange.answered(error):
                 raise
@@ -118,14 +124,10 @@ class Inbound:
         state["resilience"] = resilience
         state["features"] = getattr(resilience, "features", {})
 
-    async def _refused(self, exchange: Exchange, scope: Scope) -> bool:
-        """Whether the request was refused, for the service is read-only."""
+    def _refusal(self, gate: WriteGate, scope: Scope) -> Problem | None:
+        """What the client is told where the request is refused, for the service is read-only."""
         resilience: Any = self.resilience
-        mode: WriteMode = resilience.writes
-        if mode.stop is None or self.writes is None:
-            return False
-        stop = mode.refuses(resilience.clock.now())
-        problem = None if stop is None or not self.writes.refuses(scope) else self.writes.answer(stop, resilience)
-        if problem is not None:
-            await exchange.refuse(problem)
-        return problem is not None
+        if resilience.writes.stop is None:
+            return None
+        stop = resilience.writes.refuses(resilience.clock.now())
+        return None if stop is None or not gate.refuses(scope) else gate.answer(stop, resilience)

@@ -8,6 +8,7 @@ from ..core.bounds import flag
 from .admission import Admission
 from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
+from .disconnect import Disconnects
 from .errors import ErrorMapping
 from .inbound import Inbound
 from .metrics import RequestMetrics
@@ -32,6 +33,10 @@ class ResilienceMiddleware(Inbound):
         body: whether the limit covers the body, to its last chunk.
         hard: whether the 504 is sent in time even when the app cannot be cancelled (asyncio).
         min_useful: a request that arrives with fewer seconds left is answered 504 before any work.
+        max_expired: the largest share of all requests that is refused so; the others have the limit of our own.
+        enforce_deadlines: False refuses and cuts no request for its deadline, and only tells.
+        cancel_on_disconnect: which requests are cancelled once their client has gone: patterns (`["/search", "POST /render"]`),
+            True for all whose method is safe, or a `Disconnects`. By default none.
         expose_causes: tell clients causes, dependencies and ages, in the header and in problem details.
         degraded_header: the name of the field that says what was degraded.
         trusted: whose deadline headers are believed: a list of addresses and networks of peers, or a function of the
@@ -54,6 +59,9 @@ class ResilienceMiddleware(Inbound):
         body: bool = False,
         hard: bool = True,
         min_useful: float = 0.01,
+        max_expired: float = 0.2,
+        enforce_deadlines: bool = True,
+        cancel_on_disconnect: Disconnects | bool | Iterable[str] = False,
         expose_causes: bool = False,
         degraded_header: str = "Degraded",
         trusted: Trusted = (),
@@ -65,9 +73,18 @@ class ResilienceMiddleware(Inbound):
         admission: Admission | bool = True,
     ) -> None:
         super().__init__(app, resilience)
+        flag("enforce_deadlines", enforce_deadlines)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
-            timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers
+            timeout,
+            body=body,
+            hard=hard,
+            min_useful=min_useful,
+            max_expired=max_expired,
+            trusted=trusted,
+            headers=deadline_headers,
+            enforce=enforce_deadlines,
         )
+        self.disconnects: Disconnects | None = Disconnects.of(cancel_on_disconnect)
         self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
         self.errors: ErrorMapping | None = ErrorMapping(expose_causes=expose_causes)
         if stale is not None and not isinstance(stale, StaleResponses):
