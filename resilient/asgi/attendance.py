@@ -41,16 +41,15 @@ class Attendance:
 
     __slots__ = (
         *("_arrived", "_asking", "_context", "_disconnects", "_due", "_error", "_exchange", "_gone", "_kept", "_over", "_read"),
-        *("_reading", "_receive", "_slot", "_stop"),
+        *("_reading", "_receive", "_scope", "_slot", "_stop"),
     )
 
     def __init__(self, disconnects: Disconnects, scope: Scope, receive: Receive, exchange: Limited) -> None:
         self._disconnects = disconnects
         self._receive = receive
         self._exchange: Limited | None = exchange
-        self._read = not any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in scope["headers"]
-        )
+        self._scope = scope
+        self._read: bool | None = None  # the body, to its end; None until somebody has to know
         self._kept: Message | None = None  # what was received and is the app's
         self._error: Exception | None = None
         self._gone = False
@@ -114,9 +113,11 @@ class Attendance:
 
     def _look_on(self) -> None:
         """Ask for the next message, if nobody does and if it can be kept for the app."""
-        if not self._due or self._reading or self._asking or self._over or self._gone or self._kept is not None or not self._read:
+        if not self._due or self._reading or self._asking or self._over or self._gone:
             return
-        if self._error is not None:
+        if self._read is None:
+            self._read = not _announces_body(self._scope)
+        if not self._read or self._kept is not None or self._error is not None:
             return
         self._reading = True
         if self._slot is None:
@@ -167,3 +168,7 @@ class Attendance:
         if self._reading and self._stop is not None:
             self._stop()
         self._stop = None
+
+
+def _announces_body(scope: Scope) -> bool:
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in scope["headers"])

@@ -44,11 +44,25 @@ class InboundDeadlines:
         enforce: False refuses and cuts nothing, and only tells.
 
     Attributes:
+        fixed: what every request has, where none can say otherwise and the limit is enforced.
         guarded: whether a request can say of itself that it has too little time.
         ignored: how many headers of trusted peers were unreadable.
     """
 
-    __slots__ = ("_expired", "_headers", "_lock", "_timeout", "_trusts", "body", "enforce", "guarded", "hard", "ignored", "min_useful")
+    __slots__ = (
+        "_expired",
+        "_headers",
+        "_lock",
+        "_timeout",
+        "_trusts",
+        "body",
+        "enforce",
+        "fixed",
+        "guarded",
+        "hard",
+        "ignored",
+        "min_useful",
+    )
 
     def __init__(
         self,
@@ -80,6 +94,7 @@ class InboundDeadlines:
         self.min_useful = min_useful
         self.enforce = enforce
         self.guarded = self._trusts is not None
+        self.fixed: float | None = None if self.guarded or not enforce else self._timeout
         self.ignored = 0
 
     def seconds(self, scope: Scope) -> float:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from ..context import CRITICALITY, RECORD, Criticality
+from ..context import CRITICALITY, DEADLINE, RECORD, Criticality
 from ..core.degradation import DegradationRecord
 from ..errors import DeadlineExceeded, Overloaded, ResilienceError, cause_of
+from .door import INSIDE
 from .layer import LAYER_KEY
 from .limit import LATE, Limited
 from .protocols import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,7 @@ __all__ = ["Exchange"]
 
 logger = logging.getLogger("resilient")
 
+CONTENT_TYPE = len(b"content-type")
 _BODY_MESSAGES = frozenset({MESSAGE_BODY, "http.response.pathsend", "http.response.zerocopysend"})
 
 
@@ -54,9 +56,10 @@ class Exchange(Limited):
             self.nest(outer)
         self._send = send
         self._status = 0  # of the response, once it has begun
-        self._started = self._replaced = self._armed = False
+        self._started = self._replaced = self._armed = self._gone = False
         self._to_end = False  # somebody wants to know of the response's last chunk
-        self._deadline_token = None
+        self._due = math.inf
+        self._attendance = self._deadline_token = self._reply = None
         self._record_token: Token[DegradationRecord | None] | None = None
         self._permit: Permit | None = None  # what it holds of the app's slots
         self._criticality_token: Token[Criticality] | None = None
@@ -85,7 +88,8 @@ class Exchange(Limited):
 
     def come(self, admission: Admission, door: Door) -> bool:
         """Ask for a slot. False if the request is turned away at once; `app` waits for one where that is needed."""
-        said = self._inbound.criticality.of(self._scope)
+        criticality = self._inbound.criticality
+        said = criticality.of(self._scope) if criticality.asks else None
         if said is not None:
             self._criticality_token = CRITICALITY.set(said)
         # What an outer middleware of the same service has let in is not asked again.
@@ -94,6 +98,8 @@ class Exchange(Limited):
         stream = admission.is_stream(self._scope)
         self.admits = True
         self._permit = permit = door.come(CRITICALITY.get() if said is None else said, stream=stream)
+        if permit.state == INSIDE:
+            return True
         if permit.waits:
             self._admission, self.app = admission, self._serve_in_turn
         return not permit.refused
@@ -258,7 +264,14 @@ class Exchange(Limited):
 
     def close(self) -> None:
         """Give back what the request holds, and count it."""
-        self._release()
+        if self._armed:
+            self._disarm()
+        if self._attendance is not None:
+            self._attendance.end()
+        if self._deadline_token is not None:
+            DEADLINE.reset(self._deadline_token)
+        if self._reply is not None and not self._reply.done():
+            self._reply.cancel()  # the server gave the request up; nobody waits for its answer
         if self._due != math.inf:
             self._look_at_time()
         if self._record_token is not None:
@@ -287,6 +300,6 @@ def _is_silent(start: Message) -> bool:
     if start["status"] == 101:
         return True
     for name, value in start.get("headers", ()):
-        if name.lower() == b"content-type":
+        if len(name) == CONTENT_TYPE and name.lower() == b"content-type":
             return bool(value.lower().startswith(b"text/event-stream"))
     return False

@@ -14,6 +14,7 @@ from .exchange import Exchange
 from .protocols import ASGIApp, Latencies, Measured, Receive, Scope, Send, Surroundings, check_resilience
 
 if TYPE_CHECKING:
+    from ..core.writes import WriteMode
     from .admission import Admission
     from .criticality import InboundCriticality
     from .deadline import InboundDeadlines, Trusted
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from .door import Door
     from .errors import ErrorMapping
     from .metrics import RequestMetrics
-    from .responses import Problem
     from .stale import StaleResponses
     from .writes import WriteGate
 
@@ -42,11 +42,11 @@ class Inbound:
     admission: Admission | None = None
     deadlines: InboundDeadlines | None = None
     degradation: DegradationHeader | None = None
-    disconnects: Disconnects | None = None
     errors: ErrorMapping | None = None
     requests: RequestMetrics | None = None
     stale: StaleResponses | None = None
     writes: WriteGate | None = None
+    disconnects: Disconnects | None = None
     # Set together with the admission.
     criticality: InboundCriticality
     door: Door
@@ -61,6 +61,7 @@ class Inbound:
         self.resilience = resilience
         self.brownout: Latencies | None = getattr(resilience, "brownout", None)
         self._runtime = AsyncRuntime(resilience.clock)
+        self._shown = {"resilience": resilience, "features": getattr(resilience, "features", {})}
 
     def take_on(self, admission: Admission, resilience: Measured, trusted: Trusted = ()) -> None:
         """Let `admission` decide who is let in; those who are `trusted` may say how much their requests matter."""
@@ -78,16 +79,14 @@ class Inbound:
             if self.degradation is not None:
                 exchange.keep_record()
                 self._show(scope)
-            problem = None if self.writes is None else self._refusal(self.writes, scope)
-            if problem is not None:
-                await exchange.refuse(problem)
+            if self.writes is not None and await self._refused(exchange, scope):
                 return
             if self.stale is not None:
                 exchange.keep_copy(self.stale.copy(scope, self.resilience, self._runtime, self._exposes))
             if self.disconnects is not None:
                 receive = exchange.attended(self.disconnects, receive)
             deadlines = self.deadlines
-            seconds = math.inf if deadlines is None else exchange.time_for(deadlines)
+            seconds = math.inf if deadlines is None else deadlines.fixed or exchange.time_for(deadlines)
             if seconds is None:
                 await exchange.ended(caught=True)
             elif admission is not None and not exchange.come(admission, self.door):
@@ -119,15 +118,18 @@ class Inbound:
         """Let endpoints and templates find the `Resilience` and its features at `request.state`."""
         state = scope.get("state")
         if state is None:
-            scope["state"] = state = {}
-        resilience: Any = self.resilience
-        state["resilience"] = resilience
-        state["features"] = getattr(resilience, "features", {})
+            scope["state"] = {**self._shown}
+        else:
+            state.update(self._shown)
 
-    def _refusal(self, gate: WriteGate, scope: Scope) -> Problem | None:
-        """What the client is told where the request is refused, for the service is read-only."""
+    async def _refused(self, exchange: Exchange, scope: Scope) -> bool:
+        """Whether the request was refused, for the service is read-only."""
         resilience: Any = self.resilience
-        if resilience.writes.stop is None:
-            return None
-        stop = resilience.writes.refuses(resilience.clock.now())
-        return None if stop is None or not gate.refuses(scope) else gate.answer(stop, resilience)
+        mode: WriteMode = resilience.writes
+        if mode.stop is None or self.writes is None:
+            return False
+        stop = mode.refuses(resilience.clock.now())
+        problem = None if stop is None or not self.writes.refuses(scope) else self.writes.answer(stop, resilience)
+        if problem is not None:
+            await exchange.refuse(problem)
+        return problem is not None

@@ -36,7 +36,10 @@ CLIENT_GONE = 499
 class Limited(Layer):
     """A request that can be ended early. All that may end it does so through one cancel scope."""
 
-    __slots__ = (*("_armed", "_body_bounded", "_cancel_scope", "_context", "_deadline_token", "_hard", "_replaced", "_slot", "_started"),)
+    __slots__ = (
+        *("_armed", "_attendance", "_body_bounded", "_cancel_scope", "_context", "_deadline_token", "_due", "_gone", "_hard", "_replaced"),
+        *("_reply", "_slot", "_started"),
+    )
 
     _cancel_scope: anyio.CancelScope
     _context: Context
@@ -50,14 +53,13 @@ class Limited(Layer):
     """It is ours; what the app sends is dropped."""
     _armed: bool
     """A deadline is in force."""
-    # What few requests need are defaults on the class.
-    _due: float = math.inf
+    _due: float
     """When a deadline would be over that is only watched."""
-    _attendance: Attendance | None = None
+    _attendance: Attendance | None
     """Who looks whether the client is still there."""
-    _gone: bool = False
+    _gone: bool
     """It is not, and the app was cancelled for it."""
-    _reply: asyncio.Task[None] | None = None
+    _reply: asyncio.Task[None] | None
     """The 504 that is being sent while the app still runs."""
 
     # -- its time -------------------------------------------------------------------------------------------------
@@ -83,7 +85,17 @@ class Limited(Layer):
         """A scope to serve the request in: cancelled after `seconds` unless that is lifted before, or once the client has gone."""
         slot: set[Any] | None = None
         if deadlines is not None and seconds != math.inf:
-            slot = self._arm(deadlines, seconds)
+            self._armed = True
+            self._body_bounded = deadlines.body
+            clock = self._resilience.clock
+            self._own_at = at = clock.now() + seconds
+            outer = DEADLINE.get()
+            self._outer_at = outer_at = math.inf if outer is None else outer.at
+            if at < outer_at or self._outer is not None:  # a limit further out may be lifted before ours
+                self._deadline = deadline = Deadline(at if at < outer_at else outer_at, clock, inbound=True)  # noqa: FURB136 - half of min()
+                self._deadline_token = DEADLINE.set(deadline)
+            slot = current_slot(seconds)
+            self._hard = deadlines.hard and slot is not None
         self._slot = slot
         if slot is not None or self._attendance is not None:
             self._context = copy_context()
@@ -97,20 +109,6 @@ class Limited(Layer):
         else:
             self._cancel_scope = anyio.CancelScope()
         return self._cancel_scope
-
-    def _arm(self, deadlines: InboundDeadlines, seconds: float) -> set[Any] | None:
-        self._armed = True
-        self._body_bounded = deadlines.body
-        clock = self._resilience.clock
-        self._own_at = at = clock.now() + seconds
-        outer = DEADLINE.get()
-        self._outer_at = math.inf if outer is None else outer.at
-        if at < self._outer_at or self._outer is not None:  # a limit further out may be lifted before ours
-            self._deadline = deadline = Deadline(min(at, self._outer_at), clock, inbound=True)
-            self._deadline_token = DEADLINE.set(deadline)
-        slot: set[Any] | None = current_slot(seconds)
-        self._hard = deadlines.hard and slot is not None
-        return slot
 
     def cancel(self) -> None:
         """The time is over; called by the event loop."""
@@ -126,7 +124,10 @@ class Limited(Layer):
         """From now on the request may take as long as it likes, and so may every call that is made for it."""
         self._disarm()
         self._own_at = math.inf
-        self.lifted(self._outer_at)
+        if self._inner is None and self._deadline is not None:  # as `lifted` does, without its frame
+            self._deadline.at = self._outer_at
+        else:
+            self.lifted(self._outer_at)
 
     def _disarm(self) -> None:
         self._armed = False
@@ -197,17 +198,6 @@ class Limited(Layer):
         resilience = self._resilience
         if self.first_to_be_late():
             resilience.outbox.emit(DeadlinePassed(at=resilience.clock.now(), side="inbound", limit=limit))
-
-    def _release(self) -> None:
-        """The app has returned: nothing may end it any more."""
-        if self._armed:
-            self._disarm()
-        if self._attendance is not None:
-            self._attendance.end()
-        if self._deadline_token is not None:
-            DEADLINE.reset(self._deadline_token)
-        if self._reply is not None and not self._reply.done():
-            self._reply.cancel()  # the server gave the request up; nobody waits for its answer
 
     # What an exchange answers with.
 
