@@ -81,8 +81,10 @@ class Exchange(Limited):
         degradations = None if self._record is None else self._record.close()
         if not degradations:
             return start
-        assert self._inbound.degradation is not None  # or there would be no record
-        return {**start, "headers": [*start.get("headers", ()), self._inbound.degradation.field(degradations)]}
+        inbound = self._inbound
+        assert inbound.degradation is not None  # or there would be no record
+        field = inbound.degradation.field(degradations, expose_causes=inbound.exposes(self._scope))
+        return {**start, "headers": [*start.get("headers", ()), field]}
 
     # -- admission ------------------------------------------------------------------------------------------------
 
@@ -248,7 +250,7 @@ class Exchange(Limited):
                 self._log(error, "the app failed, and an answer that was kept has been served in its place")
                 return True
         errors = self._inbound.errors
-        problem = None if errors is None or self._started else errors.problem(error)
+        problem = None if errors is None or self._started else errors.problem(error, expose_causes=self._inbound.exposes(self._scope))
         if problem is None:
             self._status = self._status or 500  # which is what an error that nobody handles becomes further out
             return False

@@ -114,6 +114,10 @@ class Inbound:
             return
         await self.app(scope, receive, send)
 
+    def exposes(self, scope: Scope) -> bool:
+        """Whether the caller of a request may be told what is behind."""
+        return self._exposes is not None and self._exposes(scope)
+
     def _show(self, scope: Scope) -> None:
         """Let endpoints and templates find the `Resilience` and its features at `request.state`."""
         state = scope.get("state")

@@ -10,10 +10,11 @@ from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
 from .disconnect import Disconnects
 from .errors import ErrorMapping
+from .exposure import exposure
 from .inbound import Inbound
 from .metrics import RequestMetrics
 from .protocols import ASGIApp, Measured
-from .stale import StaleResponses, exposure
+from .stale import StaleResponses
 from .writes import WriteGate
 
 __all__ = ["ResilienceMiddleware"]
@@ -39,8 +40,8 @@ class ResilienceMiddleware(Inbound):
             True for all whose method is safe, or a `Disconnects`. By default none.
         expose_causes: tell clients causes, dependencies and ages, in the header and in problem details.
         degraded_header: the name of the field that says what was degraded.
-        trusted: whose deadline headers are believed: a list of addresses and networks of peers, or a function of the
-            ASGI scope. By default nobody's.
+        trusted: whose deadline and criticality headers are believed, and who is told causes in any case: a list of addresses and
+            networks of peers, or a function of the ASGI scope. By default nobody.
         deadline_headers: names of the headers to believe.
         count_requests: whether requests and their time go into the metrics.
         stale: which of the app's own answers are kept and stand in for errors, as `StaleResponseMiddleware` has it; `trusted`
@@ -85,8 +86,8 @@ class ResilienceMiddleware(Inbound):
             enforce=enforce_deadlines,
         )
         self.disconnects: Disconnects | None = Disconnects.of(cancel_on_disconnect)
-        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
-        self.errors: ErrorMapping | None = ErrorMapping(expose_causes=expose_causes)
+        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header)
+        self.errors: ErrorMapping | None = ErrorMapping()
         if stale is not None and not isinstance(stale, StaleResponses):
             raise TypeError(f"stale: expected StaleResponses(...), got {stale!r}")
         self.stale: StaleResponses | None = stale
