@@ -199,10 +199,7 @@ class Limited(Layer):
         if self.first_to_be_late():
             resilience.outbox.emit(DeadlinePassed(at=resilience.clock.now(), side="inbound", limit=limit))
 
-    # What an exchange answers with.
+    if TYPE_CHECKING:  # what an exchange answers with
 
-    async def _answer_late(self) -> None:
-        raise NotImplementedError
-
-    async def _answer(self, start: Message, body: Message) -> None:
-        raise NotImplementedError
+        async def _answer_late(self) -> None: ...
+        async def _answer(self, start: Message, body: Message) -> None: ...

@@ -189,6 +189,25 @@ async def test_one_that_leaves_before_anybody_looks_is_found_out_at_the_first_lo
     assert app.ended == "cancelled" and clock.now() - began == pytest.approx(0.5, abs=0.02)
 
 
+async def test_many_at_a_time_are_each_looked_after(resilience: Resilience, listener: RecordingListener, clock: FakeClock) -> None:
+    clients = [Client(0.3 + number / 10) for number in range(10)]
+    ended = []
+
+    async def ask(client: Client, app: Any) -> None:
+        await client.ask(app)
+        ended.append(clock.now() - began)
+
+    began = clock.now()
+    app = watching(Sleeping(), resilience)
+    async with anyio.create_task_group() as tasks:
+        for number, client in enumerate(clients):
+            tasks.start_soon(ask, client, app)
+            if number % 3 == 0:
+                await anyio.sleep(0.02)
+    assert [client.status for client in clients] == [499] * 10 and gone(listener) == [True] * 10
+    assert max(ended) < 1.5
+
+
 async def test_a_quick_request_is_never_looked_at(resilience: Resilience, clock: FakeClock) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await anyio.sleep(0.05)
