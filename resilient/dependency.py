@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from .call import Classifier
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, positive
 from .core.origin import Origin
+from .core.propagation import Propagation
 from .core.route import Route
 from .outbox import Outbox
 from .policies.breaker import CircuitBreaker
@@ -47,6 +48,9 @@ class Dependency(Pipeline):
         origin: the URL that its requests begin with, for transports that are given a `Resilience`.
         required: whether the service is of no use without it. It is told by /readyz, and has no implicit fallback.
         writes: whether its calls change something, so that they are refused in read-only mode; safe HTTP requests never are.
+        propagate: whether requests to its `origin` tell it how many milliseconds they have (`X-Request-Timeout-Ms`) and how
+            much they matter (`X-Criticality`). Off by default, for a third party has no use for either. Other names, or
+            one of the two alone: `{"deadline": "grpc-timeout", "criticality": "X-Importance"}`.
         timeout: seconds that a call may take in all.
         cache: a `Cache`, or True for one with its defaults: answers are stored and served by RFC 9111. For functions, a
             `Fallback.cached`.
@@ -70,6 +74,7 @@ class Dependency(Pipeline):
         origin: str | None = None,
         required: bool = False,
         writes: bool = False,
+        propagate: bool | Mapping[str, str] = False,
         timeout: float | None = None,
         cache: Cache | CachedFallback | bool | None = None,
         fallback: Any = _ABSENT,
@@ -89,6 +94,7 @@ class Dependency(Pipeline):
         self.variant_of: Pipeline | None = variant_of
         super().__init__(*chosen, name=name, clock=clock, classify=classify, outbox=outbox, chaos=chaos)
         self.origin: Origin | None = None if origin is None else Origin(origin)
+        self.propagation: Propagation | None = None if propagate is False else Propagation(self.origin, propagate)
         self.required = required
         self.routes: tuple[Dependency, ...] = ()
         self._routing = threading.Lock()
@@ -135,6 +141,7 @@ class Dependency(Pipeline):
             variant_of=self,
         )
         made.enabled = self.enabled
+        made.propagation = self.propagation
         if self._adopt is not None:
             self._adopt(made)
         return made

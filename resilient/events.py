@@ -12,6 +12,7 @@ __all__ = [
     "CacheUsed",
     "CallRejected",
     "CircuitChanged",
+    "ClientGone",
     "ControlUsed",
     "DeadlinePassed",
     "Event",
@@ -95,7 +96,8 @@ class HedgeDecided(Event):
 class DeadlinePassed(Event):
     """A time limit was reached, or would have been (`enforced=False`: shadow mode let the call go on).
 
-    `side`: outbound or inbound; `limit`: attempt, total, inbound, caller, idle, first_byte, late, stall.
+    `side`: outbound or inbound; `limit`: attempt, total, inbound, expired (when the request came), caller, idle, first_byte,
+    late, stall.
     """
 
     side: str
@@ -232,6 +234,13 @@ class RequestShed(Event):
 
     criticality: str
     reason: str
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientGone(Event):
+    """The client of an inbound request had gone, and the app was cancelled, or would have been (`enforced=False`)."""
+
     enforced: bool = True
 
 

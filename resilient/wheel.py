@@ -107,7 +107,12 @@ def native_loop() -> asyncio.AbstractEventLoop | None:
 def current_slot(seconds: float) -> set[Any] | None:
     """The running event loop's slot for `seconds`; None unless the caller is a native asyncio task, and for infinity."""
     loop = native_loop()
-    return None if loop is None or seconds == math.inf else slot_in(loop, seconds)
+    if loop is None or seconds == math.inf:
+        return None
+    wheel = _local.wheel()
+    if wheel is None or wheel.loop is not loop:
+        wheel = _wheel(loop)
+    return wheel.slot(loop, max(seconds, SOONEST))
 
 
 def slot_in(loop: asyncio.AbstractEventLoop, seconds: float) -> set[Any]:

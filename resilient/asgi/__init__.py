@@ -6,6 +6,8 @@ from .admission import Admission as Admission
 from .admission import AdmissionMiddleware as AdmissionMiddleware
 from .deadline import DeadlineMiddleware as DeadlineMiddleware
 from .degradation import DegradationMiddleware as DegradationMiddleware
+from .disconnect import DisconnectMiddleware as DisconnectMiddleware
+from .disconnect import Disconnects as Disconnects
 from .errors import ErrorMiddleware as ErrorMiddleware
 from .metrics import MetricsMiddleware as MetricsMiddleware
 from .middleware import ResilienceMiddleware as ResilienceMiddleware
@@ -19,6 +21,8 @@ __all__ = [
     "AdmissionMiddleware",
     "DeadlineMiddleware",
     "DegradationMiddleware",
+    "DisconnectMiddleware",
+    "Disconnects",
     "ErrorMiddleware",
     "MetricsMiddleware",
     "ResilienceMiddleware",

@@ -30,10 +30,11 @@ class InboundCriticality:
         trusted: whose header is believed, as for deadlines. By default nobody's.
 
     Attributes:
+        asks: whether there is anything to ask: a function, trusted callers, or routes.
         ignored: how many headers of trusted peers were unreadable, and how many times the function failed.
     """
 
-    __slots__ = ("_ask", "_header", "_routes", "_trusts", "ignored")
+    __slots__ = ("_ask", "_header", "_routes", "_trusts", "asks", "ignored")
 
     def __init__(self, criticality: Criticalities | None = None, *, header: str = "X-Criticality", trusted: Trusted = ()) -> None:
         if not isinstance(header, str) or not FIELD_NAME.fullmatch(header):
@@ -42,6 +43,7 @@ class InboundCriticality:
         self._trusts = trust(trusted)
         self._ask = criticality if callable(criticality) else None
         self._routes = () if criticality is None or self._ask else _by_route(criticality)
+        self.asks: bool = bool(self._ask or self._trusts or self._routes)
         self.ignored: int = 0
 
     def of(self, scope: Scope) -> Criticality | None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 import re
+import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from ..core.bounds import flag, not_negative, positive
+from ..core.expiry import ExpiredShare
 from .inbound import Inbound
 from .protocols import ASGIApp, Scope, Surroundings
 from .responses import FIELD_NAME
 
 __all__ = ["DEADLINE_HEADERS", "DeadlineMiddleware", "InboundDeadlines", "Trusted", "trust"]
+
+logger = logging.getLogger("resilient")
 
 Trusted = Callable[[Scope], bool] | Collection[str]
 
@@ -34,15 +39,33 @@ class InboundDeadlines:
         hard: whether the answer is given in time even when the app cannot be cancelled (a synchronous endpoint in its
             thread); asyncio only.
         min_useful: a request that arrives with fewer seconds left is answered 504 before any work.
+        max_expired: the largest share of the requests of ten seconds that is refused so; the others are given the limit of our
+            own, for where most come late it is a clock or a header that is wrong.
         trusted: whose deadline headers are believed: addresses and networks of peers (`["10.0.0.0/8"]`), or a
             function of the ASGI scope. By default nobody's.
         headers: names of the headers to believe. Whole milliseconds each; `grpc-timeout` as gRPC has it.
+        enforce: False refuses and cuts nothing, and only tells.
 
     Attributes:
+        fixed: what every request has, where none can say otherwise and the limit is enforced.
+        guarded: whether a request can say of itself that it has too little time.
         ignored: how many headers of trusted peers were unreadable.
     """
 
-    __slots__ = ("_headers", "_timeout", "_trusts", "body", "hard", "ignored", "min_useful")
+    __slots__ = (
+        "_expired",
+        "_headers",
+        "_lock",
+        "_timeout",
+        "_trusts",
+        "body",
+        "enforce",
+        "fixed",
+        "guarded",
+        "hard",
+        "ignored",
+        "min_useful",
+    )
 
     def __init__(
         self,
@@ -51,8 +74,10 @@ class InboundDeadlines:
         body: bool = False,
         hard: bool = True,
         min_useful: float = 0.01,
+        max_expired: float = 0.2,
         trusted: Trusted = (),
         headers: Iterable[str] = DEADLINE_HEADERS,
+        enforce: bool = True,
     ) -> None:
         if timeout is not None:
             positive("timeout", timeout)
@@ -61,12 +86,18 @@ class InboundDeadlines:
             raise ValueError(f"timeout: {timeout!r} s is less than min_useful, {min_useful!r} s; no request would be served")
         flag("body", body)
         flag("hard", hard)
+        flag("enforce", enforce)
+        self._expired = ExpiredShare(max_expired)
+        self._lock = threading.Lock()
         self._timeout = math.inf if timeout is None else float(timeout)
         self._trusts = trust(trusted)
         self._headers = _header_names(headers)
         self.body = body
         self.hard = hard
         self.min_useful = min_useful
+        self.enforce = enforce
+        self.guarded = self._trusts is not None
+        self.fixed: float | None = None if self.guarded or not enforce else self._timeout
         self.ignored = 0
 
     def seconds(self, scope: Scope) -> float:
@@ -84,6 +115,16 @@ class InboundDeadlines:
             elif told < seconds:
                 seconds = told
         return seconds
+
+    def granted(self, seconds: float, now: float) -> float | None:
+        """What a request is given that has so many seconds by what it was told: those, our own limit, or None, which refuses it."""
+        late = seconds < self.min_useful
+        with self._lock:
+            self._expired.count(now)
+            refused = late and self._expired.refuse(now)
+        if not late:
+            return seconds
+        return None if refused and self.enforce else self._timeout
 
 
 def _milliseconds(value: bytes) -> float | None:
@@ -109,7 +150,7 @@ def _header_names(names: Any) -> frozenset[bytes]:
 def trust(trusted: Any) -> Callable[[Scope], bool] | None:
     """The question whether a peer is trusted; None if nobody is."""
     if callable(trusted):
-        return trusted  # type: ignore[no-any-return]
+        return _sound(trusted)
     if isinstance(trusted, str) or not isinstance(trusted, Collection):
         raise TypeError(f"trusted: expected a list of addresses and networks or a function, got {trusted!r}")
     if not trusted:
@@ -131,6 +172,23 @@ def trust(trusted: Any) -> Callable[[Scope], bool] | None:
             return False
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in networks)
+
+    return is_trusted
+
+
+def _sound(trusted: Callable[[Scope], bool]) -> Callable[[Scope], bool]:
+    """A function of the program's that trusts nobody where it fails: what it looks at is the client's to choose."""
+    told = False
+
+    def is_trusted(scope: Scope) -> bool:
+        nonlocal told
+        try:
+            return bool(trusted(scope))
+        except Exception:
+            if not told:
+                told = True
+                logger.exception("the function %r failed; where it does nobody is trusted, and further failures are not told", trusted)
+            return False
 
     return is_trusted
 
@@ -160,9 +218,11 @@ class DeadlineMiddleware(Inbound):
         body: whether the limit covers the body, to its last chunk.
         hard: whether the 504 is sent in time even when the app cannot be cancelled (asyncio).
         min_useful: a request that arrives with fewer seconds left is answered 504 before any work.
+        max_expired: the largest share of all requests that is refused so; the others have the limit of our own.
         trusted: whose deadline headers are believed: a list of addresses and networks of peers, or a function of the
             ASGI scope. A header only ever shortens the limit.
         deadline_headers: names of the headers to believe. Whole milliseconds each; `grpc-timeout` as gRPC has it.
+        enforce: False refuses and cuts nothing, and only tells.
     """
 
     def __init__(
@@ -174,10 +234,19 @@ class DeadlineMiddleware(Inbound):
         body: bool = False,
         hard: bool = True,
         min_useful: float = 0.01,
+        max_expired: float = 0.2,
         trusted: Trusted = (),
         deadline_headers: Iterable[str] = DEADLINE_HEADERS,
+        enforce: bool = True,
     ) -> None:
         super().__init__(app, resilience)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
-            timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers
+            timeout,
+            body=body,
+            hard=hard,
+            min_useful=min_useful,
+            max_expired=max_expired,
+            trusted=trusted,
+            headers=deadline_headers,
+            enforce=enforce,
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
-from ..core.bounds import flag
 from ..core.degradation import Degradation
+from .exposure import exposure
 from .inbound import Inbound
 from .protocols import ASGIApp, Surroundings
 from .responses import FIELD_NAME
@@ -16,15 +17,28 @@ __all__ = ["DegradationHeader", "DegradationMiddleware", "degraded_field"]
 
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _STRING = re.compile(r"[ -~]*")
+UNNAMED = "dependency"
+"""What a dependency that fell back outside of every feature is called before those who may not know its name."""
 _LARGEST = 999_999_999_999_999  # of an Integer, RFC 9651 section 3.3.1
 
 
 def degraded_field(degradations: Iterable[Degradation], *, expose_causes: bool = False) -> str:
     """The value of the field: `recommendations;level=static, reviews;level=off`.
 
-    With `expose_causes` each member also has its cause, its dependency and the age of what was served.
+    With `expose_causes` each member also has its cause, its dependency and the age of what was served. Without, all
+    dependencies that fell back on their own are one member without a name, at their worst.
     """
-    return ", ".join(_member(degradation, expose_causes) for degradation in degradations)
+    return ", ".join(_member(one, expose_causes) for one in (degradations if expose_causes else _nameless(degradations)))
+
+
+def _nameless(degradations: Iterable[Degradation]) -> Iterable[Degradation]:
+    told: dict[str, Degradation] = {}
+    for one in degradations:
+        name = UNNAMED if one.own else one.feature
+        known = told.get(name)
+        if known is None or one.level.severity > known.level.severity:
+            told[name] = replace(one, feature=name)
+    return told.values()
 
 
 def _member(degradation: Degradation, expose_causes: bool) -> str:
@@ -53,21 +67,18 @@ class DegradationHeader:
 
     Args:
         name: the field's name.
-        expose_causes: tell causes, dependencies and ages too. Off by default: it shows clients what is behind.
     """
 
-    __slots__ = ("_expose", "_name")
+    __slots__ = ("_name",)
 
-    def __init__(self, name: str = "Degraded", *, expose_causes: bool = False) -> None:
+    def __init__(self, name: str = "Degraded") -> None:
         if not isinstance(name, str) or not FIELD_NAME.fullmatch(name):
             raise ValueError(f"degraded_header: expected the name of a header field, got {name!r}")
         self._name = name.lower().encode("ascii")
-        flag("expose_causes", expose_causes)
-        self._expose = expose_causes
 
-    def field(self, degradations: Iterable[Degradation]) -> tuple[bytes, bytes]:
-        """The header as ASGI wants it."""
-        return self._name, degraded_field(degradations, expose_causes=self._expose).encode("ascii")
+    def field(self, degradations: Iterable[Degradation], *, expose_causes: bool) -> tuple[bytes, bytes]:
+        """The header as ASGI wants it; arguments as of `degraded_field`."""
+        return self._name, degraded_field(degradations, expose_causes=expose_causes).encode("ascii")
 
 
 class DegradationMiddleware(Inbound):
@@ -84,4 +95,5 @@ class DegradationMiddleware(Inbound):
 
     def __init__(self, app: ASGIApp, resilience: Surroundings, *, degraded_header: str = "Degraded", expose_causes: bool = False) -> None:
         super().__init__(app, resilience)
-        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
+        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header)
+        self._exposes = exposure(expose_causes)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..protocols import Waiter
     from .protocols import Latencies, Measured
 
-__all__ = ["Door", "Permit"]
+__all__ = ["INSIDE", "Door", "Permit"]
 
 MOST_LOAD = 4.0  # four times what is served: beyond it the brownout would learn nothing more
 
@@ -295,7 +295,7 @@ class Permit:
         self._sampled = True
         if silent:
             self._door.to_stream(self)
-        elif self.state is not STREAMING:
+        elif self.state is not STREAMING and self._door._slots.samples.wanted:
             self._door.sample(self._door.now() - self.began if status < 500 else FAILED)
 
     def end(self, status: int) -> None:

@@ -6,8 +6,8 @@ import math
 import random
 from collections.abc import Callable
 
-from ..core.bounds import flag
 from ..errors import AllTargetsFailed, DeadlineExceeded, ResilienceError
+from .exposure import exposure
 from .inbound import Inbound
 from .protocols import ASGIApp, Surroundings
 from .responses import Problem
@@ -23,25 +23,22 @@ class ErrorMapping:
     """Makes a problem of an error.
 
     Args:
-        expose_causes: name the failed dependency in the problem. Off by default: it shows clients what is behind.
         chance: a source of numbers in [0, 1), for the spread of `Retry-After`.
     """
 
-    __slots__ = ("_chance", "_expose")
+    __slots__ = ("_chance",)
 
-    def __init__(self, *, expose_causes: bool = False, chance: Callable[[], float] = random.random) -> None:
-        flag("expose_causes", expose_causes)
-        self._expose = expose_causes
+    def __init__(self, *, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
 
-    def problem(self, error: BaseException) -> Problem | None:
-        """The problem that `error` is told as, or None if it is not ours.
+    def problem(self, error: BaseException, *, expose_causes: bool = False) -> Problem | None:
+        """The problem that `error` is told as, or None if it is not ours. With `expose_causes` it names the dependency.
 
         A group is ours if all of its parts are; the first part speaks for it.
         """
         if isinstance(error, BaseExceptionGroup):
             ours, others = error.split(ResilienceError)
-            return self.problem(_first(ours)) if ours is not None and others is None else None
+            return self.problem(_first(ours), expose_causes=expose_causes) if ours is not None and others is None else None
         if not isinstance(error, ResilienceError):
             return None
         late = isinstance(error, DeadlineExceeded)
@@ -50,7 +47,7 @@ class ErrorMapping:
             error=error.error_token,
             detail="A service that this one needs did not answer in time." if late else "A service that this one needs is unavailable.",
             retry_after=self._retry_after(error),
-            dependency=error.dependency if self._expose else None,
+            dependency=error.dependency if expose_causes else None,
         )
 
     def _retry_after(self, error: ResilienceError) -> int | None:
@@ -91,4 +88,5 @@ class ErrorMiddleware(Inbound):
 
     def __init__(self, app: ASGIApp, resilience: Surroundings, *, expose_causes: bool = False) -> None:
         super().__init__(app, resilience)
-        self.errors: ErrorMapping | None = ErrorMapping(expose_causes=expose_causes)
+        self.errors: ErrorMapping | None = ErrorMapping()
+        self._exposes = exposure(expose_causes)

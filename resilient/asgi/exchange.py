@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Awaitable
-from contextvars import Token, copy_context
-from typing import TYPE_CHECKING, Any
+from contextvars import Token
+from typing import TYPE_CHECKING
 
-import anyio
 import anyio.lowlevel
 
-from ..context import CRITICALITY, DEADLINE, RECORD, Criticality, Deadline
+from ..context import CRITICALITY, DEADLINE, RECORD, Criticality
 from ..core.degradation import DegradationRecord
 from ..errors import DeadlineExceeded, Overloaded, ResilienceError, cause_of
-from ..events import DeadlinePassed
-from ..wheel import current_slot, new_scope
-from .layer import LAYER_KEY, Layer
+from .door import INSIDE
+from .layer import LAYER_KEY
+from .limit import LATE, Limited
 from .protocols import ASGIApp, Message, Receive, Scope, Send
 from .responses import MESSAGE_BODY, MESSAGE_START, Problem
 from .route import route_template
@@ -25,7 +23,6 @@ from .route import route_template
 if TYPE_CHECKING:
     from .admission import Admission
     from .copies import Copy
-    from .deadline import InboundDeadlines
     from .door import Door, Permit
     from .inbound import Inbound
 
@@ -33,39 +30,17 @@ __all__ = ["Exchange"]
 
 logger = logging.getLogger("resilient")
 
-LATE = Problem(status=504, error=DeadlineExceeded.error_token, detail="The request took longer than it may.", retry_after=1)
-
+CONTENT_TYPE = len(b"content-type")
 _BODY_MESSAGES = frozenset({MESSAGE_BODY, "http.response.pathsend", "http.response.zerocopysend"})
 
 
-class Exchange(Layer):
+class Exchange(Limited):
     """The state of one request while it is being served."""
 
     __slots__ = (
-        "_admission",
-        "_armed",
-        "_began",
-        "_body_bounded",
-        "_cancel_scope",
-        "_context",
-        "_copy",
-        "_criticality_token",
-        "_deadline_token",
-        "_hard",
-        "_inbound",
-        "_permit",
-        "_record_token",
-        "_replaced",
-        "_reply",
-        "_send",
-        "_slot",
-        "_started",
-        "_status",
+        *("_admission", "_began", "_copy", "_criticality_token", "_inbound", "_permit", "_record_token", "_send", "_status", "_to_end"),
         "app",
     )
-
-    _cancel_scope: anyio.CancelScope
-    _slot: set[Any] | None
 
     def __init__(self, inbound: Inbound, scope: Scope, send: Send) -> None:
         self._inbound = inbound
@@ -75,17 +50,17 @@ class Exchange(Layer):
         scope[LAYER_KEY] = self
         self._record = None
         self._deadline = None
+        self.admits = False
         self.counts = inbound.requests is not None
         if outer is not None:
             self.nest(outer)
         self._send = send
         self._status = 0  # of the response, once it has begun
-        self._started = False  # a response has begun: the app's, or ours
-        self._replaced = False  # it is ours; what the app sends is dropped
-        self._armed = False  # a deadline is in force
-        self._deadline_token: Token[Deadline | None] | None = None
+        self._started = self._replaced = self._armed = self._gone = False
+        self._to_end = False  # somebody wants to know of the response's last chunk
+        self._due = math.inf
+        self._attendance = self._deadline_token = self._reply = None
         self._record_token: Token[DegradationRecord | None] | None = None
-        self._reply: asyncio.Task[None] | None = None  # the 504 that is being sent while the app still runs
         self._permit: Permit | None = None  # what it holds of the app's slots
         self._criticality_token: Token[Criticality] | None = None
         self.app: ASGIApp = inbound.app  # what serves it: the app, or the line in front of it
@@ -106,14 +81,17 @@ class Exchange(Layer):
         degradations = None if self._record is None else self._record.close()
         if not degradations:
             return start
-        assert self._inbound.degradation is not None  # or there would be no record
-        return {**start, "headers": [*start.get("headers", ()), self._inbound.degradation.field(degradations)]}
+        inbound = self._inbound
+        assert inbound.degradation is not None  # or there would be no record
+        field = inbound.degradation.field(degradations, expose_causes=inbound.exposes(self._scope))
+        return {**start, "headers": [*start.get("headers", ()), field]}
 
     # -- admission ------------------------------------------------------------------------------------------------
 
     def come(self, admission: Admission, door: Door) -> bool:
         """Ask for a slot. False if the request is turned away at once; `app` waits for one where that is needed."""
-        said = self._inbound.criticality.of(self._scope)
+        criticality = self._inbound.criticality
+        said = criticality.of(self._scope) if criticality.asks else None
         if said is not None:
             self._criticality_token = CRITICALITY.set(said)
         # What an outer middleware of the same service has let in is not asked again.
@@ -122,6 +100,8 @@ class Exchange(Layer):
         stream = admission.is_stream(self._scope)
         self.admits = True
         self._permit = permit = door.come(CRITICALITY.get() if said is None else said, stream=stream)
+        if permit.state == INSIDE:
+            return True
         if permit.waits:
             self._admission, self.app = admission, self._serve_in_turn
         return not permit.refused
@@ -177,83 +157,6 @@ class Exchange(Layer):
         if self._copy is not None:
             self._copy.complete()
 
-    # -- the deadline ---------------------------------------------------------------------------------------------
-
-    def bounded(self, deadlines: InboundDeadlines, seconds: float) -> anyio.CancelScope:
-        """A scope to serve the request in, cancelled after `seconds` unless that is lifted before."""
-        self._armed = True
-        self._body_bounded = deadlines.body
-        clock = self._resilience.clock
-        self._own_at = at = clock.now() + seconds
-        outer = DEADLINE.get()
-        self._outer_at = math.inf if outer is None else outer.at
-        if at < self._outer_at or self._outer is not None:  # a limit further out may be lifted before ours
-            self._deadline = deadline = Deadline(min(at, self._outer_at), clock, inbound=True)
-            self._deadline_token = DEADLINE.set(deadline)
-        slot: set[Any] | None = current_slot(seconds)
-        self._slot = slot
-        self._hard = deadlines.hard and slot is not None
-        if slot is None:
-            self._cancel_scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
-        else:
-            self._cancel_scope = new_scope()
-            self._context = copy_context()
-            slot.add(self)
-        return self._cancel_scope
-
-    def cancel(self) -> None:
-        """The time is over; called by the event loop."""
-        if self._hard and not self._started:
-            # A thread may hold the app for as long as it likes; the client is told now.
-            self._started = self._replaced = True
-            self._tell_passed("inbound")
-            # In the request's own context: the timer's is that of whichever request armed it first.
-            self._reply = asyncio.get_running_loop().create_task(self._answer_late(), context=self._context)
-        self._cancel_scope.cancel()
-
-    def _lift(self) -> None:
-        """From now on the request may take as long as it likes, and so may every call that is made for it."""
-        self._disarm()
-        self._own_at = math.inf
-        self.lifted(self._outer_at)
-
-    def _disarm(self) -> None:
-        self._armed = False
-        if self._slot is not None:
-            self._slot.discard(self)
-        else:
-            self._cancel_scope.deadline = math.inf
-
-    async def passed(self, *, caught: bool) -> None:
-        """The request's time was over before the app was done; `caught` if the app was cancelled for it.
-
-        Raises:
-            DeadlineExceeded: the response had started, so that breaking it off is all that is left.
-        """
-        reply, self._reply = self._reply, None
-        if reply is not None:
-            await reply
-        elif not self._started:
-            self._tell_passed("inbound")
-            await self._answer_late()
-        elif caught:
-            self._tell_passed("inbound")
-            raise DeadlineExceeded("the response was not complete in time", policy="deadline", reason="inbound")
-        else:
-            self._tell_passed("late")
-
-    async def _answer_late(self) -> None:
-        self._observe()
-        if self._armed:
-            self._disarm()
-        if not await self._stood_in(DeadlineExceeded.cause, LATE.status):
-            await self._answer_problem(LATE)
-
-    def _tell_passed(self, limit: str) -> None:
-        resilience = self._resilience
-        if self.first_to_be_late():
-            resilience.outbox.emit(DeadlinePassed(at=resilience.clock.now(), side="inbound", limit=limit))
-
     # -- the response ---------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -261,8 +164,8 @@ class Exchange(Layer):
         if self._started:
             if self._replaced:
                 return anyio.lowlevel.checkpoint()  # where an app that streams on without end is cancelled
-            if self._armed and message["type"] in _BODY_MESSAGES and not message.get("more_body", False):
-                self._lift()
+            if self._to_end and message["type"] in _BODY_MESSAGES and not message.get("more_body", False):
+                self._complete()
             if self._copy is not None and self._copy.taking and self._copy.take(message):
                 return self._end_of_copy(message)
         elif message["type"] == MESSAGE_START:
@@ -281,13 +184,26 @@ class Exchange(Layer):
         self._status = start["status"]
         if self._inbound.brownout is not None:
             self._observe()
+        silent = _is_silent(start)
         if self._permit is not None:
-            self._permit.answered(start["status"], silent=_is_silent(start))
-        if self._armed and (not self._body_bounded or _is_silent(start)):
+            self._permit.answered(start["status"], silent=silent)
+        if self._armed and (not self._body_bounded or silent):
             self._lift()
+        elif self._due != math.inf and (not self._body_bounded or silent):
+            self._look_at_time()
+        self._to_end = self._armed or self._attendance is not None or self._due != math.inf
         if self._record is not None:
             start = self._marked(start)
         return self._send(start)
+
+    def _complete(self) -> None:
+        """The response's last chunk is on its way."""
+        if self._armed:
+            self._lift()
+        elif self._due != math.inf:
+            self._look_at_time()
+        if self._attendance is not None:
+            self._attendance.answered()
 
     def refuse(self, problem: Problem) -> Awaitable[None]:
         """Answer without the app."""
@@ -307,9 +223,18 @@ class Exchange(Layer):
         self._started = self._replaced = True
         if self._armed:
             self._disarm()  # not lifted: what goes on in a thread is still out of time
+        if self._attendance is not None:
+            self._attendance.answered()
         self._status = start["status"]
         await self._send(self._marked(start))
         await self._send(body)
+
+    async def _answer_late(self) -> None:
+        self._observe()
+        if self._armed:
+            self._disarm()
+        if not await self._stood_in(DeadlineExceeded.cause, LATE.status):
+            await self._answer_problem(LATE)
 
     async def answered(self, error: Exception) -> bool:
         """Whether the client has been, or is now, answered in spite of `error`, so that it needs no raising."""
@@ -325,7 +250,7 @@ class Exchange(Layer):
                 self._log(error, "the app failed, and an answer that was kept has been served in its place")
                 return True
         errors = self._inbound.errors
-        problem = None if errors is None or self._started else errors.problem(error)
+        problem = None if errors is None or self._started else errors.problem(error, expose_causes=self._inbound.exposes(self._scope))
         if problem is None:
             self._status = self._status or 500  # which is what an error that nobody handles becomes further out
             return False
@@ -343,12 +268,16 @@ class Exchange(Layer):
         """Give back what the request holds, and count it."""
         if self._armed:
             self._disarm()
+        if self._attendance is not None:
+            self._attendance.end()
         if self._deadline_token is not None:
             DEADLINE.reset(self._deadline_token)
-        if self._record_token is not None:
-            RECORD.reset(self._record_token)
         if self._reply is not None and not self._reply.done():
             self._reply.cancel()  # the server gave the request up; nobody waits for its answer
+        if self._due != math.inf:
+            self._look_at_time()
+        if self._record_token is not None:
+            RECORD.reset(self._record_token)
         if self._copy is not None:
             self._copy.drop()
         if self._permit is not None:
@@ -373,6 +302,6 @@ def _is_silent(start: Message) -> bool:
     if start["status"] == 101:
         return True
     for name, value in start.get("headers", ()):
-        if name.lower() == b"content-type":
+        if len(name) == CONTENT_TYPE and name.lower() == b"content-type":
             return bool(value.lower().startswith(b"text/event-stream"))
     return False

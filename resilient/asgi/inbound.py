@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .criticality import InboundCriticality
     from .deadline import InboundDeadlines, Trusted
     from .degradation import DegradationHeader
+    from .disconnect import Disconnects
     from .door import Door
     from .errors import ErrorMapping
     from .metrics import RequestMetrics
@@ -45,6 +46,7 @@ class Inbound:
     requests: RequestMetrics | None = None
     stale: StaleResponses | None = None
     writes: WriteGate | None = None
+    disconnects: Disconnects | None = None
     # Set together with the admission.
     criticality: InboundCriticality
     door: Door
@@ -59,6 +61,7 @@ class Inbound:
         self.resilience = resilience
         self.brownout: Latencies | None = getattr(resilience, "brownout", None)
         self._runtime = AsyncRuntime(resilience.clock)
+        self._shown = {"resilience": resilience, "features": getattr(resilience, "features", {})}
 
     def take_on(self, admission: Admission, resilience: Measured, trusted: Trusted = ()) -> None:
         """Let `admission` decide who is let in; those who are `trusted` may say how much their requests matter."""
@@ -66,7 +69,7 @@ class Inbound:
         self.door = admission.door(resilience)
         self.admission = admission
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912 - a frame for each aspect would cost more
         admission = self.admission
         if scope["type"] != "http" or not self.resilience.enabled:
             await self._pass(scope, receive, send)
@@ -80,19 +83,21 @@ class Inbound:
                 return
             if self.stale is not None:
                 exchange.keep_copy(self.stale.copy(scope, self.resilience, self._runtime, self._exposes))
+            if self.disconnects is not None:
+                receive = exchange.attended(self.disconnects, receive)
             deadlines = self.deadlines
-            seconds = math.inf if deadlines is None else deadlines.seconds(scope)
-            if deadlines is not None and seconds < deadlines.min_useful:
-                await exchange.passed(caught=True)
+            seconds = math.inf if deadlines is None else deadlines.fixed or exchange.time_for(deadlines)
+            if seconds is None:
+                await exchange.ended(caught=True)
             elif admission is not None and not exchange.come(admission, self.door):
                 await exchange.turn_away(admission)
-            elif deadlines is None or seconds == math.inf:
+            elif seconds == math.inf and not exchange.is_attended:
                 await exchange.app(scope, receive, exchange.send)
             else:
                 with exchange.bounded(deadlines, seconds) as cancel_scope:
                     await exchange.app(scope, receive, exchange.send)
                 if cancel_scope.cancel_called:
-                    await exchange.passed(caught=cancel_scope.cancelled_caught)
+                    await exchange.ended(caught=cancel_scope.cancelled_caught)
         except Exception as error:
             if not await exchange.answered(error):
                 raise
@@ -109,14 +114,17 @@ class Inbound:
             return
         await self.app(scope, receive, send)
 
+    def exposes(self, scope: Scope) -> bool:
+        """Whether the caller of a request may be told what is behind."""
+        return self._exposes is not None and self._exposes(scope)
+
     def _show(self, scope: Scope) -> None:
         """Let endpoints and templates find the `Resilience` and its features at `request.state`."""
         state = scope.get("state")
         if state is None:
-            scope["state"] = state = {}
-        resilience: Any = self.resilience
-        state["resilience"] = resilience
-        state["features"] = getattr(resilience, "features", {})
+            scope["state"] = {**self._shown}
+        else:
+            state.update(self._shown)
 
     async def _refused(self, exchange: Exchange, scope: Scope) -> bool:
         """Whether the request was refused, for the service is read-only."""

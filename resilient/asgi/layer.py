@@ -25,7 +25,7 @@ class Layer:
     """
 
     # What only nested layers and late requests need are defaults on the class.
-    __slots__ = ("__dict__", "_deadline", "_outer", "_outer_at", "_own_at", "_record", "_resilience", "_scope", "counts")
+    __slots__ = ("__dict__", "_deadline", "_outer", "_outer_at", "_own_at", "_record", "_resilience", "_scope", "admits", "counts")
 
     _scope: Scope
     _resilience: Surroundings
@@ -39,7 +39,7 @@ class Layer:
     _own_at: float
     _outer_at: float
     counts: bool
-    admits: bool = False
+    admits: bool
 
     def nest(self, outer: Layer) -> None:
         """Its middleware lies in that of `outer`."""

@@ -8,11 +8,13 @@ from ..core.bounds import flag
 from .admission import Admission
 from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
+from .disconnect import Disconnects
 from .errors import ErrorMapping
+from .exposure import exposure
 from .inbound import Inbound
 from .metrics import RequestMetrics
 from .protocols import ASGIApp, Measured
-from .stale import StaleResponses, exposure
+from .stale import StaleResponses
 from .writes import WriteGate
 
 __all__ = ["ResilienceMiddleware"]
@@ -32,10 +34,14 @@ class ResilienceMiddleware(Inbound):
         body: whether the limit covers the body, to its last chunk.
         hard: whether the 504 is sent in time even when the app cannot be cancelled (asyncio).
         min_useful: a request that arrives with fewer seconds left is answered 504 before any work.
+        max_expired: the largest share of all requests that is refused so; the others have the limit of our own.
+        enforce_deadlines: False refuses and cuts no request for its deadline, and only tells.
+        cancel_on_disconnect: which requests are cancelled once their client has gone: patterns (`["/search", "POST /render"]`),
+            True for all whose method is safe, or a `Disconnects`. By default none.
         expose_causes: tell clients causes, dependencies and ages, in the header and in problem details.
         degraded_header: the name of the field that says what was degraded.
-        trusted: whose deadline headers are believed: a list of addresses and networks of peers, or a function of the
-            ASGI scope. By default nobody's.
+        trusted: whose deadline and criticality headers are believed, and who is told causes in any case: a list of addresses and
+            networks of peers, or a function of the ASGI scope. By default nobody.
         deadline_headers: names of the headers to believe.
         count_requests: whether requests and their time go into the metrics.
         stale: which of the app's own answers are kept and stand in for errors, as `StaleResponseMiddleware` has it; `trusted`
@@ -54,6 +60,9 @@ class ResilienceMiddleware(Inbound):
         body: bool = False,
         hard: bool = True,
         min_useful: float = 0.01,
+        max_expired: float = 0.2,
+        enforce_deadlines: bool = True,
+        cancel_on_disconnect: Disconnects | bool | Iterable[str] = False,
         expose_causes: bool = False,
         degraded_header: str = "Degraded",
         trusted: Trusted = (),
@@ -65,11 +74,20 @@ class ResilienceMiddleware(Inbound):
         admission: Admission | bool = True,
     ) -> None:
         super().__init__(app, resilience)
+        flag("enforce_deadlines", enforce_deadlines)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
-            timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers
+            timeout,
+            body=body,
+            hard=hard,
+            min_useful=min_useful,
+            max_expired=max_expired,
+            trusted=trusted,
+            headers=deadline_headers,
+            enforce=enforce_deadlines,
         )
-        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
-        self.errors: ErrorMapping | None = ErrorMapping(expose_causes=expose_causes)
+        self.disconnects: Disconnects | None = Disconnects.of(cancel_on_disconnect)
+        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header)
+        self.errors: ErrorMapping | None = ErrorMapping()
         if stale is not None and not isinstance(stale, StaleResponses):
             raise TypeError(f"stale: expected StaleResponses(...), got {stale!r}")
         self.stale: StaleResponses | None = stale

@@ -46,6 +46,8 @@ def route_template(scope: Scope) -> str:
 def _own_path(scope: Scope) -> str | None:
     """What the router has put into the scope; None if it was no route, or a mount beneath which none was found."""
     route = scope.get("route")
+    if route is None:
+        return None
     if isinstance(route, MOUNTS):
         return None
     # FastAPI leaves out of the route's own path what `include_router` put before it.

@@ -20,8 +20,9 @@ from ..protocols import Runtime, Store
 from ..stores.memory import MemoryStore
 from .advice import Advice
 from .copies import Copy
-from .deadline import Trusted, trust
+from .deadline import Trusted
 from .degradation import DegradationHeader
+from .exposure import exposure
 from .inbound import Inbound
 from .protocols import ASGIApp, Scope, Surroundings
 from .responses import FIELD_NAME
@@ -196,13 +197,6 @@ def _advice(stale_if_error: float, stale_while_revalidate: float, rules: Caching
     return advice if advice.stale_if_error or advice.stale_while_revalidate else None
 
 
-def exposure(expose_causes: bool, trusted: Trusted) -> Callable[[Scope], bool] | None:
-    """Who may be told what is behind; None for nobody."""
-    flag("expose_causes", expose_causes)
-    trusts = trust(trusted)
-    return (lambda scope: True) if expose_causes else trusts
-
-
 class StaleResponseMiddleware(Inbound):
     """Answers with the service's own last good answer when the app fails, and says so.
 
@@ -219,7 +213,7 @@ class StaleResponseMiddleware(Inbound):
         resilience: the `Resilience` that the application belongs to.
         degraded_header: the name of the field that says what was degraded.
         expose_causes: tell clients causes and ages, in that field and in `Cache-Status`.
-        trusted: who is told `Cache-Status` in any case: a list of addresses and networks of peers, or a function of the
+        trusted: who is told these in any case: a list of addresses and networks of peers, or a function of the
             ASGI scope. By default nobody.
         settings: those of `StaleResponses`.
     """
@@ -235,6 +229,6 @@ class StaleResponseMiddleware(Inbound):
         **settings: Any,
     ) -> None:
         super().__init__(app, resilience)
-        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header, expose_causes=expose_causes)
+        self.degradation: DegradationHeader | None = DegradationHeader(degraded_header)
         self._exposes = exposure(expose_causes, trusted)
         self.stale: StaleResponses | None = StaleResponses(**settings)

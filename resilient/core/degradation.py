@@ -62,6 +62,7 @@ class Degradation:
         cause: the machine-readable why.
         dependency: the dependency that failed; empty if unknown.
         age: seconds since what was served instead was made; None where that has no meaning.
+        own: whether it is the dependency's own fallback, and `feature` its name.
     """
 
     feature: str
@@ -69,6 +70,7 @@ class Degradation:
     cause: str
     dependency: str = ""
     age: float | None = None
+    own: bool = False
 
 
 # Shared by all records: it is only taken once something was degraded, and a lock each would be paid by every request.
@@ -97,9 +99,11 @@ class DegradationRecord:
         self.dropped = 0
         self.late = 0
 
-    def add(self, feature: str, level: Level | str, cause: str, *, dependency: str = "", age: float | None = None) -> bool:
+    def add(
+        self, feature: str, level: Level | str, cause: str, *, dependency: str = "", age: float | None = None, own: bool = False
+    ) -> bool:
         """Note that `feature` was served at `level`. Returns whether the client can still be told of it."""
-        entry = Degradation(feature, Level(level), cause, dependency, age)
+        entry = Degradation(feature, Level(level), cause, dependency, age, own)
         with _ADDING:
             if self._closed:
                 self.late += 1

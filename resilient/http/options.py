@@ -27,6 +27,7 @@ class RequestOptions(TypedDict, total=False):
             `resilient.context.partition`.
         route: the template of its path, `/orders/{id}`, for policies that keep a state for each route.
         cache: False to let no cache take part: nothing stored is served, and nothing is stored.
+        propagate: False to tell the server neither how long the request has nor how much it matters, where the dependency would.
     """
 
     timeout: float
@@ -35,6 +36,7 @@ class RequestOptions(TypedDict, total=False):
     partition: str
     route: str
     cache: bool
+    propagate: bool
 
 
 def apply_options(call: Call, given: Any) -> None:
@@ -81,6 +83,12 @@ def _cache(call: Call, name: str, value: Any) -> None:
     call.uncached = not value
 
 
+def _propagate(call: Call, name: str, value: Any) -> None:
+    flag(name, value)
+    if not value:
+        call.propagation = None  # type: ignore[attr-defined]  # of an HTTP request, as all that has extensions
+
+
 KEYS: dict[str, Callable[[Call, str, Any], None]] = {
     "timeout": _timeout,
     "retry": _retry,
@@ -88,6 +96,7 @@ KEYS: dict[str, Callable[[Call, str, Any], None]] = {
     "partition": _partition,
     "route": _route,
     "cache": _cache,
+    "propagate": _propagate,
 }
 
 

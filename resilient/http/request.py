@@ -11,6 +11,7 @@ import anyio
 
 from ..call import HANDLES, Call
 from ..core.outcome import Outcome, outcome_of_error, outcome_of_status
+from ..core.propagation import Propagation
 from ..core.pushback import says_not_here
 from ..core.retry import parse_retry_after
 from ..errors import ResilienceError, cause_of
@@ -53,6 +54,8 @@ class HttpCall(PacedCall):
     """An Idempotency-Key that the attempts are given, the same for all of them and for the next hop."""
     numbered: bool = False
     """Whether attempts tell their number."""
+    propagation: Propagation | None = None
+    """In which fields the server is told how long it has and how much it matters; None where it is not told."""
 
     def __init__(
         self,
@@ -89,6 +92,9 @@ class HttpCall(PacedCall):
         timeout = extensions.get("timeout")
         if timeout:
             self.queue_timeout = timeout.get("pool")
+        propagation = owner.propagation
+        if propagation is not None and propagation.reaches(request.url):
+            self.propagation = propagation
         if "deadline" in extensions:
             self._ask(extensions["deadline"])
         if "resilient" in extensions:
@@ -206,6 +212,8 @@ class HttpCall(PacedCall):
         origin = getattr(owner, "origin", None)
         self.request, trusted = rewritten(self.library, self.request, target, "" if origin is None else origin.path)
         self.untrusted = not trusted
+        if self.untrusted:
+            self.propagation = None
 
     def movable(self, *, repeat: bool) -> bool:
         return self.replayable and (self.repeatable or repeat)

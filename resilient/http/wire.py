@@ -12,6 +12,7 @@ from .abandoned import close_later
 from .isolation import on_asyncio, run_isolated
 
 if TYPE_CHECKING:
+    from ..core.propagation import Propagation
     from .gate import Place
     from .request import HttpCall
 
@@ -36,8 +37,11 @@ def outgoing(call: HttpCall) -> Any:
         clamped = Clamped(extensions.get("timeout") or ())
         clamped.call = call
         sent.extensions = {**extensions, "timeout": clamped}
-    if call.key is not None or call.numbered:
+    propagation = call.propagation
+    if call.key is not None or call.numbered or propagation is not None:
         sent.headers = headers = request.headers.copy()
+        if propagation is not None:
+            _tell(call, propagation, headers)
         if call.key is not None:
             headers["idempotency-key"] = call.key
         if call.numbered:
@@ -45,6 +49,16 @@ def outgoing(call: HttpCall) -> Any:
     if call.paced or (call.pooled and not call.repeatable):
         call.probe = sent.stream = call.library.probe(request.stream, call)
     return sent
+
+
+def _tell(call: HttpCall, propagation: Propagation, headers: Any) -> None:
+    """Say how long the attempt has, and how much it matters; in place of what the program may have handed on of its own caller's."""
+    if propagation.criticality is not None:
+        headers[propagation.criticality] = call.criticality.name.lower()
+    if propagation.deadline is not None:
+        told = propagation.time_left(call.attempt_deadline - call.runtime.now())
+        if told is not None:
+            headers[propagation.deadline] = told
 
 
 class Clamped(dict[str, "float | None"]):

@@ -281,7 +281,7 @@ class Collapsing:
         age = entry.age(now)
         record = RECORD.get()
         if record is not None:
-            record.add(owner.name or "pipeline", Level.REDUCED, cause, dependency=owner.name, age=age)
+            record.add(owner.name or "pipeline", Level.REDUCED, cause, dependency=owner.name, age=age, own=True)
         owner.post(FallbackServed(at=now, dependency=owner.name, level=Level.REDUCED, cause=cause, age=age))
         return call.caching.answer(call, asked, entry, hit=status is None, status=status, detail=detail)
 

@@ -89,6 +89,6 @@ class Fallback:
         owner, level = call.owner, self._substitute.level
         record = RECORD.get()
         if record is not None:
-            record.add(owner.name or "pipeline", level, cause, dependency=owner.name)
+            record.add(owner.name or "pipeline", level, cause, dependency=owner.name, own=True)
         owner.post(FallbackServed(at=call.runtime.now(), dependency=owner.name, level=level, cause=cause))
         return answer

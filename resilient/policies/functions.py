@@ -153,7 +153,7 @@ class FunctionCaching:
             call.degraded = cause
             record, name = RECORD.get(), call.owner.name
             if record is not None:
-                record.add(name or "pipeline", Level.STATIC, cause, dependency=name)
+                record.add(name or "pipeline", Level.STATIC, cause, dependency=name, own=True)
         return flight.head if first else own_copy(flight.head)
 
 

@@ -17,6 +17,7 @@ from ..call import Call, Classifier
 from ..clock import SYSTEM_CLOCK, Clock
 from ..context import DEADLINE
 from ..core.outcome import Outcome
+from ..core.propagation import Propagation
 from ..events import Event
 from ..outbox import Outbox
 from ..protocols import Inner, Policy
@@ -61,6 +62,8 @@ class Pipeline:
     """The template of the paths that its requests go to, where it is the route of a dependency."""
     routes: Sequence[Pipeline] = ()
     """Pipelines of their own for some of its requests."""
+    propagation: Propagation | None = None
+    """Who is told how long requests have and how much they matter; None for nobody."""
 
     def __init__(
         self,

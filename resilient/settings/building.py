@@ -19,10 +19,10 @@ from .schema import BACKOFFS, KINDS, STORES, word
 from .sources import Table
 from .values import MASK, Given, Path, SettingsError, concealed, masked
 
-__all__ = ["Kept", "built", "declared", "store_of", "template"]
+__all__ = ["SCALARS", "Kept", "built", "declared", "store_of", "template"]
 
 TAKEN_OUT = {"cache": Cache, "fallback": Fallback}
-SCALARS = ("origin", "required", "chaos")
+SCALARS = ("origin", "required", "writes", "propagate", "chaos")
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..dependency import Dependency
 from ..feature import Feature
 from ..policies.switch import chaos_allowed, switched_on
-from .building import Kept, declared, store_of
+from .building import SCALARS, Kept, declared, store_of
 from .changing import FROM_CODE, Change, changes_of_dependency, changes_of_feature, differing, refusal
 from .sources import Settings, Table
 from .values import SettingsError
@@ -77,7 +77,7 @@ class Configuration:
             return policies, own, Kept({}, own=dict(own))
         chosen, kept = declared(name, policies, own, table, store)
         rest = {key: value for key, value in own.items() if key not in ("timeout", "cache", "fallback")}
-        rest |= {key: table[key,].value for key in ("origin", "required", "chaos") if (key,) in table}
+        rest |= {key: table[key,].value for key in SCALARS if (key,) in table}
         return chosen, rest, kept
 
     def keep(self, name: str, kept: Kept) -> None:

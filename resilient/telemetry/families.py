@@ -13,6 +13,7 @@ from ..events import (
     CacheUsed,
     CallRejected,
     CircuitChanged,
+    ClientGone,
     DeadlinePassed,
     Event,
     FailedOver,
@@ -131,6 +132,12 @@ DEADLINES = Family(
     "Time limits that were reached; a policy that only watches counts those that it would have enforced as shadow_<side>.",
     ("side",),
 )
+CLIENTS_GONE = Family(
+    "resilient_clients_gone_total",
+    "counter",
+    "Inbound requests that were cancelled since their client had gone; where that is only watched, shadow_cancelled.",
+    ("result",),
+)
 CACHE_REQUESTS = Family(
     "resilient_cache_requests_total", "counter", "Requests that a cache looked at, by what came of it.", ("dependency", "result")
 )
@@ -191,6 +198,7 @@ ALL = (
     DEGRADED,
     FALLBACK_FAILURES,
     DEADLINES,
+    CLIENTS_GONE,
     CACHE_REQUESTS,
     CACHE_BYTES,
     CACHE_ENTRIES,
@@ -229,6 +237,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
     FallbackFailed: (FALLBACK_FAILURES, lambda event: (event.feature, event.level, event.cause)),
     DeadlinePassed: (DEADLINES, lambda event: (event.side if event.enforced else f"shadow_{event.side}",)),
+    ClientGone: (CLIENTS_GONE, lambda event: ("cancelled" if event.enforced else "shadow_cancelled",)),
     CacheUsed: (CACHE_REQUESTS, lambda event: (event.dependency, event.result)),
     FaultInjected: (INJECTED, lambda event: (event.dependency, event.kind if event.enforced else f"shadow_{event.kind}")),
     ResponseAbandoned: (ABANDONED, lambda event: (event.dependency,)),

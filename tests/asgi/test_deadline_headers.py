@@ -123,11 +123,11 @@ async def test_a_request_that_is_over_already_is_answered_before_any_work(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         pytest.fail("nobody waits for this")
 
-    middleware = DeadlineMiddleware(app, resilience, trusted=["192.0.2.0/24"])
+    middleware = DeadlineMiddleware(app, resilience, trusted=["192.0.2.0/24"], max_expired=1.0)
     answer = await ask(middleware, headers={"X-Request-Timeout-Ms": value})
     assert answer.status == 504
     assert answer.received == 0
-    assert [event.side for event in listener.of(DeadlinePassed)] == ["inbound"]
+    assert [(event.side, event.limit, event.enforced) for event in listener.of(DeadlinePassed)] == [("inbound", "expired", True)]
 
 
 @pytest.mark.parametrize(

@@ -289,14 +289,35 @@ async def test_pitfall_01_messages_of_other_kinds_pass_in_their_order(middleware
 
 
 @pytest.mark.anyio
-async def test_a_fallback_of_a_dependency_is_told_under_its_name(resilience: Resilience, ask: Any) -> None:
+async def test_a_fallback_of_a_dependency_is_told_and_its_name_to_those_who_may_know(resilience: Resilience, ask: Any) -> None:
     stock = resilience.dependency("stock", Fallback([]))
+    prices = resilience.dependency("prices", Fallback([]))
 
     async def unreachable() -> list[str]:
         raise ConnectionRefusedError
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert await stock.call(unreachable) == []
+        assert await stock.call(unreachable) == await prices.call(unreachable) == []
+        await send(START)
+        await send(BODY)
+
+    guarded = ResilienceMiddleware(app, resilience, trusted=["10.0.0.0/8"])
+    assert (await ask(guarded)).header("degraded") == ["dependency;level=static"]
+    named = [", ".join(f"{name};level=static;cause=ConnectionRefusedError;dependency={name}" for name in ("stock", "prices"))]
+    assert (await ask(guarded, client=("10.0.0.1", 1))).header("degraded") == named
+    assert (await ask(ResilienceMiddleware(app, resilience, expose_causes=True))).header("degraded") == named
+
+
+@pytest.mark.anyio
+async def test_a_feature_may_be_called_like_its_dependency(resilience: Resilience, ask: Any) -> None:
+    stock = resilience.dependency("stock")
+
+    @resilience.feature("stock", needs=[stock], fallback=[])
+    async def in_stock() -> list[str]:
+        raise CircuitOpen("stock: open", dependency="stock")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await in_stock()
         await send(START)
         await send(BODY)
 

@@ -15,6 +15,8 @@ from resilient.asgi import (
     AdmissionMiddleware,
     DeadlineMiddleware,
     DegradationMiddleware,
+    DisconnectMiddleware,
+    Disconnects,
     ErrorMiddleware,
     MetricsMiddleware,
     ResilienceMiddleware,
@@ -41,6 +43,9 @@ WRONG: dict[str, list[Any]] = {
     "body": FLAGS,
     "hard": FLAGS,
     "min_useful": ["3", -1, None, float("nan"), True],
+    "max_expired": ["3", -1, None, float("nan"), True, 1.1],
+    "enforce_deadlines": FLAGS,
+    "cancel_on_disconnect": [3, None, "/a", [3], ["a"], ["https://api.example.com/a"], Disconnects],
     "expose_causes": FLAGS,
     "degraded_header": [None, 3, "", "two words", "Ü", "a\r\nb", []],
     "trusted": [3, None, "10.0.0.0/8", ["no address"], [None], [10], b"10.0.0.0", ["10.0.0.1/8"], {10: 1}],
@@ -58,6 +63,8 @@ WRONG: dict[str, list[Any]] = {
     "health": FLAGS,
     "prefix": [None, 3, "internal", "/internal/", "/"],
 }
+OWN: dict[str, list[Any]] = {"enforce": FLAGS}
+"""What a middleware calls so that does one thing alone."""
 SECONDS: list[Any] = ["3", None, -1, float("nan"), float("inf"), True, []]
 NAMES: list[Any] = [3, None, "x-tenant", b"x-tenant", [3], [None], ["two words"], [""]]
 WRONG_STALE: dict[str, list[Any]] = {
@@ -105,7 +112,7 @@ def cases(*targets: Any) -> list[Any]:
     for target in targets:
         for name, parameter in inspect.signature(target).parameters.items():
             if parameter.kind is not parameter.VAR_KEYWORD:
-                found += [pytest.param(target, name, value, id=f"{target.__name__}-{name}-{value!r}") for value in WRONG[name]]
+                found += [pytest.param(target, name, value, id=f"{target.__name__}-{name}-{value!r}") for value in (WRONG | OWN)[name]]
     return found
 
 
@@ -141,6 +148,17 @@ def test_so_it_is_of_who_is_let_in(name: str, value: Any) -> None:
         Admission(**{name: value})
     with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
         AdmissionMiddleware(Starlette(), Resilience(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*(("routes", value) for value in PATTERNS), *(("after", value) for value in [*SECONDS, 0]), *(("enforce", value) for value in FLAGS)],
+)
+def test_so_it_is_of_whose_client_is_looked_after(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        Disconnects(**{name: value})
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        DisconnectMiddleware(Starlette(), Resilience(), **{name: value})
 
 
 def test_all_that_is_set_is_tried() -> None:

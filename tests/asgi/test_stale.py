@@ -482,7 +482,7 @@ async def test_a_deadline_outside_has_the_last_word(resilience: Resilience, cloc
 
 async def test_a_request_that_comes_too_late_is_answered_without_any_work(resilience: Resilience, ask: Any) -> None:
     page = Page()
-    app = in_one(page, resilience, trusted=lambda scope: True)
+    app = in_one(page, resilience, trusted=lambda scope: True, max_expired=1.0)
     await ask(app, "/a")
     answer = await ask(app, "/a", headers={"x-request-timeout-ms": "5"})
     assert (answer.status, page.asked) == (200, 1)
