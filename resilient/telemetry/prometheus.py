@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ..events import Event
-from .families import COUNTED, MOVED, REQUESTS, SHED
+from .families import CHECKS, COUNTED, MOVED, REQUESTS, SHED
 from .labels import LabelCap
 from .multiprocess import BoundChildren
 from .plain import PlainCollector
@@ -83,6 +83,10 @@ class Metrics:
     def count_shed(self, criticality: str, reason: str) -> None:
         """Count an inbound request that was turned away. An overload makes many of them: it takes no event."""
         self._backend.count(SHED, (criticality, reason))
+
+    def count_check(self, check: str, result: str) -> None:
+        """Count an answer of a check of the service's health."""
+        self._backend.count(CHECKS, (check, result))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The page. It blocks for some milliseconds: call it in a thread, not on an event loop.
