@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,10 @@ from resilient.testing import FakeClock, RecordingListener
 
 from .conformance.counting import count, tell
 from .measuring import import_all, stop_here, unmeasured
+
+ROOT = Path(__file__).parent
+TIMED = {"asgi", "dashboard", "demo", "http", "recipes", "scenarios", "stores"}
+"""Folders of tests with sockets, threads and processes in them."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,6 +43,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     with unmeasured(processes=True):
         return (yield)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real sockets, threads and processes on a machine that has other things to do may be late by more than a test allows for.
+
+    So a test that has real time is given a second and a third chance, and the summary names it; one in virtual time is not.
+    """
+    for item in items:
+        virtual = "clock" in getattr(item, "fixturenames", ())
+        random = hasattr(getattr(item, "obj", None), "hypothesis")  # what it found once stands
+        if item.path.relative_to(ROOT).parts[0] in TIMED and not virtual and not random:
+            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 def pytest_collection_finish() -> None:

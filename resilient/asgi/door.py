@@ -5,6 +5,7 @@ Whoever is granted a slot is granted it under the lock and woken outside it, thr
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ from .pulse import Pulse, running_loop
 
 if TYPE_CHECKING:
     from ..protocols import Waiter
-    from .protocols import Measured
+    from .protocols import Latencies, Measured
 
 __all__ = ["Door", "Permit"]
+
+MOST_LOAD = 4.0  # four times what is served: beyond it the brownout would learn nothing more
 
 OUTSIDE, WAITING, INSIDE, STREAMING, REFUSED = range(5)
 
@@ -35,7 +38,10 @@ class Door:
         enforce: False lets everybody in, and tells who would have been turned away.
     """
 
-    __slots__ = ("__weakref__", "_lateness", "_lock", "_pulse", "_runtime", "_slots", "enforce", "now", "resilience")
+    __slots__ = (
+        "__weakref__", "_brownout", "_lateness", "_lock", "_pulse", "_runtime", "_served", "_shed", "_slots", "_tell_at",
+        "enforce", "now", "resilience",
+    )  # fmt: skip
 
     def __init__(self, slots: Slots, lateness: Lateness, resilience: Measured, *, enforce: bool) -> None:
         self._slots = slots
@@ -47,6 +53,9 @@ class Door:
         self._runtime = runtime
         self.now = runtime.now
         self.enforce = enforce
+        self._brownout: Latencies | None = getattr(resilience, "brownout", None)
+        self._shed = self._served = 0  # since the brownout was told, and up to then
+        self._tell_at = -math.inf
 
     # -- what is shown --------------------------------------------------------------------------------------------
 
@@ -121,6 +130,9 @@ class Door:
     def _refused(self, permit: Permit, reason: str) -> None:
         resilience = self.resilience
         permit.reason = reason
+        if self._brownout is not None and reason != "streams":
+            with self._lock:
+                self._shed += 1
         word = WORDS[permit.criticality]
         resilience.metrics.count_shed(word, reason if self.enforce else f"shadow_{reason}")
         if resilience.outbox.heard:
@@ -165,6 +177,17 @@ class Door:
             for one in overdue:
                 one.state = REFUSED
         self._turn_away(overdue, "waited")
+        if self._brownout is not None and now >= self._tell_at:
+            self._tell(self._brownout, now)
+
+    def _tell(self, brownout: Latencies, now: float) -> None:
+        """Those who came lately, over those who were served: who is turned away makes nobody slow, and is load all the same."""
+        with self._lock:
+            self._tell_at = now + brownout.period
+            served, self._served = self._slots.served - self._served, self._slots.served
+            shed, self._shed = self._shed, 0
+        if shed:
+            brownout.load(min(1.0 + shed / max(served, 1), MOST_LOAD))
 
     def rested(self) -> None:
         """Nobody comes any more."""

@@ -58,7 +58,16 @@ class FeatureState(Protocol):
 
 
 class Latencies(Protocol):
-    """Who is told how long requests take: a `Brownout`."""
+    """Who is told how long requests take, and how many more there are than can be served: a `Brownout`."""
+
+    @property
+    def period(self) -> float:
+        """Seconds between two decisions."""
+        ...
+
+    def load(self, load: float) -> None:
+        """The load is so much, where 1 is as much as it should be."""
+        ...
 
     def observe(self, seconds: float) -> None:
         """A request took so long, up to the start of its response."""

@@ -70,9 +70,10 @@ class Admission:
         in_flight: slots taken.
         queued: how many wait.
         open_streams: streams there are.
+        served: slots that were given back.
     """
 
-    __slots__ = ("_bounds", "_lines", "_shares", "in_flight", "law", "most_streams", "open_streams", "queue", "queued", "samples")
+    __slots__ = ("_bounds", "_lines", "_shares", "in_flight", "law", "most_streams", "open_streams", "queue", "queued", "samples", "served")
 
     def __init__(self, law: OwnLimit, lines: Sequence[Line], shares: Sequence[float] = SHARES, *, queue: int, streams: int) -> None:
         whole("queue", queue, least=0)
@@ -85,7 +86,7 @@ class Admission:
         self.samples = Samples()
         self._lines = tuple(lines)
         self._shares = tuple(shares)
-        self.in_flight = self.queued = self.open_streams = 0
+        self.in_flight = self.queued = self.open_streams = self.served = 0
         self._set_bounds()
 
     def _set_bounds(self) -> None:
@@ -164,6 +165,7 @@ class Admission:
         if self.in_flight <= 0:
             raise RuntimeError("a slot was released that nobody had taken")
         self.in_flight -= 1
+        self.served += 1
 
     # -- streams --------------------------------------------------------------------------------------------------
 

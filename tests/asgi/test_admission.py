@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from resilient import Criticality, Resilience, current_criticality
+from resilient import Brownout, Criticality, Resilience, current_criticality
 from resilient.asgi import Admission, AdmissionMiddleware, ResilienceMiddleware, StaleResponses
 from resilient.events import RequestShed
 from resilient.testing import FakeClock, RecordingListener
@@ -630,3 +630,33 @@ def test_event_loops_in_several_threads_share_the_slots(ask: Any) -> None:
         thread.join(20)
     assert statuses == [200] * 100
     assert most[0] <= 4 and (app.door.in_flight, app.door.queued) == (0, 0)
+
+
+@pytest.mark.anyio
+async def test_what_is_turned_away_dims_what_is_optional(anyio_backend: Any, asked: Any, clock: FakeClock) -> None:
+    """Those who are served are quick, for the others are shed at once: by how long requests take there is no load at all."""
+    resilience = Resilience(clock=clock, brownout=Brownout(target=1.0))
+    resilience.feature("recommendations", fallback=[])
+    brownout = resilience.brownout
+    assert brownout is not None
+
+    async def quick(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(0.05)
+        await send(START)
+        await send(BODY)
+
+    app = ResilienceMiddleware(quick, resilience, timeout=None, admission=Admission(**SMALL, queue=1))
+
+    async def seconds(count: int, at_once: int) -> None:
+        for _ in range(count * 10):
+            async with anyio.create_task_group() as group:
+                await asked.start(group, app, *["/"] * at_once)
+            await anyio.sleep(0.05)
+
+    await seconds(2, 4)
+    assert brownout.share == 1 and asked.statuses == {"/": 200}
+    await seconds(10, 12)
+    assert brownout.share == 0
+    assert 1 < brownout.measured <= 4
+    await seconds(20, 2)
+    assert brownout.share == 1
