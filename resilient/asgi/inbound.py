@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime import AsyncRuntime
 from .exchange import Exchange
-from .protocols import ASGIApp, Latencies, Measured, Receive, Scope, Send, Surroundings, check_resilience
+from .protocols import ASGIApp, Attended, Latencies, Measured, Receive, Scope, Send, Surroundings, check_resilience
 
 if TYPE_CHECKING:
     from ..core.writes import WriteMode
@@ -61,6 +61,7 @@ class Inbound:
         self.resilience = resilience
         self.brownout: Latencies | None = getattr(resilience, "brownout", None)
         self.lifespan: Lifespan | None = getattr(resilience, "lifespan", None)
+        self._health: Attended | None = getattr(resilience, "health", None)
         self._runtime = AsyncRuntime(resilience.clock)
 
     def take_on(self, admission: Admission, resilience: Measured, trusted: Trusted = ()) -> None:
@@ -69,11 +70,13 @@ class Inbound:
         self.door = admission.door(resilience)
         self.admission = admission
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912 - a branch for each aspect
         admission = self.admission
         if scope["type"] != "http" or not self.resilience.enabled:
             await self._pass(scope, receive, send)
             return
+        if self._health is not None and self._health.pending:
+            self._health.attend()  # the app has no lifespan, or its loop is another one
         exchange = Exchange(self, scope, send)
         try:
             if self.degradation is not None:
@@ -104,6 +107,8 @@ class Inbound:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What is no HTTP request, or while everything is switched off."""
+        if self._health is not None and self._health.pending and scope["type"] != "lifespan":
+            self._health.attend()
         if scope["type"] == "http":
             if self.degradation is not None:
                 self._show(scope)

@@ -10,7 +10,8 @@ from starlette.routing import Route
 
 from ..core.bounds import flag
 from .admission import Admission
-from .health import health_endpoint, liveness, readiness, startup
+from .deadline import Trusted
+from .health import Probe, liveness, readiness, startup
 from .metrics import metrics_endpoint
 from .middleware import ResilienceMiddleware
 from .protocols import Served, check_resilience
@@ -18,8 +19,18 @@ from .protocols import Served, check_resilience
 __all__ = ["install", "routes"]
 
 
-def routes(resilience: Served, prefix: str = "", *, metrics: bool = True, health: bool = True, dashboard: bool = False) -> list[Route]:
+def routes(
+    resilience: Served,
+    prefix: str = "",
+    *,
+    metrics: bool = True,
+    health: bool = True,
+    dashboard: bool = False,
+    trusted: Trusted = (),
+) -> list[Route]:
     """Routes for Starlette and FastAPI: `/metrics`, `/livez`, `/readyz`, `/startupz`, each under `prefix`.
+
+    `/readyz?verbose` tells those who are `trusted` (addresses and networks of peers, or a function of the ASGI scope) what is behind.
 
     Raises:
         TypeError: a parameter is of the wrong kind; the message names it.
@@ -33,12 +44,13 @@ def routes(resilience: Served, prefix: str = "", *, metrics: bool = True, health
         raise ValueError("dashboard: this release has no dashboard; leave it False")
     if not isinstance(prefix, str) or (prefix and (not prefix.startswith("/") or prefix.endswith("/"))):
         raise ValueError(f"prefix: expected a path such as /internal, got {prefix!r}")
-    endpoints = {}
+    endpoints: dict[str, Any] = {}
     if metrics:
         endpoints["metrics"] = metrics_endpoint(resilience)
     if health:
-        for name, check in (("livez", liveness), ("readyz", readiness), ("startupz", startup)):
-            endpoints[name] = health_endpoint(resilience, check)
+        endpoints["livez"] = Probe(resilience, liveness)
+        for name, ask in (("readyz", readiness), ("startupz", startup)):
+            endpoints[name] = Probe(resilience, ask, trusted, verbose=True)
     return [
         Route(f"{prefix}/{name}", endpoint, methods=["GET"], name=f"resilient_{name}", include_in_schema=False)
         for name, endpoint in endpoints.items()
@@ -85,7 +97,7 @@ def install(
         raise RuntimeError("app: ResilienceMiddleware is installed already")
     # Starlette makes the middleware once more, for itself: what can be read only once is read now.
     options = {name: tuple(value) if isinstance(value, Iterator) else value for name, value in options.items()}
-    made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard)
+    made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard, trusted=options.get("trusted", ()))
     admission = options.get("admission", True)
     if admission is True:
         options["admission"] = admission = Admission()

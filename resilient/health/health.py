@@ -37,6 +37,18 @@ class Counter(Protocol):
     def count_check(self, check: str, result: str) -> None: ...
 
 
+class Settings(Protocol):
+    """What is said of the service from outside."""
+
+    def value(self, name: str, code: Any) -> Any:
+        """A setting of the service, or the program's."""
+        ...
+
+    def check(self, name: str, own: dict[str, Any]) -> dict[str, Any]:
+        """The settings of a check, over the program's."""
+        ...
+
+
 class Service(Protocol):
     """What is needed of a `Resilience`."""
 
@@ -46,6 +58,8 @@ class Service(Protocol):
     def outbox(self) -> Outbox: ...
     @property
     def metrics(self) -> Counter: ...
+    @property
+    def dependencies(self) -> Mapping[str, Any]: ...
 
 
 class Health:
@@ -53,6 +67,7 @@ class Health:
 
     Args:
         service: whose health it is.
+        settings: what is said elsewhere, over what follows and over what checks are declared with.
         readiness: "local": no dependency takes the service out; "required": one that is required and ill does.
         startup_timeout: seconds for the start-up, from when checks begin.
         start_anyway: whether the service has started then, though something is not done.
@@ -69,12 +84,15 @@ class Health:
     def __init__(
         self,
         service: Service,
-        *,
-        readiness: str = "local",
-        startup_timeout: float = 60.0,
-        start_anyway: bool = True,
+        settings: Settings,
+        readiness: str,
+        startup_timeout: float,
+        start_anyway: bool,
         random: Callable[[], float] = random.random,
     ) -> None:
+        readiness = settings.value("readiness", readiness)
+        startup_timeout = settings.value("startup_timeout", startup_timeout)
+        start_anyway = settings.value("start_anyway", start_anyway)
         one_of("readiness", readiness, ("local", "required"))
         positive("startup_timeout", startup_timeout)
         flag("start_anyway", start_anyway)
@@ -84,6 +102,7 @@ class Health:
         self.checks: Mapping[str, Check] = MappingProxyType({})
         self.pending = False
         self._service = service
+        self._settings = settings
         self._random = random
         self._runtime = AsyncRuntime(service.clock)
         # Of its own: a check that hangs must find no other work behind it. None lives where no thread can live by the clock.
@@ -100,7 +119,7 @@ class Health:
         Raises:
             TypeError, ValueError: a setting is wrong; there is one of that name; or there are 50 already.
         """
-        made = Check(name, fn, self._service.clock, strict=self.readiness == "required", **settings)
+        made = Check(name_of(name), fn, self._service.clock, strict=self.readiness == "required", **self._settings.check(name, settings))
         with self._lock:
             if name in self.checks:
                 raise ValueError(f"name: there is a check {name!r} already")
@@ -111,7 +130,7 @@ class Health:
             run = self._run
             self.pending = run is None
         if run is not None:
-            run.take(_key(made), self._repeat, made)
+            run.news()
         return made
 
     def on_startup(self, fn: Question, name: str | None = None) -> None:
@@ -136,7 +155,7 @@ class Health:
             run = self._run
             self.pending = run is None
         if run is not None:
-            run.take(key, self._warm, key, fn)
+            run.news()
 
     # -- in the background ----------------------------------------------------------------------------------------
 
@@ -168,7 +187,8 @@ class Health:
             if anew or self.startup.began == math.inf:
                 keys = [*(_key(check) for check in self.checks.values() if _awaited(check)), *self._tasks]
                 self.startup.begin(keys, self._service.clock.now())
-            stuck, self._run = self._run, Run(self._begun, self._left)
+                self._warn()
+            stuck, self._run = self._run, Run(self._runtime, self._take, self._left)
             run = self._run
             self.pending = False
         if stuck is not None:
@@ -176,7 +196,20 @@ class Health:
         run.start()
         return run
 
-    def _begun(self, run: Run) -> None:
+    @property
+    def unchecked(self) -> list[str]:
+        """Dependencies that readiness is said to require, and that nobody checks: they have no part in it."""
+        if self.readiness == "local":
+            return []
+        checked = {check.dependency.name for check in self.checks.values() if check.dependency is not None}
+        known = self._service.dependencies.values()
+        return [one.name for one in known if getattr(one, "required", False) and one.variant_of is None and one.name not in checked]
+
+    def _warn(self) -> None:
+        for name in self.unchecked:
+            logger.warning('readiness="required", and dependency %s is required, but has no check: it has no part in readiness', name)
+
+    def _take(self, run: Run) -> None:
         with self._lock:
             unfinished = set(self.startup.waiting)
             checks, tasks = self.checks.values(), dict(self._tasks)

@@ -59,7 +59,7 @@ class Checkable:
             TypeError, ValueError: a setting is wrong, which the message names; there is one of that name; or there are 50 already.
         """
         if fn is not None:
-            self.health.declare(name, fn, **self._settings_of_check(name, settings))
+            self.health.declare(name, fn, **settings)
             return fn
 
         def declared(fn: F) -> F:
@@ -67,9 +67,6 @@ class Checkable:
             return fn
 
         return declared
-
-    def _settings_of_check(self, name: str, own: dict[str, Any]) -> dict[str, Any]:
-        return own
 
     @property
     def checks(self) -> Mapping[str, Check]:

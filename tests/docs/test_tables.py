@@ -34,6 +34,7 @@ from resilient.asgi import Admission, ResilienceMiddleware, StaleResponses
 from resilient.core.rules import Rules
 from resilient.events import (
     BrownoutChanged,
+    CheckChanged,
     CircuitChanged,
     Event,
     FeatureChanged,
@@ -42,6 +43,7 @@ from resilient.events import (
     ResponseAbandoned,
     ServiceChanged,
     SettingChanged,
+    StartupChanged,
 )
 from resilient.stores import MemoryStore, RedisStore, SQLiteStore
 from resilient.telemetry.families import ALL
@@ -131,6 +133,8 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
     log.on_event(ReadOnlyChanged(at=1.0, read_only=True))
     log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
     log.on_event(SettingChanged(at=1.0, key="enabled", old="True", new="False", source="code"))
+    log.on_event(CheckChanged(at=1.0, check="disk", old="well", new="ill", reason="returned False"))
+    log.on_event(StartupChanged(at=1.0, complete=True, waiting=(), seconds=1.0))
     known = vars(logging.makeLogRecord({})).keys() | {"event", "message"}
     told: dict[str, Any] = {record.__dict__["event"]: vars(record).keys() - known for record in caplog.records}
     said = table("telemetry.md", "Logs", "`event`")
