@@ -39,13 +39,13 @@ def readiness(resilience: Served) -> tuple[bool, str]:
     """
     health = resilience.health
     health.attend()
-    health.look()
+    well = health.look()
     if resilience.draining:
         status = "draining"
     elif not resilience.startup_complete:
         status = "starting"
     else:
-        status = "ready" if resilience.ready and health.ready else "not ready"
+        status = "ready" if resilience.ready and well else "not ready"
     return status == "ready", status
 
 

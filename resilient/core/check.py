@@ -43,6 +43,8 @@ class Standing:
         failures: bad results in a row that make what was well ill.
         successes: good results in a row that make what was ill well.
         lasts: seconds for which a result means anything.
+        apart: seconds by which a bad result follows on the one before if it is to count: asking more often, for somebody
+            waits, shall not make a blip an illness.
 
     Attributes:
         reason: why the last result was bad; empty if it was good, or there is none.
@@ -52,12 +54,13 @@ class Standing:
         against: results in a row that speak against the state.
     """
 
-    __slots__ = ("_failures", "_lasts", "_successes", "_verdict", "against", "at", "reason", "since", "told")
+    __slots__ = ("_apart", "_counted_at", "_failures", "_lasts", "_successes", "_verdict", "against", "at", "reason", "since", "told")
 
-    def __init__(self, failures: int, successes: int, lasts: float) -> None:
+    def __init__(self, failures: int, successes: int, lasts: float, apart: float = 0.0) -> None:
         self._failures = failures
         self._successes = successes
         self._lasts = lasts
+        self._apart = apart
         self.since = -math.inf
         self.told = UNKNOWN
         self.forget()
@@ -66,7 +69,7 @@ class Standing:
         """As before the first result. The next `look` tells of it."""
         self._verdict = UNKNOWN
         self.reason = ""
-        self.at = -math.inf
+        self.at = self._counted_at = -math.inf
         self.against = 0
 
     def record(self, well: bool, reason: str, now: float) -> None:
@@ -74,7 +77,8 @@ class Standing:
         verdict = WELL if well else ILL
         if verdict == self._verdict:
             self.against = 0
-        else:
+        elif well or self.against == 0 or now - self._counted_at >= self._apart:
+            self._counted_at = now
             self.against += 1
             enough = 1 if self._verdict == UNKNOWN else self._successes if well else self._failures
             if self.against >= enough:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..clock import Clock
 from ..core.bounds import flag, positive, whole
-from ..core.check import Standing
+from ..core.check import JITTER, Standing
 
 __all__ = ["Check", "Probed", "Question", "name_of", "question", "suspends"]
 
@@ -88,7 +88,7 @@ class Check:
         self.interval = float(interval)
         self.timeout = float(timeout)
         self.startup = startup
-        self.standing = Standing(failures, successes, 3 * interval + timeout)
+        self.standing = Standing(failures, successes, 3 * interval + timeout, interval * (1 - 2 * JITTER))
         self.busy = False
         """Whether a thread is at work that was asked; nobody asks it again until it is done."""
 

@@ -292,17 +292,21 @@ class Health:
         """Whether the start-up is over, or was said to be."""
         return self.startup.over if self.by_hand is None else self.by_hand
 
-    @property
-    def ready(self) -> bool:
-        """Whether no check that is required is known to be ill. What is not known is no reason to turn anybody away."""
-        return not any(check.required and check.state == ILL for check in self.checks.values())
+    def look(self) -> bool:
+        """Tell of what has changed by itself: answers that grew old.
 
-    def look(self) -> None:
-        """Tell of what has changed by itself: answers that grew old."""
-        now = self._service.clock.now()
+        Returns:
+            Whether no check that is required is known to be ill. What is not known is no reason to turn anybody away.
+        """
+        now, well = self._service.clock.now(), True
         for check in self.checks.values():
-            if check.standing.told != check.standing.state(now):
+            standing = check.standing
+            state = standing.state(now)
+            if state != standing.told:
                 self._look(check)
+            if state == ILL and check.required:
+                well = False
+        return well
 
     def _look(self, check: Check) -> None:
         now = self._service.clock.now()

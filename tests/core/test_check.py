@@ -54,6 +54,29 @@ def test_it_takes_some_in_a_row(results: str, state: str, against: int) -> None:
     assert (one.state(len(results)), one.against) == (state, against)
 
 
+def test_bad_results_that_come_more_often_count_as_one() -> None:
+    one = Standing(3, 2, LASTS, apart=8.0)
+    for second in (0.0, 1.0):
+        one.record(True, "", second)
+    for second in (2.0, 3.0, 9.9):
+        one.record(False, f"at {second}", second)
+    assert (one.state(9.9), one.against, one.reason, one.at) == (WELL, 1, "at 9.9", 9.9)
+    one.record(False, "", 10.0)
+    assert (one.state(10.0), one.against) == (WELL, 2)
+    one.record(False, "", 17.9)
+    assert one.against == 2
+    one.record(False, "", 18.0)
+    assert (one.state(18.0), one.against) == (ILL, 0)
+    for second in (18.5, 18.6):  # good ones always count
+        one.record(True, "", second)
+    assert one.state(18.6) == WELL
+    for second in (18.7, 18.8):  # and so does a bad one after a good one
+        one.record(False, "", second)
+        one.record(True, "", second)
+    one.record(False, "", 18.9)
+    assert (one.state(18.9), one.against) == (WELL, 1)
+
+
 def test_the_reason_is_that_of_the_last_result() -> None:
     one = after(standing(), "wi")
     assert (one.state(1.0), one.reason, one.at) == (WELL, "bad 1", 1.0)

@@ -25,12 +25,13 @@ from resilient import (
     Hedge,
     Outcome,
     RateLimit,
+    Resilience,
     Retry,
     RetryBudget,
     Target,
     Timeout,
 )
-from resilient.asgi import Admission, ResilienceMiddleware, StaleResponses
+from resilient.asgi import Admission, ResilienceMiddleware, StaleResponses, routes
 from resilient.core.rules import Rules
 from resilient.events import (
     BrownoutChanged,
@@ -45,6 +46,7 @@ from resilient.events import (
     SettingChanged,
     StartupChanged,
 )
+from resilient.health import Check
 from resilient.stores import MemoryStore, RedisStore, SQLiteStore
 from resilient.telemetry.families import ALL
 from resilient.telemetry.logging import TransitionLog
@@ -108,6 +110,27 @@ def test_defaults(page: str, kinds: list[Any]) -> None:
     for name in set(PYBREAKERS) - said.keys():
         real.pop(name, None)
     assert {name: REQUIRED if value == "required" else ast.literal_eval(value) for name, value in said.items()} == real
+
+
+def test_defaults_of_checks() -> None:
+    said = {name: ast.literal_eval(cells[0].strip("`")) for name, cells in table("health.md", "Defaults", "Parameter").items()}
+    real = {name: default for name, default in parameters(Check).items() if name not in ("name", "fn", "clock", "strict")}
+    of_service = parameters(Resilience)
+    assert said == real | {name: of_service[name] for name in ("readiness", "startup_timeout", "start_anyway")}
+
+
+def test_the_probes_of_kubernetes_fit_the_defaults() -> None:
+    page = (DOCS / "health.md").read_text(encoding="utf-8")
+    probes = dict(re.findall(r"^(\w+)Probe:\n((?:  .+\n)+)", page, re.MULTILINE))
+    assert {name: re.findall(r"path: (\S+),", probe) for name, probe in probes.items()} == {
+        "startup": ["/startupz"],
+        "readiness": ["/readyz"],
+        "liveness": ["/livez"],
+    }
+    assert all(route.path in page for route in routes(Resilience(), metrics=False))
+    seconds = {name: re.findall(r"(?:periodSeconds|failureThreshold): (\d+)", probe) for name, probe in probes.items()}
+    period, times = map(int, seconds["startup"])
+    assert period * times > Resilience().health.startup.timeout
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("policies/*.md")), ids=lambda page: page.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -113,11 +114,25 @@ async def test_without_traffic_a_circuit_gets_its_trials_from_the_check(
             await anyio.sleep(0.1)
         # The next question was a minute off at the most; from then on one comes every second.
         assert clock.now() - before <= 66 + 6
-        gaps = [later - earlier for earlier, later in zip(asked, asked[1:], strict=False)][1:]
+        gaps = [later - earlier for earlier, later in pairwise(asked)][1:]
         assert all(gap <= 1.2 for gap in gaps)
         await anyio.sleep(30)
         assert len(asked) - len(gaps) <= 3, "a circuit that is closed needs no trials"
     assert transitions(listener)[-1] == ("half-open", "closed")
+
+
+async def test_a_blip_takes_no_service_out_though_it_is_asked_more_often(clock: FakeClock, script: Any) -> None:
+    resilience = Resilience(clock=clock, readiness="required")
+    catalog = resilience.dependency("catalog", CircuitBreaker(), required=True)
+    answers = script(True, *[False] * 15, True)
+    resilience.check("catalog", answers, dependency=catalog, interval=10)
+    async with resilience.health.running():
+        await anyio.sleep(1)
+        catalog.breaker.trip("outage")  # type: ignore[union-attr]
+        while len(answers.answers) > 1:
+            await anyio.sleep(1)
+            assert ready(resilience) == (True, "ready")
+        assert len(answers.asked) == 16
 
 
 async def test_a_check_that_fails_closes_nothing(resilience: Resilience, script: Any, listener: RecordingListener) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -87,7 +88,7 @@ async def test_a_task_that_fails_is_tried_again_a_little_later_each_time(resilie
         await anyio.sleep(45)
         assert resilience.startup_complete
         await anyio.sleep(45)
-    assert [later - earlier for earlier, later in zip(tried, tried[1:], strict=False)] == [1, 2, 4, 8, 10, 10]
+    assert [later - earlier for earlier, later in pairwise(tried)] == [1, 2, 4, 8, 10, 10]
 
 
 async def test_a_plain_function_may_hand_on_what_is_to_be_awaited(resilience: Resilience) -> None:
