@@ -11,6 +11,7 @@ __all__ = [
     "BrownoutChanged",
     "CacheUsed",
     "CallRejected",
+    "CheckChanged",
     "CircuitChanged",
     "ClientGone",
     "ControlUsed",
@@ -31,6 +32,7 @@ __all__ = [
     "RetryDecided",
     "ServiceChanged",
     "SettingChanged",
+    "StartupChanged",
 ]
 
 
@@ -222,6 +224,31 @@ class ServiceChanged(Event):
 
     old: str
     new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckChanged(Event):
+    """A check of the service's health went from one state to another: well, ill, unknown.
+
+    `reason`: why the last answer was bad, without the text of an error; `dependency`: whose check it is, if any.
+    """
+
+    check: str
+    old: str
+    new: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartupChanged(Event):
+    """The start-up of the service has ended (`complete`), or has taken longer than it may and goes on.
+
+    `waiting`: what is not done; where it has ended all the same, its time was over. `seconds`: how long it has taken.
+    """
+
+    complete: bool
+    waiting: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakSet
 
+from .asgi.lifespan import Lifespan
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
@@ -22,6 +23,7 @@ from .dashboard import Dashboard, dashboard_routes
 from .dependency import LONGEST_NAME, Dependency
 from .events import Listener, SettingChanged
 from .feature import Brownout, Feature, Registry
+from .health import Checkable, Health
 from .outbox import Outbox
 from .policies.cache import Cache
 from .policies.failover import Failover
@@ -41,7 +43,7 @@ SETTINGS = tuple(name for name, one in inspect.signature(Dependency).parameters.
 """What `Resilience.dependency` hands on to `Dependency`."""
 
 
-class Resilience:
+class Resilience(Checkable):
     """The dependencies, features and listeners of a service.
 
     Args:
@@ -53,6 +55,9 @@ class Resilience:
         brownout: what dims optional features under load; by default nothing does.
         max_origins: how many origins that no dependency claims get policies of their own; beyond, the one that was
             used least recently is forgotten.
+        readiness: "local": a dependency never makes /readyz 503; "required": one that is required and whose check is ill does.
+        startup_timeout: seconds for the start-up: its tasks, first checks, and checks with `startup=True`.
+        start_anyway: whether the service has started when they are over, though something is not done.
         registry: a prometheus_client registry to be scraped through, as well as by `metrics.render`.
         settings: the path of a TOML file, such a file's content as a mapping, or `Settings`. What it says of a dependency or
             a feature stands over what is declared under that name, and the environment (`RESILIENT_CATALOG__TIMEOUT=0.3`)
@@ -73,6 +78,9 @@ class Resilience:
         store: Store | None = None,
         brownout: Brownout | None = None,
         max_origins: int = 100,
+        readiness: Literal["local", "required"] = "local",
+        startup_timeout: float = 60.0,
+        start_anyway: bool = True,
         registry: Any = None,
         settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
     ) -> None:
@@ -105,7 +113,9 @@ class Resilience:
         self._board: Dashboard | None = None
         self.ready = True
         self.draining = False
-        self.startup_complete = True
+        self.lifespan: Lifespan = Lifespan()
+        self.health: Health = Health(self, self._configuration, readiness, startup_timeout, start_anyway)
+        self.lifespan.add(self.health.running)
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())
         for listener in own:
@@ -352,6 +362,7 @@ class Resilience:
         for dependency in dependencies:
             dependency.reset()
         self._registry.reset()
+        self.health.reset()
         for door in list(self.admissions):
             door.reset()
         self.outbox.pending.clear()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .call import Call
     from .protocols import Waiter
 
-__all__ = ["EXPIRED", "AsyncRuntime", "SyncRuntime", "drive"]
+__all__ = ["EXPIRED", "AsyncRuntime", "SyncRuntime", "ThreadsBusy", "drive"]
 
 INFINITY = math.inf
 THREADS = Threads(limit=32)  # for what blocks and was asked for on an event loop
@@ -203,7 +203,7 @@ class AsyncRuntime:
         loop = asyncio._get_running_loop()
         return AsyncioRace(self) if loop is not None and asyncio.current_task(loop) is not None else TrioRace(self)
 
-    async def offload(self, act: Callable[[], T], *, patient: bool = False) -> T:
+    async def offload(self, act: Callable[[], T], *, patient: bool = False, threads: Threads = THREADS) -> T:
         """On a thread, while the event loop goes on. A caller who is cancelled leaves it to its end."""
         box: list[Callable[[], T]] = []
         waiter = self.waiter()
@@ -217,7 +217,7 @@ class AsyncRuntime:
                 box.append(lambda: value)
             waiter.wake()
 
-        if not THREADS.start(work):
+        if not threads.start(work):
             if patient:  # in the line for anyio's threads
                 return await anyio.to_thread.run_sync(act)
             raise ThreadsBusy("every thread for blocking work is busy")

@@ -244,7 +244,7 @@ def test_names_that_nobody_declared_are_told() -> None:
     resilience = Resilience(settings=Settings(catalog(timeout=1), environ={"RESILIENT_SERACH__TIMEOUT": "1"}))
     resilience.dependency("catalogue")
     resilience.dependency("search")
-    first, second = resilience.settings.unused(resilience.dependencies, resilience.features)
+    first, second = resilience.settings.unused(resilience.dependencies, resilience.features, resilience.checks)
     assert first.key == "dependencies.catalog" and "did you mean catalogue?" in str(first)
     assert second.source == "RESILIENT_SERACH__TIMEOUT" and "did you mean search?" in str(second)
 

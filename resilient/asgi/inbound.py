@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime import AsyncRuntime
 from .exchange import Exchange
-from .protocols import ASGIApp, Latencies, Measured, Receive, Scope, Send, Surroundings, check_resilience
+from .protocols import ASGIApp, Attended, Latencies, Measured, Receive, Scope, Send, Surroundings, check_resilience
 
 if TYPE_CHECKING:
     from ..core.writes import WriteMode
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .disconnect import Disconnects
     from .door import Door
     from .errors import ErrorMapping
+    from .lifespan import Lifespan
     from .metrics import RequestMetrics
     from .stale import StaleResponses
     from .writes import WriteGate
@@ -32,7 +33,8 @@ __all__ = ["Inbound"]
 class Inbound:
     """An ASGI application around another. Subclasses switch its aspects on.
 
-    Anything but an HTTP request passes through untouched, and so does everything while the `Resilience` is disabled.
+    Anything but an HTTP request passes through untouched, and so does everything while the `Resilience` is disabled. With the
+    lifespan begins and ends what the `Resilience` does besides.
 
     Args:
         app: the ASGI application.
@@ -60,6 +62,8 @@ class Inbound:
         self.app = app
         self.resilience = resilience
         self.brownout: Latencies | None = getattr(resilience, "brownout", None)
+        self.lifespan: Lifespan | None = getattr(resilience, "lifespan", None)
+        self._health: Attended | None = getattr(resilience, "health", None)
         self._runtime = AsyncRuntime(resilience.clock)
         self._shown = {"resilience": resilience, "features": getattr(resilience, "features", {})}
 
@@ -74,6 +78,8 @@ class Inbound:
         if scope["type"] != "http" or not self.resilience.enabled:
             await self._pass(scope, receive, send)
             return
+        if self._health is not None and self._health.pending:
+            self._health.attend()  # the app has no lifespan, or its loop is another one
         exchange = Exchange(self, scope, send)
         try:
             if self.degradation is not None:
@@ -106,11 +112,16 @@ class Inbound:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What is no HTTP request, or while everything is switched off."""
+        if self._health is not None and self._health.pending and scope["type"] != "lifespan":
+            self._health.attend()
         if scope["type"] == "http":
             if self.degradation is not None:
                 self._show(scope)
         elif scope["type"] == "websocket" and self.admission is not None and self.resilience.enabled:
             await self.admission.attend(self, scope, receive, send)
+            return
+        elif scope["type"] == "lifespan" and self.lifespan is not None:
+            await self.lifespan.live(self.app, scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from ..clock import Clock
 from ..core.degradation import Level
+from ..core.startup import Startup
 from ..outbox import Outbox
 
 __all__ = [
     "ASGIApp",
+    "Attended",
     "Latencies",
     "Measured",
     "Message",
@@ -39,6 +41,27 @@ class Surroundings(Protocol):
     def enabled(self) -> bool: ...
     @property
     def outbox(self) -> Outbox: ...
+
+
+class Attended(Protocol):
+    """What is done in the background, and has to be begun where there is no lifespan to do it."""
+
+    pending: bool
+
+    def attend(self) -> None:
+        """See that somebody does it."""
+        ...
+
+
+class ServiceHealth(Protocol):
+    """What probes are answered from."""
+
+    @property
+    def startup(self) -> Startup: ...
+    def attend(self) -> None: ...
+    def look(self) -> bool:
+        """Whether no check that is required is known to be ill."""
+        ...
 
 
 class DependencyState(Protocol):
@@ -112,6 +135,10 @@ class Served(Measured, Protocol):
     def features(self) -> Mapping[str, FeatureState]: ...
     @property
     def metrics(self) -> Metrics: ...
+    @property
+    def checks(self) -> Mapping[str, Any]: ...
+    @property
+    def health(self) -> ServiceHealth: ...
     @property
     def startup_complete(self) -> bool: ...
     @property

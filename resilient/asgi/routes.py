@@ -11,7 +11,8 @@ from starlette.routing import Route
 
 from ..core.bounds import flag
 from .admission import Admission
-from .health import health_endpoint, liveness, readiness, startup
+from .deadline import Trusted
+from .health import Probe, liveness, readiness, startup
 from .metrics import metrics_endpoint
 from .middleware import ResilienceMiddleware
 from .protocols import Served, check_resilience
@@ -33,9 +34,12 @@ def routes(
     authorize: Ask | None = None,
     dashboard_readers: Ask | None = None,
     dashboard_hosts: Iterable[str] | None = None,
+    trusted: Trusted = (),
 ) -> list[Route]:
     """Routes for Starlette and FastAPI: `/metrics`, `/livez`, `/readyz`, `/startupz`, and `/resilience` if asked for; each under
-    `prefix`. The last three arguments are the dashboard's, as for `Resilience.install`.
+    `prefix`. Those that begin with `authorize` and `dashboard` are as for `Resilience.install`.
+
+    `/readyz?verbose` tells those who are `trusted` (addresses and networks of peers, or a function of the ASGI scope) what is behind.
 
     Raises:
         TypeError: a parameter is of the wrong kind; the message names it.
@@ -50,12 +54,13 @@ def routes(
             raise ValueError(f"{name}: it guards the dashboard, and there is none; ask for it with dashboard=True")
     if not isinstance(prefix, str) or (prefix and (not prefix.startswith("/") or prefix.endswith("/"))):
         raise ValueError(f"prefix: expected a path such as /internal, got {prefix!r}")
-    endpoints = {}
+    endpoints: dict[str, Any] = {}
     if metrics:
         endpoints["metrics"] = metrics_endpoint(resilience)
     if health:
-        for name, check in (("livez", liveness), ("readyz", readiness), ("startupz", startup)):
-            endpoints[name] = health_endpoint(resilience, check)
+        endpoints["livez"] = Probe(resilience, liveness)
+        for name, ask in (("readyz", readiness), ("startupz", startup)):
+            endpoints[name] = Probe(resilience, ask, trusted, verbose=True)
     made = [
         Route(f"{prefix}/{name}", endpoint, methods=["GET"], name=f"resilient_{name}", include_in_schema=False)
         for name, endpoint in endpoints.items()
@@ -113,7 +118,8 @@ def install(
     # Starlette makes the middleware once more, for itself: what can be read only once is read now.
     options = {name: tuple(value) if isinstance(value, Iterator) else value for name, value in options.items()}
     guards: dict[str, Any] = {"authorize": authorize, "dashboard_readers": dashboard_readers, "dashboard_hosts": dashboard_hosts}
-    made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard, **guards)
+    trusted = options.get("trusted", ())
+    made = routes(resilience, prefix, metrics=metrics, health=health, dashboard=dashboard, trusted=trusted, **guards)
     admission = options.get("admission", True)
     if admission is True:
         options["admission"] = admission = Admission()

@@ -22,7 +22,8 @@ __all__ = ["report"]
 def report(resilience: Resilience, app: Any, mistakes: list[str]) -> dict[str, Any]:
     """Dependencies, features, middleware and warnings."""
     features = resilience.features
-    unused = [str(one) for one in resilience.settings.unused(resilience.dependencies, features)]
+    unused = [str(one) for one in resilience.settings.unused(resilience.dependencies, features, resilience.checks)]
+    unchecked = [f'readiness="required" says nothing of {one}: it has no check' for one in resilience.health.unchecked]
     dependencies = [one for one in resilience.dependencies.values() if isinstance(one, Dependency)]
     return {
         "enabled": resilience.enabled,
@@ -31,7 +32,7 @@ def report(resilience: Resilience, app: Any, mistakes: list[str]) -> dict[str, A
         "dependencies": [_dependency(one, list(features.values())) for one in dependencies],
         "features": [_feature(one) for one in features.values()],
         "middleware": [getattr(one.cls, "__name__", repr(one.cls)) for one in getattr(app, "user_middleware", ())],
-        "warnings": [masked(one) for one in [*dict.fromkeys(mistakes), *unused]],
+        "warnings": [masked(one) for one in [*dict.fromkeys(mistakes), *unused, *unchecked]],
     }
 
 

@@ -30,6 +30,8 @@ class Service(Protocol):
 
     @property
     def features(self) -> Mapping[str, Feature]: ...
+    @property
+    def checks(self) -> Mapping[str, object]: ...
 
 
 class Configuration:
@@ -90,6 +92,10 @@ class Configuration:
         self._features[name] = table, own
         return {**own, **{path[0]: given.value for path, given in table.items()}}
 
+    def check(self, name: str, own: dict[str, Any]) -> dict[str, Any]:
+        """A check's settings, with what is said over them."""
+        return {**own, **{path[0]: given.value for path, given in self.settings.check(name).items()}}
+
     # -- changing -------------------------------------------------------------------------------------------------
 
     def reload(self, service: Service, dependencies: Mapping[str, Dependency]) -> list[Change]:
@@ -140,7 +146,9 @@ class Configuration:
             if before != after:
                 act = _setting(service, name, after)
                 changes.append(Change(name, getattr(service, name), after, given.source, act=act))
-        for table, other, prefix in ((self.settings.root, new.root, ""), (self.settings.store, new.store, "store.")):
+        tables = [(self.settings.root, new.root, ""), (self.settings.store, new.store, "store.")]
+        tables += [(self.settings.check(name), new.check(name), f"checks.{name}.") for name in service.checks]
+        for table, other, prefix in tables:
             for (name,), given in differing(table, other):
                 if name not in SWITCHES:
                     refused.append(given.refused(f"{prefix}{name}", "can't be changed while the service is at work; it takes a restart"))

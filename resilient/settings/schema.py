@@ -17,6 +17,7 @@ from ..core.backoff import Constant, Exponential, Linear
 from ..core.rules import Rules
 from ..dependency import Dependency
 from ..feature import Feature
+from ..health import Check
 from ..policies.adaptive import AdaptiveConcurrency
 from ..policies.breaker import CircuitBreaker
 from ..policies.budget import RetryBudget
@@ -32,7 +33,7 @@ from ..policies.throttle import AdaptiveThrottle
 from ..policies.timeout import Timeout
 from ..stores import MemoryStore, RedisStore, SQLiteStore
 
-__all__ = ["BACKOFFS", "DEPENDENCY", "FEATURE", "KINDS", "PARTS", "ROOT", "STORES", "converted", "parameters", "word"]
+__all__ = ["BACKOFFS", "CHECK", "DEPENDENCY", "FEATURE", "KINDS", "PARTS", "ROOT", "STORES", "converted", "parameters", "word"]
 
 _OURS: tuple[type, ...] = (
     *(Timeout, RateLimit, AdaptiveThrottle, Retry, Hedge, Bulkhead, AdaptiveConcurrency),
@@ -165,7 +166,15 @@ def _own(kind: type, *without: str) -> dict[str, str]:
 
 DEPENDENCY: dict[str, str] = _own(Dependency, "name", "policies", "variant_of")
 FEATURE: dict[str, str] = _own(Feature, "name", "needs")
+CHECK: dict[str, str] = _own(Check, "name", "strict")
 
 
-ROOT: dict[str, str] = {"enabled": "bool", "chaos": "bool", "max_origins": "int"}
+ROOT: dict[str, str] = {
+    "enabled": "bool",
+    "chaos": "bool",
+    "max_origins": "int",
+    "readiness": "Literal['local', 'required']",
+    "startup_timeout": "float",
+    "start_anyway": "bool",
+}
 """Settings of the service itself, as `Resilience` has them."""

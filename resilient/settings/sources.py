@@ -8,20 +8,21 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .schema import BACKOFFS, DEPENDENCY, FEATURE, KINDS, PARTS, ROOT, STORES, converted, parameters
+from .schema import BACKOFFS, CHECK, DEPENDENCY, FEATURE, KINDS, PARTS, ROOT, STORES, converted, parameters
 from .values import Given, Path, SettingsError, concealed, nearest, unknown
 
 __all__ = ["Settings", "Table"]
 
 Table = dict[Path, Given]
 PREFIX = "RESILIENT_"
-SECTIONS = ("dependencies", "features", "store")
+TABLES = ("dependencies", "features", "checks")
+SECTIONS = (*TABLES, "store")
 SWITCHES = ("enabled", "chaos")  # read where they are used: they are older than settings
 MAPPING = "settings="  # what errors call a mapping, as they call a file by its path
 
 
 class Settings:
-    """What a file and the environment say about the dependencies and features of a service.
+    """What a file and the environment say about the dependencies, features and checks of a service.
 
     Args:
         source: the path of a TOML file, or what such a file would hold as a mapping; None for the environment alone.
@@ -43,10 +44,9 @@ class Settings:
         self.stamp: Any = self.look()
         self.root: Table = {}
         self.store: Table = {}
-        self._dependencies: dict[str, Table] = {}
-        self._features: dict[str, Table] = {}
+        self._tables: dict[str, dict[str, Table]] = {section: {} for section in TABLES}
         # By the name as a variable has it: upper case, and an underscore for whatever is no letter and no digit.
-        self._variables: dict[str, dict[str, Table]] = {"dependencies": {}, "features": {}}
+        self._variables: dict[str, dict[str, Table]] = {section: {} for section in TABLES}
         label = MAPPING if source is None or isinstance(source, Mapping) else os.fspath(source)
         for name, value in _content(source).items():
             self._take_section(name, value, label)
@@ -78,22 +78,29 @@ class Settings:
 
     def dependency(self, name: str) -> Table:
         """What is said about a dependency: paths below its name, the environment over the file."""
-        return {**self._dependencies.get(name, {}), **self._variables["dependencies"].get(slug(name), {})}
+        return self._said("dependencies", name)
 
     def feature(self, name: str) -> Table:
         """What is said about a feature, likewise."""
-        return {**self._features.get(name, {}), **self._variables["features"].get(slug(name), {})}
+        return self._said("features", name)
 
-    def unused(self, dependencies: Mapping[str, object], features: Mapping[str, object]) -> list[SettingsError]:
+    def check(self, name: str) -> Table:
+        """What is said about a check, likewise."""
+        return self._said("checks", name)
+
+    def _said(self, section: str, name: str) -> Table:
+        return {**self._tables[section].get(name, {}), **self._variables[section].get(slug(name), {})}
+
+    def unused(
+        self, dependencies: Mapping[str, object], features: Mapping[str, object], checks: Mapping[str, object]
+    ) -> list[SettingsError]:
         """A refusal for each name that is spoken of and that nobody has declared; a misspelt one, most likely."""
-        return [
-            *self._unused("dependencies", self._dependencies, dependencies),
-            *self._unused("features", self._features, features),
-        ]
+        declared = zip(TABLES, (dependencies, features, checks), strict=True)
+        return [error for section, named in declared for error in self._unused(section, named)]
 
-    def _unused(self, section: str, tables: dict[str, Table], declared: Mapping[str, object]) -> Iterator[SettingsError]:
+    def _unused(self, section: str, declared: Mapping[str, object]) -> Iterator[SettingsError]:
         slugs = {slug(name): name for name in declared}
-        for name, table in tables.items():
+        for name, table in self._tables[section].items():
             if name not in declared:
                 source = next((given.source for given in table.values()), "")
                 yield unknown(f"{section}.{name}", "nothing declared is called", name, declared, source)
@@ -115,7 +122,7 @@ class Settings:
         if name == "store":
             self.store.update({(str(key),): Given(one, source) for key, one in value.items()})
             return
-        tables = self._dependencies if name == "dependencies" else self._features
+        tables = self._tables[name]
         for key, table in value.items():
             if not isinstance(key, str) or not isinstance(table, Mapping):
                 raise Given(table, source).refused(f"{name}.{key}", "expected a table")
@@ -206,7 +213,7 @@ def _below(section: str, key: str, path: Path, given: Given) -> Iterator[tuple[P
         for name, value in given.value.items():
             yield from _below(section, key, (*path, str(name)), Given(value, given.source))
         return
-    if path == ("timeout",):
+    if section == "dependencies" and path == ("timeout",):
         path = ("timeout", "total")
     told = ".".join((key, *path))
     yield path, _leaf(given, told, _annotation(section, key, path, given))
@@ -231,10 +238,11 @@ def _part(path: Path) -> dict[str, str]:
 def _annotation(section: str, key: str, path: Path, given: Given) -> str:
     told = ".".join((key, *path))
     head = path[0] if path else ""
-    if section == "features":
-        if len(path) != 1 or head not in FEATURE:
-            raise unknown(told, "a feature has no setting", ".".join(path), FEATURE, given.source)
-        return FEATURE[head]
+    if section != "dependencies":
+        what, known = ("feature", FEATURE) if section == "features" else ("check", CHECK)
+        if len(path) != 1 or head not in known:
+            raise unknown(told, f"a {what} has no setting", ".".join(path), known, given.source)
+        return known[head]
     if len(path) == 1 and head in DEPENDENCY:
         return DEPENDENCY[head]
     if head not in KINDS:

@@ -8,10 +8,12 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
+from ..core.check import STATES
 from ..core.degradation import Level
 from ..events import (
     CacheUsed,
     CallRejected,
+    CheckChanged,
     CircuitChanged,
     ClientGone,
     DeadlinePassed,
@@ -169,6 +171,13 @@ LOOP_LAG = Family(
     (),
     "livemax",
 )
+CHECK_STATE = Family(
+    "resilient_check_state",
+    "gauge",
+    "1 for the state that the check is in, 0 for the others; with several workers, how many say so.",
+    ("check", "state"),
+)
+CHECKS = Family("resilient_checks_total", "counter", "Times that a check was asked, by what came of it.", ("check", "result"))
 INJECTED = Family(
     "resilient_faults_injected_total",
     "counter",
@@ -209,6 +218,8 @@ ALL = (
     ADMISSION_QUEUED,
     STREAMS,
     LOOP_LAG,
+    CHECK_STATE,
+    CHECKS,
     INJECTED,
     ABANDONED,
     LISTENER_ERRORS,
@@ -247,6 +258,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
 MOVED: dict[type[Event], tuple[Family, Key, Callable[[Any], Key]]] = {
     CircuitChanged: (BREAKER_STATE, BREAKER_STATES, lambda event: (event.dependency, event.new)),
     FeatureChanged: (FEATURE_LEVEL, LEVELS, lambda event: (event.feature, event.new)),
+    CheckChanged: (CHECK_STATE, STATES, lambda event: (event.check, event.new)),
 }
 """Event -> the one-hot gauge that it moves, its words, and who moved to which of them."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.degradation import Level
 from ..events import (
     BrownoutChanged,
+    CheckChanged,
     CircuitChanged,
     ControlUsed,
     Event,
@@ -18,6 +19,7 @@ from ..events import (
     ResponseAbandoned,
     ServiceChanged,
     SettingChanged,
+    StartupChanged,
 )
 
 __all__ = ["TransitionLog"]
@@ -43,6 +45,8 @@ class TransitionLog:
     response_abandoned  dependency, at                                           WARNING, the first time of a dependency
     setting_changed     dependency, key, old, new, source, at                    WARNING
     control_used        action, about, by, why, told, at                         WARNING
+    check_changed       check, dependency, old, new, reason, at                  INFO when it is well, else WARNING
+    startup_changed     complete, waiting, seconds, at                           WARNING unless all was done
     =================== ======================================================== ==========================================
 
     None of these names is one of `logging.LogRecord`. Times are seconds; `at` is on the clock of the `Resilience`.
@@ -60,6 +64,8 @@ class TransitionLog:
             ResponseAbandoned: self._response_abandoned,
             SettingChanged: self._setting_changed,
             ControlUsed: self._control_used,
+            CheckChanged: self._check_changed,
+            StartupChanged: self._startup_changed,
         }
 
     def on_event(self, event: Event) -> None:
@@ -217,6 +223,41 @@ class TransitionLog:
                 "by": event.by,
                 "why": event.why,
                 "told": event.told,
+                "at": event.at,
+            },
+        )
+
+    def _check_changed(self, event: CheckChanged) -> None:
+        logger.log(
+            logging.INFO if event.new == "well" else logging.WARNING,
+            "check %s: %s -> %s%s",
+            event.check,
+            event.old,
+            event.new,
+            f" ({event.reason})" if event.reason else "",
+            extra={
+                "event": "check_changed",
+                "check": event.check,
+                "dependency": event.dependency,
+                "old": event.old,
+                "new": event.new,
+                "reason": event.reason,
+                "at": event.at,
+            },
+        )
+
+    def _startup_changed(self, event: StartupChanged) -> None:
+        logger.log(
+            logging.WARNING if event.waiting else logging.INFO,
+            "the service %s after %.1f s%s",
+            "has started" if event.complete else "has not started",
+            event.seconds,
+            f", without {', '.join(event.waiting)}" if event.waiting else "",
+            extra={
+                "event": "startup_changed",
+                "complete": event.complete,
+                "waiting": list(event.waiting),
+                "seconds": event.seconds,
                 "at": event.at,
             },
         )

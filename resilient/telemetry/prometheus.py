@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ..events import Event
-from .families import COUNTED, MOVED, REQUESTS, SHED, Family, Key
+from .families import CHECKS, COUNTED, MOVED, REQUESTS, SHED, Family, Key
 from .labels import LabelCap
 from .multiprocess import BoundChildren
 from .plain import PlainCollector
@@ -88,6 +88,10 @@ class Metrics:
     def count_shed(self, criticality: str, reason: str) -> None:
         """Count an inbound request that was turned away. An overload makes many of them: it takes no event."""
         self._backend.count(SHED, (criticality, reason))
+
+    def count_check(self, check: str, result: str) -> None:
+        """Count an answer of a check of the service's health."""
+        self._backend.count(CHECKS, (check, result))
 
     def totals(self, families: Collection[Family]) -> dict[Family, dict[Key, float]]:
         """What this process has counted of some families of counters, by their label values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from ..core.check import STATES
 from ..outbox import Outbox
 from ..stats import CallStats
 from .families import (
@@ -16,6 +17,7 @@ from .families import (
     BUDGET,
     CACHE_BYTES,
     CACHE_ENTRIES,
+    CHECK_STATE,
     FEATURE_LEVEL,
     GAUGES,
     IN_USE,
@@ -29,7 +31,17 @@ from .families import (
     Key,
 )
 
-__all__ = ["AdmissionView", "BreakerView", "BudgetView", "BulkheadView", "DependencyView", "FeatureView", "Source", "gauges"]
+__all__ = [
+    "AdmissionView",
+    "BreakerView",
+    "BudgetView",
+    "BulkheadView",
+    "CheckView",
+    "DependencyView",
+    "FeatureView",
+    "Source",
+    "gauges",
+]
 
 MERGED: dict[str, Callable[[float, float], float]] = {"livesum": lambda one, other: one + other, "livemin": min, "livemax": max}
 """How what several have becomes one value."""
@@ -92,6 +104,15 @@ class FeatureView(Protocol):
     def level(self) -> str: ...
 
 
+class CheckView(Protocol):
+    """A check of the service's health; its state is well, ill or unknown."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+
+
 class AdmissionView(Protocol):
     """What lets inbound requests in: how many are inside, may be, and wait; streams; and how late its event loop was."""
 
@@ -117,6 +138,8 @@ class Source(Protocol):
     @property
     def admissions(self) -> Iterable[AdmissionView]: ...
     @property
+    def checks(self) -> Mapping[str, Any]: ...
+    @property
     def outbox(self) -> Outbox: ...
 
 
@@ -124,8 +147,9 @@ def gauges(
     dependencies: Iterable[tuple[str, DependencyView]],
     features: Iterable[tuple[str, FeatureView]],
     admissions: Iterable[AdmissionView] = (),
+    checks: Iterable[tuple[str, CheckView]] = (),
 ) -> dict[Family, dict[Key, float]]:
-    """The present state of each dependency and feature, given with the label values to export them under, and of admission."""
+    """The present state of each dependency, feature and check, given with the label values to export it under, and of admission."""
     values: dict[Family, dict[Key, float]] = {family: {} for family in GAUGES}
 
     def put(family: Family, key: Key, value: float) -> None:
@@ -140,6 +164,10 @@ def gauges(
         level = feature.level
         for word in LEVELS:
             put(FEATURE_LEVEL, (label, word), float(level == word))
+    for label, check in checks:
+        state = check.state
+        for word in STATES:
+            put(CHECK_STATE, (label, word), float(state == word))
     for admission in admissions:
         put(ADMITTED, (), admission.in_flight)
         put(ADMISSION_LIMIT, (), admission.limit)

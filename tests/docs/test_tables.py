@@ -25,15 +25,17 @@ from resilient import (
     Hedge,
     Outcome,
     RateLimit,
+    Resilience,
     Retry,
     RetryBudget,
     Target,
     Timeout,
 )
-from resilient.asgi import Admission, ResilienceMiddleware, StaleResponses
+from resilient.asgi import Admission, ResilienceMiddleware, StaleResponses, routes
 from resilient.core.rules import Rules
 from resilient.events import (
     BrownoutChanged,
+    CheckChanged,
     CircuitChanged,
     ControlUsed,
     Event,
@@ -43,7 +45,9 @@ from resilient.events import (
     ResponseAbandoned,
     ServiceChanged,
     SettingChanged,
+    StartupChanged,
 )
+from resilient.health import Check
 from resilient.stores import MemoryStore, RedisStore, SQLiteStore
 from resilient.telemetry.families import ALL
 from resilient.telemetry.fields import context_fields
@@ -112,6 +116,27 @@ def test_defaults(page: str, kinds: list[Any]) -> None:
     assert {name: REQUIRED if value == "required" else ast.literal_eval(value) for name, value in said.items()} == real
 
 
+def test_defaults_of_checks() -> None:
+    said = {name: ast.literal_eval(cells[0].strip("`")) for name, cells in table("health.md", "Defaults", "Parameter").items()}
+    real = {name: default for name, default in parameters(Check).items() if name not in ("name", "fn", "clock", "strict")}
+    of_service = parameters(Resilience)
+    assert said == real | {name: of_service[name] for name in ("readiness", "startup_timeout", "start_anyway")}
+
+
+def test_the_probes_of_kubernetes_fit_the_defaults() -> None:
+    page = (DOCS / "health.md").read_text(encoding="utf-8")
+    probes = dict(re.findall(r"^(\w+)Probe:\n((?:  .+\n)+)", page, re.MULTILINE))
+    assert {name: re.findall(r"path: (\S+),", probe) for name, probe in probes.items()} == {
+        "startup": ["/startupz"],
+        "readiness": ["/readyz"],
+        "liveness": ["/livez"],
+    }
+    assert all(route.path in page for route in routes(Resilience(), metrics=False))
+    seconds = {name: re.findall(r"(?:periodSeconds|failureThreshold): (\d+)", probe) for name, probe in probes.items()}
+    period, times = map(int, seconds["startup"])
+    assert period * times > Resilience().health.startup.timeout
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.glob("policies/*.md")), ids=lambda page: page.stem)
 def test_policy_pages_have_the_same_headings(page: Path) -> None:
     assert re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE) == HEADINGS
@@ -136,6 +161,8 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
     log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
     log.on_event(ControlUsed(at=1.0, action="isolate", about="dependency:dep", by="ann"))
     log.on_event(SettingChanged(at=1.0, key="enabled", old="True", new="False", source="code"))
+    log.on_event(CheckChanged(at=1.0, check="disk", old="well", new="ill", reason="returned False"))
+    log.on_event(StartupChanged(at=1.0, complete=True, waiting=(), seconds=1.0))
     known = vars(logging.makeLogRecord({})).keys() | {"event", "message"}
     told: dict[str, Any] = {record.__dict__["event"]: vars(record).keys() - known for record in caplog.records}
     said = table("telemetry.md", "Logs", "`event`")

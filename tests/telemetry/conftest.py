@@ -39,11 +39,16 @@ class Parts:
         return SimpleNamespace(name=name, level=level)
 
     @staticmethod
-    def source(*dependencies: Any, features: tuple[Any, ...] = ()) -> Any:
+    def check(name: str, state: str = "well") -> Any:
+        return SimpleNamespace(name=name, state=state)
+
+    @staticmethod
+    def source(*dependencies: Any, features: tuple[Any, ...] = (), checks: tuple[Any, ...] = ()) -> Any:
         return SimpleNamespace(
             dependencies={dependency.name: dependency for dependency in dependencies},
             features={feature.name: feature for feature in features},
             admissions=[SimpleNamespace(in_flight=3, limit=500, queued=1, streams=2, lag=0.25)],
+            checks={check.name: check for check in checks},
             outbox=Outbox(),
         )
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import values as prometheus_values
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from resilient.events import CallRejected, CircuitChanged, DeadlinePassed, FeatureChanged, ResponseAbandoned
+from resilient.events import CallRejected, CheckChanged, CircuitChanged, DeadlinePassed, FeatureChanged, ResponseAbandoned
 from resilient.telemetry import families
 from resilient.telemetry.prometheus import Metrics
 from resilient.telemetry.workers import identify, sweep_dead
@@ -315,8 +315,8 @@ def test_without_a_way_to_ask_everybody_is_alive(tmp_path: Path, monkeypatch: py
 
 
 def test_calls_events_and_states_are_written(worker_files: Path, parts: Any, samples: Read) -> None:
-    catalog, prices = parts.dependency("catalog"), parts.feature("prices")
-    source = parts.source(catalog, features=(prices,))
+    catalog, prices, disk = parts.dependency("catalog"), parts.feature("prices"), parts.check("disk", "unknown")
+    source = parts.source(catalog, features=(prices,), checks=(disk,))
     metrics = Metrics(source)
     page = samples(metrics)
     assert (page[CLOSED], page[OPEN], page[SUCCESSES]) == (1, 0, 0)
@@ -330,6 +330,9 @@ def test_calls_events_and_states_are_written(worker_files: Path, parts: Any, sam
     prices.level = "off"
     metrics.on_event(FeatureChanged(at=0.0, feature="prices", old="full", new="off", cause="outage"))
     metrics.count_request("/orders/{order_id}", "GET", "2xx", 0.02)
+    metrics.count_check("disk", "ill")
+    disk.state = "ill"
+    metrics.on_event(CheckChanged(at=0.0, check="disk", old="unknown", new="ill"))
     source.outbox.dropped = 3
     for _ in range(2):  # a second scrape adds nothing
         page = samples(metrics)
@@ -344,6 +347,8 @@ def test_calls_events_and_states_are_written(worker_files: Path, parts: Any, sam
         assert page[name("resilient_feature_level", feature="prices", level="off")] == 1
         assert page[name("resilient_feature_level", feature="prices", level="full")] == 0
         assert page[name("resilient_events_dropped_total")] == 3
+        assert [page[name("resilient_check_state", check="disk", state=state)] for state in ("well", "ill", "unknown")] == [0, 1, 0]
+        assert page[name("resilient_checks_total", check="disk", result="ill")] == 1
 
 
 def test_totals_are_those_of_this_worker(worker_files: Path, parts: Any) -> None:

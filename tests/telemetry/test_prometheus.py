@@ -68,6 +68,8 @@ NAMES = {
     "resilient_admission_queued": ("gauge", set()),
     "resilient_admission_streams": ("gauge", set()),
     "resilient_loop_lag_seconds": ("gauge", set()),
+    "resilient_check_state": ("gauge", {"check", "state"}),
+    "resilient_checks": ("counter", {"check", "result"}),
     "resilient_faults_injected": ("counter", {"dependency", "kind"}),
     "resilient_abandoned_responses": ("counter", {"dependency"}),
     "resilient_listener_errors": ("counter", set()),
@@ -162,10 +164,11 @@ def all_events(metrics: Metrics) -> None:
 @pytest.mark.parametrize(("accept", "parse"), [("", parse_text), (OPENMETRICS, parse_openmetrics)])
 def test_names_types_and_labels_are_the_promised_ones(parts: Any, accept: str, parse: Any) -> None:
     catalog = parts.dependency("catalog")
-    metrics = Metrics(parts.source(catalog, features=(parts.feature("prices"),)))
+    metrics = Metrics(parts.source(catalog, features=(parts.feature("prices"),), checks=(parts.check("disk"),)))
     catalog.stats.record("success", 0.02, 1.0)
     metrics.count_request("/orders/{order_id}", "GET", "2xx", 0.02)
     metrics.count_shed("sheddable", "standing")
+    metrics.count_check("disk", "raised")
     all_events(metrics)
     body, content_type = metrics.render(accept)
     assert content_type.startswith("text/plain" if accept == "" else "application/openmetrics-text")
@@ -225,6 +228,19 @@ def test_states_are_read_at_the_scrape(parts: Any, samples: Read) -> None:
     assert page[name("resilient_feature_level", feature="prices", level="full")] == 0
     assert page[name("resilient_listener_errors_total")] == 4
     assert page[name("resilient_events_dropped_total")] == 5
+
+
+def test_checks_are_read_at_the_scrape_and_counted(parts: Any, samples: Read) -> None:
+    disk = parts.check("disk", "unknown")
+    metrics = Metrics(parts.source(checks=(disk, parts.check("queue"))))
+    metrics.count_check("disk", "raised")
+    metrics.count_check("disk", "raised")
+    disk.state = "ill"
+    page = samples(metrics)
+    for state in ("well", "ill", "unknown"):
+        assert page[name("resilient_check_state", check="disk", state=state)] == (state == "ill")
+        assert page[name("resilient_check_state", check="queue", state=state)] == (state == "well")
+    assert page[name("resilient_checks_total", check="disk", result="raised")] == 2
 
 
 def test_a_policy_that_is_not_there_has_no_series(parts: Any, samples: Read) -> None:

@@ -24,7 +24,7 @@ catalog = SimpleNamespace(
     cache=None,
 )
 prices = SimpleNamespace(name="prices", level="full")
-source = SimpleNamespace(dependencies={"catalog": catalog}, features={"prices": prices}, admissions=[], outbox=Outbox())
+source = SimpleNamespace(dependencies={"catalog": catalog}, features={"prices": prices}, admissions=[], checks={}, outbox=Outbox())
 metrics = Metrics(source)
 
 
