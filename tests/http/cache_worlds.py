@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Set
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import anyio
@@ -22,9 +22,31 @@ from resilient import Bulkhead, Cache, CircuitBreaker, Dependency, ResilienceErr
 
 EPSILON = 0.05  # seconds that rounding, and the real time that answers are dated with, may make
 IDENTITIES = ("authorization", "cookie", "x-api-key")
-SHARING = ("", "", "", "public", "public", "private", "no-store", "no-cache", "must-revalidate", "proxy-revalidate", "s-maxage=20")
-VARY = ("", "", "", "Accept-Language", "User-Agent", "Cookie", "Accept-Language, X-Kind", "*")
+SHARING = (
+    *("", "", "", "", "", "", "public", "public", "public", "must-revalidate", "must-revalidate", "proxy-revalidate", "s-maxage=20"),
+    *("private", "no-store", "no-cache"),
+)
+VARY = (*("", "", "", "Accept-Language", "User-Agent", "Cookie", "Accept-Language, X-Kind") * 2, "*")
 FIELDS = {"accept-language": ("de", "en"), "user-agent": ("a/1", "b/2"), "x-kind": ("1", "2"), "x-forwarded-host": ("evil",)}
+DEMANDS = ("no-cache", "no-store", "max-age=0", "max-stale=5", "only-if-cached")
+CHOOSING = (*FIELDS, "x-tenant", *IDENTITIES)
+
+
+@cache
+def parsed(control: str) -> dict[str, str]:
+    """The directives of a `Cache-Control`."""
+    return {word: value for part in control.split(",") for word, _, value in [part.strip().partition("=")] if word}
+
+
+@cache
+def addresses(url: Any) -> tuple[Any, Any]:
+    """The two resources that there are, read once for all worlds."""
+    return url("http://dep/a"), url("http://dep/b")
+
+
+def fields_of(headers: Any) -> dict[str, str]:
+    """Header fields by name, in lower case."""
+    return {name.decode().lower(): value.decode() for name, value in headers.raw}
 
 
 @dataclass
@@ -41,20 +63,17 @@ class Answer:
     control: str
     vary: str
     cookie: bool
-    body: bytes = b""
+    etag: str
+    body: bytes
     ended_at: float = 0.0
     validated: list[tuple[float, str]] = field(default_factory=list)
 
     @property
-    def words(self) -> set[str]:
-        return {part.strip().partition("=")[0] for part in self.control.split(",")} - {""}
+    def words(self) -> Set[str]:
+        return parsed(self.control).keys()
 
-    def seconds(self, name: str, control: str | None = None) -> int | None:
-        for part in (self.control if control is None else control).split(","):
-            word, _, value = part.strip().partition("=")
-            if word == name:
-                return int(value)
-        return None
+    def seconds(self, name: str, control: str | None = None) -> int:
+        return int(parsed(self.control if control is None else control).get(name) or 0)
 
 
 class World:
@@ -71,21 +90,24 @@ class World:
         self.library, self.clock, self.seen = library, clock, seen
         self.began = clock.now()
         self.chance = chance = random.Random(seed)
-        self.trouble, self.variety = chance.choice((0.0, 0.1, 0.5)), chance.choice((0.0, 0.1, 0.4))
+        self.trouble = chance.choice((0.0, 0.1, 0.5, 0.8))
         self.numbers, self.answers, self.versions = itertools.count(1), {}, dict.fromkeys(("/a", "/b"), 1)
         self.floor = dict.fromkeys(self.versions, 1)
         self.controls = {uri: self.control() for uri in self.versions}
         self.vary = {uri: chance.choice(VARY) for uri in self.versions}
         self.etags = {uri: chance.random() < 0.6 for uri in self.versions}
         self.streams: list[Any] = []
-        self.identity = chance.choice(IDENTITIES)
-        self.fallback = chance.choice((0, 30))
-        self.per_user, self.explicit = chance.random() < 0.2, chance.random() < 0.2
+        self.fallback = chance.choice((0, 30, 30))
+        self.per_user, self.explicit = chance.random() < 0.2, chance.random() < 0.25
+        self.unusual = self.differences()
+        # What most requests are like, so that one that is not differs from the others in hardly more than that.
+        lasting = [(name, value) for name, value in self.unusual if value is not None and name not in ("cache-control", "x-forwarded-host")]
+        self.usual = dict(chance.sample(lasting, 2))
         self.cache = Cache(
             stale_if_error=self.fallback,
             soft_timeout=chance.choice((None, 0.5)),
             per_user=self.per_user,
-            max_body=chance.choice((1 << 20, 400)),
+            max_body=chance.choice((1 << 20, 150)),
             partition=(lambda request: request.headers.get("x-tenant")) if self.explicit else None,
         )
         policies: list[Any] = [self.cache, Timeout(total=chance.choice((2, 8)))]
@@ -97,10 +119,21 @@ class World:
         self.dependency = Dependency("dep", *policies, clock=clock)
         self.transport = library.ours.AsyncResilientTransport(self.dependency, Inner(self))
 
+    def differences(self) -> list[tuple[str, str | None]]:
+        """What requests may differ in: who asks, as which tenant, two of the fields that choose an answer, and a demand."""
+        chance = self.chance
+        own, other = chance.sample((*IDENTITIES, "cookie", "x-api-key"), 2)
+        found: list[tuple[str, str | None]] = [(own, user) for user in ("u1", "u2", "u1", "u2", None)] + [(other, "u1")]
+        if self.explicit:
+            found += [("x-tenant", tenant) for tenant in ("t1", "t2", "t1", "t2", None)] * 2
+        for name in chance.sample((*FIELDS, "user-agent"), 2):
+            found += [(name, value) for value in (*FIELDS[name], None)]
+        return [*found, ("cache-control", chance.choice(DEMANDS))]
+
     def control(self) -> str:
         chance = self.chance
-        parts = [chance.choice(SHARING), f"max-age={chance.choice((0, 1, 5, 60))}"]
-        if chance.random() < 0.4:
+        parts = [chance.choice(SHARING), f"max-age={chance.choice((0, 1, 2, 5, 5, 60, 60))}"]
+        if chance.random() < 0.6:
             parts.append(f"stale-if-error={chance.choice((4, 50))}")
         if chance.random() < 0.3:
             parts.append(f"stale-while-revalidate={chance.choice((2, 50))}")
@@ -110,9 +143,9 @@ class World:
 
     async def answer(self, request: Any) -> Any:
         chance, library = self.chance, self.library
-        uri, asked_by = request.url.path, int(request.headers["x-request-id"])
+        uri, fields = request.url.path, fields_of(request.headers)
         await anyio.sleep(chance.choice((0, 0, 0.1, 0.5, 3)))
-        luck = chance.random() if self.clock.now() > self.began + 2 else 1.0
+        luck = chance.random() if self.clock.now() > self.began + 1.5 else 1.0
         if luck < self.trouble / 2:
             raise chance.choice((library.ConnectError, library.ReadError, library.ReadTimeout))("by chance")
         if request.method != "GET":
@@ -120,33 +153,28 @@ class World:
             await anyio.sleep(chance.choice((0, 0.3)))
             return library.Response(chance.choice((200, 204, 303)))
         if luck < self.trouble:
-            return self.made(request, uri, asked_by, chance.choice((500, 503, 503, 429)), "no-store")
+            return self.made(fields, uri, chance.choice((500, 503, 503, 429)), "no-store")
         if luck < self.trouble + 0.05:
-            return self.made(request, uri, asked_by, chance.choice((404, 302)), chance.choice(("", "max-age=3")))
-        etag = f'"{uri}{self.versions[uri]}{self.chosen(request, uri)}"'
-        if self.etags[uri] and etag in request.headers.get("if-none-match", ""):
+            return self.made(fields, uri, chance.choice((404, 302)), chance.choice(("", "max-age=3")))
+        if not self.etags[uri]:
+            return self.made(fields, uri, 200, self.controls[uri])
+        # Of all that may choose the answer, whatever it varies by.
+        etag = f'"{uri}{self.versions[uri]}{"|".join([fields.get(name, "") for name in CHOOSING])}"'
+        if etag in fields.get("if-none-match", ""):
             control = self.controls[uri]
             for answer in self.answers.values():
-                if answer.uri == uri and answer.status == 200 and self.etag_of(answer) == etag:
+                if answer.etag == etag:
                     answer.validated.append((self.clock.now(), control))
             return library.Response(304, headers={"etag": etag, "cache-control": control})
-        return self.made(request, uri, asked_by, 200, self.controls[uri], etag if self.etags[uri] else "")
+        return self.made(fields, uri, 200, self.controls[uri], etag)
 
-    def chosen(self, request: Any, uri: str) -> str:
-        """What of the request chooses the answer."""
-        names = ("accept-language", "user-agent", "x-kind", "x-forwarded-host", "x-tenant", *IDENTITIES)
-        return "".join(f"{request.headers.get(name, '')}|" for name in names).replace('"', "")
-
-    def etag_of(self, answer: Answer) -> str:
-        names = ("accept-language", "user-agent", "x-kind", "x-forwarded-host", "x-tenant", *IDENTITIES)
-        return f'"{answer.uri}{answer.version}' + "".join(f"{answer.fields.get(name, '')}|" for name in names) + '"'
-
-    def made(self, request: Any, uri: str, asked_by: int, status: int, control: str, etag: str = "") -> Any:
-        chance, number = self.chance, next(self.numbers)
+    def made(self, fields: dict[str, str], uri: str, status: int, control: str, etag: str = "") -> Any:
+        chance, library = self.chance, self.library
+        number, asked_by = next(self.numbers), int(fields["x-request-id"])
         cookie = chance.random() < 0.1
-        fields = {name.lower(): value for name, value in request.headers.items()}
-        made = Answer(number, asked_by, uri, fields, self.versions[uri], self.clock.now(), status, control, self.vary[uri], cookie)
-        made.body = json.dumps([number] * chance.choice((1, 5, 100))).encode()
+        body = b"%d," % number * chance.choice((1, 5, 100))
+        now, version = self.clock.now(), self.versions[uri]
+        made = Answer(number, asked_by, uri, fields, version, now, status, control, self.vary[uri], cookie, etag, body)
         self.answers[number] = made
         headers = {"x-number": str(number), "cache-control": control}
         if made.vary:
@@ -159,70 +187,73 @@ class World:
             headers["location"] = "/b"
         shape = chance.random()
         if shape < 0.5:
-            return self.library.Response(status, headers=headers, content=made.body)
+            return library.Response(status, headers=headers, content=made.body)
         if shape < 0.8:
             headers["content-length"] = str(len(made.body))
-        broken = chance.choice((None, None, None, "cut", "short" if shape < 0.8 else None))
-        stream = _stream(self, made, broken, chance.choice((0, 0.2)))
+        broken = chance.choice((*[None] * 6, "cut", "short" if shape < 0.8 else None))
+        stream = stream_of(library.AsyncByteStream)(self, made, broken, chance.choice((0, 0.2)), library.RemoteProtocolError)
         self.streams.append(stream)
-        return self.library.Response(status, headers=headers, stream=stream)
+        return library.Response(status, headers=headers, stream=stream)
 
     # -- those who ask --------------------------------------------------------------------------------------------
 
     def request(self, asked_by: int) -> Any:
         chance = self.chance
-        headers = {"x-request-id": str(asked_by), "host": "dep"}
-        user = chance.choice((None, None, "u1", "u2"))
-        if user is not None:
-            headers[self.identity if chance.random() < 0.9 else chance.choice(IDENTITIES)] = user
-        if self.explicit and chance.random() < 0.7:
-            headers["x-tenant"] = chance.choice(("t1", "t2"))
-        for name, values in FIELDS.items():
-            if chance.random() < (0.05 if name == "x-forwarded-host" else self.variety):
-                headers[name] = chance.choice(values)
-        if chance.random() < self.variety / 2:
-            headers["cache-control"] = chance.choice(("no-cache", "no-store", "max-age=0", "max-stale=5", "only-if-cached"))
-        method = chance.choices(("GET", "POST"), (20, 2))[0]
-        return self.library.Request(method, f"http://dep{chance.choice(('/a', '/a', '/a', '/b'))}", headers=headers)
+        headers = {"x-request-id": str(asked_by), "host": "dep", **self.usual}
+        for _ in range(chance.choice((0, 0, 1, 1, 1, 2))):
+            name, value = chance.choice(self.unusual)
+            if value is None:
+                headers.pop(name, None)
+            else:
+                headers[name] = value
+        method = "POST" if asked_by and chance.random() < 1 / 7 else "GET"
+        return self.library.Request(method, addresses(self.library.URL)[chance.random() < 0.1], headers=headers)
 
     async def ask(self, asked_by: int) -> None:
         chance = self.chance
-        await anyio.sleep(chance.choice((0, 0, 0.05, 0.5, 1, 3, 8, 9, 30)))
-        request = self.request(asked_by)
-        uri, began, floor, version = request.url.path, self.clock.now(), self.floor[request.url.path], self.versions[request.url.path]
-        with anyio.move_on_after(chance.choice((0.02, 0.3, 1, 100, 100, 100))):
-            try:
-                response = await self.transport.handle_async_request(request)
-            except (ResilienceError, self.library.TransportError, self.library.HTTPStatusError) as error:
-                self.seen[type(error).__name__] += 1
+        if asked_by:  # the first one comes at once: the others find something
+            await anyio.sleep(chance.choice((0, 0, 0.05, 0.5, 2, 4, 7, 8, 9, 30)))
+        request, patience = self.request(asked_by), chance.choice((0.02, 0.3, 1, *[None] * 6))
+        if patience is None:
+            await self.send(request, asked_by)
+            return
+        with anyio.move_on_after(patience):
+            await self.send(request, asked_by)
+
+    async def send(self, request: Any, asked_by: int) -> None:
+        uri, began = request.url.path, self.clock.now()
+        floor, version = self.floor[uri], self.versions[uri]
+        try:
+            response = await self.transport.handle_async_request(request)
+        except (ResilienceError, self.library.TransportError, self.library.HTTPStatusError) as error:
+            self.seen[type(error).__name__] += 1
+            return
+        got = self.clock.now()
+        try:
+            if request.method == "POST":
+                if response.status_code < 400 and self.versions[uri] > version:
+                    # What is asked for from here on must know of it.
+                    self.floor[uri] = max(self.floor[uri], version + 1)
+                self.seen["written"] += 1
                 return
-            got = self.clock.now()
-            try:
-                if request.method == "POST":
-                    if response.status_code < 400 and self.versions[uri] > version:
-                        # What is asked for from here on must know of it.
-                        self.floor[uri] = max(self.floor[uri], version + 1)
-                    self.seen["written"] += 1
-                    return
-                body = None
-                if chance.random() < 0.9:
-                    with contextlib.suppress(self.library.TransportError, ResilienceError):
-                        body = b"".join([part async for part in response.stream])
-                self.judge(request, response, body, asked_by, began, got, floor)
-            finally:
-                await response.aclose()
-                await response.stream.aclose()
+            body = None
+            if self.chance.random() < 0.9:
+                with contextlib.suppress(self.library.TransportError, ResilienceError):
+                    body = b"".join([part async for part in response.stream])
+            self.judge(request, response, body, asked_by, began, got, floor)
+        finally:
+            await response.aclose()
+            await response.stream.aclose()
 
     # -- the rules ------------------------------------------------------------------------------------------------
 
     def judge(self, request: Any, response: Any, body: bytes | None, asked_by: int, began: float, now: float, floor: int) -> None:
-        number = response.headers.get("x-number")
-        if number is None:
-            assert response.status_code == 504 and "only-if-cached" in request.headers["cache-control"]
+        asked, said = fields_of(request.headers), fields_of(response.headers)
+        if "x-number" not in said:
+            assert response.status_code == 504 and "only-if-cached" in asked["cache-control"]
             return
-        answer = self.answers[int(number)]
-        told = (answer, request.headers, response.headers, began, now)
-        asked = {name.lower(): value for name, value in request.headers.items()}
+        answer = self.answers[int(said["x-number"])]
+        told = (answer, asked, said, began, now)
         assert answer.uri == request.url.path, told
         if answer.asked_by == asked_by:
             self.seen["own"] += 1
@@ -266,8 +297,8 @@ class World:
         at, control = max([(answer.made_at, answer.control), *(one for one in answer.validated if one[0] <= now)])
         age = now - at
         # A validation that is under way at this very moment counts when it comes.
-        fresh = answer.seconds("s-maxage", control) or answer.seconds("max-age", control) or 0
-        words = {part.strip().partition("=")[0] for part in control.split(",")}
+        fresh = answer.seconds("s-maxage", control) or answer.seconds("max-age", control)
+        words = parsed(control).keys()
         assert "no-cache" not in words or age <= EPSILON or at > told[3] - EPSILON, told
         wants = asked.get("cache-control", "")
         degraded = "degraded" in response.extensions
@@ -279,16 +310,16 @@ class World:
             self.seen["fresh"] += 1
             return
         assert words.isdisjoint(("no-cache", "must-revalidate", "proxy-revalidate", "s-maxage")), told
-        windows = [answer.seconds("stale-while-revalidate", control) or 0]
+        windows = [answer.seconds("stale-while-revalidate", control)]
         if degraded:
             self.seen["degraded"] += 1
-            windows = [answer.seconds("stale-if-error", control) or 0, self.fallback if answer.status < 400 else 0]
+            windows = [answer.seconds("stale-if-error", control), self.fallback if answer.status < 400 else 0]
         elif wants == "max-stale=5":
             windows.append(5)
         else:
             self.seen["refreshed"] += 1
         assert beyond <= max(windows) + EPSILON, told
-        assert int(response.headers["age"]) >= int(age - EPSILON), told
+        assert int(told[2]["age"]) >= int(age - EPSILON), told
 
     async def run(self, requests: int) -> None:
         async with anyio.create_task_group() as group:
@@ -308,26 +339,30 @@ class Inner:
         self.handle_async_request: Callable[..., Any] = world.answer
 
 
-def _stream(world: World, made: Answer, broken: str | None, pause: float) -> Any:
-    library, body = world.library, made.body
+@cache
+def stream_of(base: Any) -> Any:
+    """The class of the bodies that come in parts, of a library's own kind."""
 
-    class Stream(library.AsyncByteStream):  # type: ignore[misc,name-defined]
+    class Stream(base):  # type: ignore[misc]
         begun = True
         closed = False
 
+        def __init__(self, world: World, made: Answer, broken: str | None, pause: float, error: Any) -> None:
+            self.world, self.made, self.broken, self.pause, self.error = world, made, broken, pause, error
+
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            whole = len(body) if broken is None else len(body) - 1
-            for part in _parts(body[:whole]):
+            body = self.made.body
+            for part in _parts(body if self.broken is None else body[:-1]):
                 yield part
-                await anyio.sleep(pause)
-                made.ended_at = world.clock.now()
-            if broken == "cut":
-                raise library.RemoteProtocolError("cut")
+                await anyio.sleep(self.pause)
+                self.made.ended_at = self.world.clock.now()
+            if self.broken == "cut":
+                raise self.error("cut")
 
         async def aclose(self) -> None:
             self.closed = True
 
-    return Stream()
+    return Stream
 
 
 def _parts(body: bytes) -> Iterator[bytes]:
