@@ -290,6 +290,11 @@ def test_a_hold_within_the_dwell_waits_for_it(hysteresis: Hysteresis) -> None:
     assert hysteresis.look(200) == []
 
 
+def test_a_hold_tells_first_what_nobody_looked_at(hysteresis: Hysteresis) -> None:
+    hysteresis.degraded(STATIC, "x", 100)
+    assert pairs(hysteresis.hold(OFF, "y", 200)) == [(STATIC, FULL, "recovered"), (FULL, OFF, "y")]
+
+
 def test_from_below_a_hold_it_rises_no_further_than_to_it(hysteresis: Hysteresis) -> None:
     hysteresis.degraded(OFF, "x", 100)
     hysteresis.hold(REDUCED, "y", 100.5)
