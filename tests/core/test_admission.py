@@ -26,9 +26,15 @@ def admission(limit: int = 10, queue: int = 100, streams: int = 2, most: int = 1
 
 def filled(rank: int = 3, **settings: Any) -> Admission:
     made = admission(**settings)
-    while made.enter(rank):
-        pass
+    filled_up(made, rank)
     return made
+
+
+def filled_up(made: Admission, rank: int) -> int:
+    for _ in range(10_000):
+        if not made.enter(rank):
+            return made.in_flight
+    raise AssertionError("there is no end of slots")
 
 
 @pytest.mark.parametrize(("rank", "share"), list(enumerate(SHARES)))
@@ -215,12 +221,6 @@ def test_what_a_new_limit_does_is_judged_two_round_trips_later() -> None:
     for _ in range(20):
         made.samples.add(1.0, 3)
     assert not made.samples.over(11.9) and made.samples.over(12.0)
-
-
-def filled_up(made: Admission, rank: int) -> int:
-    while made.enter(rank):
-        pass
-    return made.in_flight
 
 
 # -- everything at once -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient.core.degradation import Degradation, DegradationRecord, Hysteresis, Level, LevelChange, service_level
+from resilient.core.degradation import Degradation, DegradationRecord, Hysteresis, Level, LevelChange, service_level, worse
 
 FULL, REDUCED, STATIC, OFF = Level
 
@@ -35,6 +35,11 @@ def test_levels_are_words_and_have_an_order() -> None:
 )
 def test_the_service_is_as_well_as_its_critical_features(features: list[tuple[Level, bool]], word: str) -> None:
     assert service_level(features) == word
+
+
+def test_of_two_levels_the_worse() -> None:
+    assert worse(STATIC, REDUCED) is worse(REDUCED, STATIC) is STATIC
+    assert worse(FULL, FULL) is FULL and worse(OFF, FULL) is OFF
 
 
 # -- the record -----------------------------------------------------------------------------------------------------
