@@ -115,7 +115,7 @@ class Admission:
             return STANDING, entry
         refusal = None
         if self.queued >= self.queue:
-            lowest = next((low for low in self._lines[:rank] if low), None) if self.queued else None
+            lowest = next((low for low in self._lines[:rank] if low), None)
             if lowest is None:
                 return FULL, entry
             self.queued -= 1

@@ -59,7 +59,7 @@ class Dimmer:
         if error < 0:
             self._move(error)
             self._fell_at = now
-        elif error > self.margin and self.share < 1 and now - self._fell_at >= self.dwell:
+        elif error > self.margin and now - self._fell_at >= self.dwell:
             self._move(error)
         return self.share
 
@@ -68,8 +68,8 @@ class Dimmer:
         self.share = 0.0 if share < NOTHING else 1.0 if share > 1 - NOTHING else share
 
     def _learn(self, measured: float) -> None:
-        # A dimmer that is all but closed shows nothing of what opening it would do, and what is not bounded runs away.
-        if self.share < NOTHING:
+        # A dimmer that is closed shows nothing of what opening it would do, and what is not bounded runs away.
+        if not self.share:
             return
         gain = self._p * self.share / (FORGETTING + self.share * self._p * self.share)
         alpha = self.alpha + gain * (measured - self.alpha * self.share)
@@ -86,4 +86,4 @@ def shares(share: float, count: int) -> list[float]:
 def quantile(samples: Sequence[float], share: float) -> float:
     """The smallest sample that at least `share` of all do not exceed; of few, the largest."""
     ordered = sorted(samples)
-    return ordered[min(max(math.ceil(share * len(ordered)) - 1, 0), len(ordered) - 1)]
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]

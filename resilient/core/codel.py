@@ -26,7 +26,7 @@ class Line:
         patience: seconds that one may wait.
         standing_after: seconds without an empty line after which it is a standing one ...
         standing_patience: ... in which one may wait so long, also who joined before.
-        relapse: seconds; a standing line that was empty for no longer than this is one again as soon as somebody joins it.
+        relapse: seconds; a standing line that was empty for less than this is one again as soon as somebody joins it.
     """
 
     __slots__ = ("_entries", "_since", "_stood", "patience", "relapse", "standing_after", "standing_patience")

@@ -70,7 +70,7 @@ def initial_age(head: Head, date: float, requested_at: float, received_at: float
     if age is None:
         return None
     # A date is the beginning of a second: what came within that very second is not old yet.
-    return max(0.0, math.floor(received_at) - date, age + max(0.0, received_at - requested_at))
+    return max(math.floor(received_at) - date, age + max(0.0, received_at - requested_at))
 
 
 def said(head: Head, rules: CachingRules) -> bool:

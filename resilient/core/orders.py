@@ -79,7 +79,7 @@ def drawn(name: str, key: str) -> float:
     The feature's name takes part, so that no user is first in every roll-out.
     """
     digest = blake2b(f"{name}\0{key}".encode(errors="replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    return int.from_bytes(digest) / 2**64
 
 
 def worst(verdicts: list[Verdict]) -> Verdict | None:

@@ -26,9 +26,15 @@ def admission(limit: int = 10, queue: int = 100, streams: int = 2, most: int = 1
 
 def filled(rank: int = 3, **settings: Any) -> Admission:
     made = admission(**settings)
-    while made.enter(rank):
-        pass
+    filled_up(made, rank)
     return made
+
+
+def filled_up(made: Admission, rank: int) -> int:
+    for _ in range(10_000):
+        if not made.enter(rank):
+            return made.in_flight
+    raise AssertionError("there is no end of slots")
 
 
 @pytest.mark.parametrize(("rank", "share"), list(enumerate(SHARES)))
@@ -95,6 +101,14 @@ def test_who_would_stand_in_a_standing_line_of_milliseconds_is_told_at_once() ->
     assert made.patience(0, 10.05) == 0.1 and made.patience(0, 10.11) == 0.005
 
 
+def test_twenty_milliseconds_are_worth_waiting_for_also_in_a_standing_line() -> None:
+    law = OwnLimit(initial=1, least=1, most=1)
+    made = Admission(law, [Line(0.1, 0.1, 0.02)], [1.0], queue=10, streams=0)
+    assert made.enter(0) and made.join(["first"], 0, 10.0) is None
+    assert made.patience(0, 10.2) == 0.02
+    assert made.join(["second"], 0, 10.2) is None
+
+
 def test_who_has_waited_for_too_long_is_swept_out() -> None:
     made = filled()
     assert made.sweep(10.0) == []
@@ -111,12 +125,18 @@ def test_streams_have_places_of_their_own() -> None:
     made = filled()
     assert made.open_stream() and made.open_stream() and not made.open_stream()
     made.close_stream()
-    assert made.open_stream()
+    assert made.open_stream() and not made.open_stream()
+    made.close_stream()
+    made.close_stream()
+    assert made.open_streams == 0
 
 
-@pytest.mark.parametrize("give_back", ["release", "close_stream"])
-def test_what_nobody_has_cannot_be_given_back(give_back: str) -> None:
-    with pytest.raises(RuntimeError, match="nobody"):
+@pytest.mark.parametrize(
+    ("give_back", "message"),
+    [("release", "a slot was released that nobody had taken"), ("close_stream", "a stream was closed that nobody had opened")],
+)
+def test_what_nobody_has_cannot_be_given_back(give_back: str, message: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^{message}$"):
         getattr(admission(), give_back)()
 
 
@@ -193,10 +213,14 @@ def test_what_is_steered_by_is_a_window_of_samples() -> None:
     assert made.limit == 500
 
 
-def filled_up(made: Admission, rank: int) -> int:
-    while made.enter(rank):
-        pass
-    return made.in_flight
+def test_what_a_new_limit_does_is_judged_two_round_trips_later() -> None:
+    made = admission()
+    for _ in range(20):
+        made.samples.add(1.0, 3)
+    made.steer(10.0, late=False)
+    for _ in range(20):
+        made.samples.add(1.0, 3)
+    assert not made.samples.over(11.9) and made.samples.over(12.0)
 
 
 # -- everything at once -----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient.core import vary
 from resilient.core.asked import Asked
 from resilient.core.vary import selected, vary_names
 
@@ -22,8 +23,19 @@ def test_fields_are_found_whatever_their_case_and_lines_are_joined() -> None:
     assert request.plain and not request.conditional and not request.ranged and not request.directives
 
 
+def test_its_lines_are_as_they_came() -> None:
+    lines = [(b"FOO", b"1"), (b"foo", b"2")]
+    assert Asked.of("GET", URI, lines).fields == lines
+
+
+def test_any_name_may_be_asked_for() -> None:
+    request = Asked.of("GET", URI, [(b"\xfc", b"1")])
+    assert request.get("ü") == "1" and request.get("€") is None and request.get("\udcfc") is None
+
+
 def test_the_fragment_is_not_sent() -> None:
     assert Asked.of("GET", URI + "#part", []).uri == URI
+    assert Asked.of("GET", URI + "#part#of", []).uri == URI
 
 
 @pytest.mark.parametrize(
@@ -103,7 +115,9 @@ class TestCollapsing:
         (["Foo, *"], None),
         (["foo bar"], None),
         (["f\u00fcr"], None),
-        ([",".join(f"x{number}" for number in range(33))], None),
+        (["foo\xa0"], None),  # white space to Python, and to RFC 9110 (section 5.6.3) a part of the name
+        ([",".join(f"x{number:02}" for number in range(32))], tuple(f"x{number:02}" for number in range(32))),
+        ([",".join(f"x{number:02}" for number in range(33))], None),
     ],
 )
 def test_vary(lines: list[str], expected: tuple[str, ...] | None) -> None:
@@ -136,6 +150,8 @@ def test_what_makes_no_difference(name: str, one: list[str], other: list[str]) -
         ("Foo", ["a"], ["A"]),
         ("Foo", ["1,2"], ["2,1"]),
         ("Foo", ["1 2"], ["12"]),
+        ("Foo", ["1\xa0"], ["1"]),
+        ("Foo", ["X1X"], ["1"]),
         ("Foo", ['"1, 2"'], ['"1,2"']),
         ("Accept-Language", ["en;q=0.1, de"], ["en, de;q=0.1"]),
         ("Accept-Encoding", ["gzip;q=0"], ["gzip"]),
@@ -151,6 +167,25 @@ def test_what_does(name: str, one: list[str], other: list[str]) -> None:
 def test_several_fields_and_those_that_are_not_there() -> None:
     assert selected(asked(("Foo", "1"), ("Baz", "3")), ("bar", "baz", "foo")) == (None, "3", "1")
     assert selected(asked(), ()) == ()
+
+
+def test_the_normal_form() -> None:
+    """Stores keep it, so that it outlives the version that wrote it."""
+    request = asked(("Foo", "a , B"), ("Accept-Language", "EN , de;q=0.50"))
+    assert selected(request, ("accept-language", "foo")) == ("de;q=0.5,en", "a,B")
+
+
+@pytest.mark.parametrize(("length", "kept"), [(256, 1), (257, 0)])
+def test_a_long_list_is_normal_as_well_and_not_remembered(length: int, kept: int) -> None:
+    def said(value: str) -> tuple[str | None, ...]:
+        assert len(value) == length
+        return selected(asked(("Accept-Language", value)), ("accept-language",))
+
+    vary._remembered.cache_clear()
+    tag = "x" * (length - 3)
+    assert said(f"{tag},de") == (f"de,{tag}",)
+    assert vary._remembered.cache_info().currsize == kept
+    assert said(f"de,{tag}") == (f"de,{tag}",)
 
 
 def test_no_credential_is_kept_as_it_is() -> None:

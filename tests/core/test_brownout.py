@@ -73,10 +73,49 @@ def test_in_the_dead_band_nothing_changes() -> None:
 
 def test_it_does_not_rise_within_the_dwell_of_a_fall() -> None:
     subject = dimmer(dwell=3.0)
+    subject.update(2.0, 100)
+    dimmed = subject.share
+    assert subject.update(0.1, 101) == subject.update(0.1, 102.9) == dimmed
+    assert subject.update(0.1, 103) > dimmed
+
+
+def test_to_be_exactly_on_target_is_no_fall() -> None:
+    subject = dimmer(dwell=3.0)
+    subject.update(2.0, 100)
+    dimmed = subject.share
+    assert subject.update(1.0, 102) == dimmed
+    assert subject.update(0.1, 103) > dimmed
+
+
+def test_the_margin_belongs_to_the_dead_band() -> None:
+    subject = dimmer(margin=0.25)
     subject.update(2.0, 0)
     dimmed = subject.share
-    assert subject.update(0.1, 1) == subject.update(0.1, 2.9) == dimmed
-    assert subject.update(0.1, 3) > dimmed
+    assert subject.update(0.75, 10) == dimmed
+    assert subject.update(0.74, 20) > dimmed
+
+
+@pytest.mark.parametrize("pole", [0.0, 0.3, 0.7])
+def test_if_the_model_is_right_the_pole_is_what_is_left_of_an_error(pole: float) -> None:
+    subject = dimmer(pole=pole)
+    excess = 1.0
+    for period in range(4):
+        measured = 2 * subject.share
+        assert measured - 1 == pytest.approx(excess, abs=0.01)
+        subject.update(measured, period * PERIOD)
+        excess *= pole
+
+
+@given(st.lists(st.floats(0.3, 3.0), min_size=1, max_size=12))
+def test_the_estimate_is_that_of_least_squares_with_forgetting(samples: list[float]) -> None:
+    """What recursion comes to is a quotient of two sums, in which a sample counts the less the older it is."""
+    subject, forgetting = dimmer(pole=0.9), 0.95
+    above, below = 1.0 / 1000.0, 1.0 / 1000.0  # the first guess is 1, and a thousandth of a sample's worth
+    for period, measured in enumerate(samples):
+        share = subject.share
+        above, below = forgetting * above + share * measured, forgetting * below + share * share
+        subject.update(measured, period * PERIOD)
+        assert subject.alpha == pytest.approx(above / below)
 
 
 def test_a_pole_nearer_to_one_is_slower() -> None:
@@ -124,3 +163,5 @@ def test_quantiles() -> None:
     assert quantile(hundred, 0.5) == 50
     assert quantile([3.0, 1.0, 2.0], 0.99) == 3
     assert quantile([5.0], 0.01) == 5
+    assert quantile([7.0, 5.0], 0.01) == quantile([7.0, 5.0], 0.0) == 5
+    assert quantile([7.0, 5.0], 1.0) == 7

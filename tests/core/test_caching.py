@@ -45,6 +45,16 @@ def test_and_not_if_its_status_is_none_of_those(status: int) -> None:
     assert stored(("ETag", '"a"'), control("public"), status=status) is None
 
 
+def test_for_whom_it_is_kept_says_that_it_is() -> None:
+    etag = ("ETag", '"a"')
+    assert stored(control("s-maxage=60"), etag, status=302) is None
+    assert stored(control("private"), etag, status=302, shared=False) is None
+    # To a private cache it means nothing what is said to shared ones, nor the other way round.
+    assert stored(control("s-maxage=60"), etag, status=302, shared=False) == "no-lifetime"
+    anna = asked(("Authorization", "x"), partition="anna")
+    assert stored(control("private"), etag, status=302, by=anna, per_user=True) == "no-lifetime"
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "why"),
     [

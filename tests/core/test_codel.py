@@ -48,6 +48,22 @@ def test_a_standing_line_that_was_empty_for_a_moment_only_is_one_still() -> None
     assert line.limit(11.2) == 1.0
 
 
+def test_without_a_relapse_it_is_a_new_one_even_at_that_moment() -> None:
+    line = Line(1.0, 1.0, 0.1)
+    line.join("a", 10.0)
+    assert line.standing(11.0)
+    line.first()
+    line.join("b", 11.0)
+    assert not line.standing(11.0) and line.limit(11.9) == 1.0
+
+
+def test_one_may_wait_for_all_of_the_patience() -> None:
+    line = Line(0.5, 1.0, 0.25)
+    line.join("a", 10.0)
+    assert line.overdue(10.5) == []
+    assert line.overdue(10.501) == ["a"]
+
+
 def test_patience_never_grows_in_a_standing_line() -> None:
     assert _standing(Line(0.01, 0.1, 5.0)).limit(20.0) == 0.01
 
@@ -60,8 +76,24 @@ def _standing(line: Line) -> Line:
 @pytest.mark.parametrize("name", ["patience", "standing_after", "standing_patience", "relapse"])
 def test_wrong_settings_of_a_line(name: str) -> None:
     settings = {"patience": 1.0, "standing_after": 1.0, "standing_patience": 1.0, "relapse": 0.0, name: -1.0}
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
         Line(**settings)
+
+
+@pytest.mark.parametrize("name", ["target", "interval"])
+def test_wrong_settings_of_a_lateness(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        Lateness(**{name: 0.0})
+
+
+def test_five_milliseconds_are_in_time_and_more_are_late_after_100() -> None:
+    lateness = Lateness()
+    for step in range(20):
+        assert lateness.add(0.005, 10.0 + step * 0.02) is False
+    lateness.clear()
+    told = [lateness.add(0.006, 20.0 + step * 0.02) for step in range(7)]
+    assert told == [False] * 5 + [True] * 2
+    assert lateness.add(0.005, 20.13) is False
 
 
 def test_late_is_whose_least_delay_of_an_interval_is_too_much() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient.core.degradation import Degradation, DegradationRecord, Hysteresis, Level, LevelChange, service_level
+from resilient.core.degradation import Degradation, DegradationRecord, Hysteresis, Level, LevelChange, service_level, worse
 
 FULL, REDUCED, STATIC, OFF = Level
 
@@ -35,6 +35,11 @@ def test_levels_are_words_and_have_an_order() -> None:
 )
 def test_the_service_is_as_well_as_its_critical_features(features: list[tuple[Level, bool]], word: str) -> None:
     assert service_level(features) == word
+
+
+def test_of_two_levels_the_worse() -> None:
+    assert worse(STATIC, REDUCED) is worse(REDUCED, STATIC) is STATIC
+    assert worse(FULL, FULL) is FULL and worse(OFF, FULL) is OFF
 
 
 # -- the record -----------------------------------------------------------------------------------------------------
@@ -288,6 +293,11 @@ def test_a_hold_within_the_dwell_waits_for_it(hysteresis: Hysteresis) -> None:
     assert hysteresis.hold(OFF, "y", 100.5) == []
     assert pairs(hysteresis.look(101)) == [(REDUCED, OFF, "y")]
     assert hysteresis.look(200) == []
+
+
+def test_a_hold_tells_first_what_nobody_looked_at(hysteresis: Hysteresis) -> None:
+    hysteresis.degraded(STATIC, "x", 100)
+    assert pairs(hysteresis.hold(OFF, "y", 200)) == [(STATIC, FULL, "recovered"), (FULL, OFF, "y")]
 
 
 def test_from_below_a_hold_it_rises_no_further_than_to_it(hysteresis: Hysteresis) -> None:

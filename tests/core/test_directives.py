@@ -165,3 +165,9 @@ def test_no_garbage_hides_what_forbids(garbage: str, name: str) -> None:
 )
 def test_groups(value: str | None, expected: tuple[str, ...]) -> None:
     assert strings(value) == expected
+
+
+def test_a_list_of_groups_is_no_longer_than_that() -> None:
+    name = "x" * 4094
+    assert strings(f'"{name}"') == (name,)
+    assert strings(f'"{name}y"') == ()

@@ -11,6 +11,8 @@ import pytest
 from resilient.core.asked import Asked
 from resilient.core.caching import CachingRules
 from resilient.core.entry import FIELD, KEYS, OVERHEAD, SPECS, Entry, Variants
+from resilient.core.head import Head
+from resilient.core.lifetime import date_value, lifetime
 
 WALL = 1_800_000_000.0
 URI = "https://api.example.com/a"
@@ -98,6 +100,8 @@ class TestLifetime:
         assert made(("Expires", "0"), ttl=30.0).lifetime == 0
         assert made(status=404, ttl=30.0).lifetime == 0
         assert made(status=302, ttl=30.0).lifetime == 0
+        assert made(control("public"), status=302, ttl=30.0).lifetime == 30
+        assert made(control("public"), status=400, ttl=30.0).lifetime == 0
 
     def test_negative_answers_are_kept_for_so_long_at_most(self) -> None:
         rules: dict[str, Any] = {"negative_ttl": {404: 5.0}}
@@ -119,6 +123,13 @@ class TestLifetime:
         assert spread(control(value)) == 100
 
 
+def test_years_of_two_digits_are_read_by_the_moment_at_which_it_came() -> None:
+    in_2080, written = 3_490_300_800.0, b"Thursday, 08-Aug-80 00:00:00 GMT"
+    assert date_value(Head([(b"Date", written)]), in_2080) == in_2080
+    assert lifetime(Head([(b"Expires", written)]), 200, CachingRules(), in_2080 - 60) == 60
+    assert lifetime(Head([(b"Last-Modified", written)]), 200, CachingRules(), in_2080 + 1000) == 100
+
+
 class TestAge:
     @pytest.mark.parametrize(
         ("fields", "took", "expected"),
@@ -133,6 +144,9 @@ class TestAge:
             ([("Age", "40"), ("Date", at(-30))], 3.0, 43),
             ([("Age", "20,7200")], 0.0, 20),
             ([("Age", "7200,0")], 0.0, 7200),
+            ([("Age", "20 , 30")], 0.0, 20),
+            ([("Age", "60,X60")], 0.0, 60),
+            ([("Age", "60,\xa060")], 0.0, 60),
         ],
     )
     def test_when_it_comes(self, fields: list[tuple[str, str]], took: float, expected: float) -> None:
@@ -140,7 +154,8 @@ class TestAge:
         assert entry.initial_age == expected and entry.age(50.0) == expected
 
     @pytest.mark.parametrize(
-        "lines", [["abc"], ["-5"], ["7200.0"], ["20;a=b"], ["0", "0"], ["0", "7200"], ["0, 0"], ["60, 60"], [""], ["٣"]]
+        "lines",
+        [["abc"], ["-5"], ["7200.0"], ["20;a=b"], ["0", "0"], ["0", "7200"], ["0, 0"], ["60, 60"], [""], ["٣"], ["X20X"], ["\x0b20"]],
     )
     def test_an_age_that_cannot_be_trusted_makes_it_stale(self, lines: list[str]) -> None:
         fields = [("Age", line.encode().decode("latin-1")) for line in lines]

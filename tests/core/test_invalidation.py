@@ -66,6 +66,12 @@ def test_what_is_elsewhere_or_nowhere(reference: str) -> None:
     assert uris(("Location", reference)) == (URI,)
 
 
+def test_a_reference_is_no_longer_than_that() -> None:
+    longest = "/" + "x" * 8191
+    assert uris(("Location", longest)) == (URI, f"https://api.example.com{longest}")
+    assert uris(("Location", longest + "x")) == (URI,)
+
+
 def test_ports_count() -> None:
     assert uris(("Location", "http://h:80/x"), uri="http://h/y") == ("http://h/y", "http://h/x")
     assert uris(("Location", "/x"), uri="http://h:8080/y") == ("http://h:8080/y", "http://h:8080/x")

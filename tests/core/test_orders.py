@@ -63,6 +63,15 @@ def test_an_order_ends_by_itself() -> None:
     assert orders.expire(1e12) == []
 
 
+def test_when_the_last_one_is_over_there_is_no_next_end() -> None:
+    orders = Orders()
+    brief = Order(level=OFF, until=10.0)
+    orders.put(brief)
+    assert orders.expire(11) == [brief]
+    assert orders.next_end == math.inf
+    assert orders.expire(1e12) == []
+
+
 def test_there_are_only_so_many() -> None:
     orders = Orders()
     for number in range(MOST_ORDERS):
@@ -85,6 +94,11 @@ def test_a_draw_is_always_the_same(name: str, key: str) -> None:
     number = drawn(name, key)
     assert 0 <= number < 1
     assert number == drawn(name, key)
+
+
+def test_a_key_that_no_encoding_knows_is_drawn_for_too() -> None:
+    """Bytes that were no UTF-8 come out of headers and file names as lone surrogates."""
+    assert 0 <= drawn("reviews", "caf\udce9") == drawn("reviews", "caf\udce9") < 1
 
 
 def test_draws_are_spread_evenly_and_not_alike_for_two_features() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,10 @@ def at(schedule: str | list[str], written: str) -> Level:
         ("static 02:00-04:00", "2026-11-22T03:59:59", STATIC),
         ("static 02:00-04:00", "2026-11-22T04:00", FULL),
         ("static 02:00-04:00", "2026-11-22T01:59:59", FULL),
+        ("static 02:30-03:45", "2026-11-22T02:30", STATIC),
+        ("static 02:30-03:45", "2026-11-22T02:29:59", FULL),
+        ("static 02:30-03:45", "2026-11-22T03:44:59", STATIC),
+        ("static 02:30-03:45", "2026-11-22T03:45", FULL),
         ("off sat,sun", "2026-11-22T00:00", OFF),
         ("off sat,sun", "2026-11-22T23:59:59", OFF),
         ("off sat,sun", "2026-11-23T00:00", FULL),
@@ -53,6 +58,30 @@ def test_of_several_windows_the_most_severe_holds() -> None:
     assert at(schedule, "2026-11-23T08:00") is REDUCED
     assert Schedule(schedule).levels == {REDUCED, OFF, STATIC}
     assert repr(Schedule("off sun")) == "Schedule(['off sun'])"
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of this process cannot be changed")
+def test_moments_are_in_utc_wherever_it_runs() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            patch.setenv("TZ", "XXX+5")
+            time.tzset()
+            assert at("off 2026-12-24T18:00/2026-12-26T06:00", "2026-12-24T18:00") is OFF
+            assert at("off 2026-12-24T18:00/2026-12-26T06:00", "2026-12-26T06:00") is FULL
+            assert at("off thu 18:00-24:00", "2026-12-24T18:00") is OFF
+        finally:
+            patch.undo()
+            time.tzset()
+
+
+def test_there_may_be_a_hundred_windows() -> None:
+    assert Schedule(["off mon"] * 100).levels == {OFF}
+
+
+@pytest.mark.parametrize("window", ["off 2026-13-24T18:00/2026-12-26T06:00", "off 2026-12-24T18:00/2026-02-30T06:00"])
+def test_a_moment_that_there_is_not_is_told_with_its_window(window: str) -> None:
+    with pytest.raises(ValueError, match=f"'{window}': "):
+        Schedule(window)
 
 
 @given(

@@ -1,0 +1,38 @@
+"""The fields of a message: by name, in text, and those that are meant for one connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from resilient.core.head import HOP_BY_HOP, Head, joined
+
+
+def test_lines_are_kept_by_name_whatever_its_case() -> None:
+    head = Head([(b"VIA", b"1.1 a"), (b"via", b"1.1 b"), (b"ETag", b'"a"')])
+    assert head.values == {b"via": [b"1.1 a", b"1.1 b"], b"etag": [b'"a"']}
+    assert b"via" in head and b"VIA" not in head
+    assert head.get(b"via") == "1.1 a, 1.1 b" and head.first(b"via") == "1.1 a"
+    assert head.get(b"age") is None is head.first(b"age")
+    assert Head.of(head) is head
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (b" \ta \t", "a"),
+        (b"XaX", "XaX"),
+        (b"\xa0a\x85", "\xa0a\x85"),  # white space to Python, and to RFC 9110 (section 5.6.3) part of the value
+        (b"\x0ba\x0c", "\x0ba\x0c"),
+        (b"\xfc\xff", "üÿ"),
+    ],
+)
+def test_only_blanks_and_tabs_surround_a_value_and_no_byte_is_foreign(line: bytes, value: str) -> None:
+    head = Head([(b"X", line)])
+    assert head.first(b"x") == value
+    assert joined([line, line]) == f"{value}, {value}"
+
+
+def test_what_connection_lists_belongs_to_the_connection() -> None:
+    assert Head([]).hop_by_hop() == HOP_BY_HOP
+    head = Head([(b"Connection", b"close, \tX-Trace\t"), (b"connection", b"\xa0y,\xfc")])
+    assert head.hop_by_hop() - HOP_BY_HOP == {b"close", b"x-trace", b"\xa0y", b"\xfc"}
