@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient.core.check import HURRY, ILL, JITTER, UNKNOWN, WELL, Change, Standing, pause
+from resilient.core.check import HURRY, ILL, JITTER, STATES, UNKNOWN, WELL, Change, Standing, pause
 
 LASTS = 32.0
 
@@ -125,6 +125,11 @@ def test_it_is_what_the_last_long_enough_row_says(results: str, failures: int, s
         if expected == UNKNOWN or row >= (successes if letter == "w" else failures):
             expected = said
     assert after(standing(failures, successes), results).state(len(results)) == expected
+
+
+def test_words_and_figures_are_those_that_are_documented() -> None:
+    assert (WELL, ILL, UNKNOWN) == STATES == ("well", "ill", "unknown")
+    assert (HURRY, JITTER) == (1.0, 0.1)
 
 
 @pytest.mark.parametrize(("random", "share"), [(0.0, 1 - JITTER), (0.5, 1.0), (1.0, 1 + JITTER)])
