@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any
 from weakref import WeakSet
 
+from .asgi.lifespan import Lifespan
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
@@ -103,6 +104,7 @@ class Resilience:
         self.ready = True
         self.draining = False
         self.startup_complete = True
+        self.lifespan: Lifespan = Lifespan()
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())
         for listener in own:

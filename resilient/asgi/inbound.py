@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .degradation import DegradationHeader
     from .door import Door
     from .errors import ErrorMapping
+    from .lifespan import Lifespan
     from .metrics import RequestMetrics
     from .stale import StaleResponses
     from .writes import WriteGate
@@ -31,7 +32,8 @@ __all__ = ["Inbound"]
 class Inbound:
     """An ASGI application around another. Subclasses switch its aspects on.
 
-    Anything but an HTTP request passes through untouched, and so does everything while the `Resilience` is disabled.
+    Anything but an HTTP request passes through untouched, and so does everything while the `Resilience` is disabled. With the
+    lifespan begins and ends what the `Resilience` does besides.
 
     Args:
         app: the ASGI application.
@@ -58,6 +60,7 @@ class Inbound:
         self.app = app
         self.resilience = resilience
         self.brownout: Latencies | None = getattr(resilience, "brownout", None)
+        self.lifespan: Lifespan | None = getattr(resilience, "lifespan", None)
         self._runtime = AsyncRuntime(resilience.clock)
 
     def take_on(self, admission: Admission, resilience: Measured, trusted: Trusted = ()) -> None:
@@ -106,6 +109,9 @@ class Inbound:
                 self._show(scope)
         elif scope["type"] == "websocket" and self.admission is not None and self.resilience.enabled:
             await self.admission.attend(self, scope, receive, send)
+            return
+        elif scope["type"] == "lifespan" and self.lifespan is not None:
+            await self.lifespan.live(self.app, scope, receive, send)
             return
         await self.app(scope, receive, send)
 
