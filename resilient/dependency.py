@@ -135,6 +135,7 @@ class Dependency(Pipeline):
             variant_of=self,
         )
         made.enabled = self.enabled
+        made.closing = self.closing
         if self._adopt is not None:
             self._adopt(made)
         return made

@@ -1,4 +1,4 @@
-"""The inbound side, pure ASGI: deadlines, admission, error mapping, degradation, stale answers, metrics and health."""
+"""The inbound side, pure ASGI: deadlines, drain, admission, error mapping, degradation, stale answers, metrics and health."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from .admission import Admission as Admission
 from .admission import AdmissionMiddleware as AdmissionMiddleware
 from .deadline import DeadlineMiddleware as DeadlineMiddleware
 from .degradation import DegradationMiddleware as DegradationMiddleware
+from .drain import Drain as Drain
+from .drain import DrainMiddleware as DrainMiddleware
 from .errors import ErrorMiddleware as ErrorMiddleware
 from .metrics import MetricsMiddleware as MetricsMiddleware
 from .middleware import ResilienceMiddleware as ResilienceMiddleware
@@ -19,6 +21,8 @@ __all__ = [
     "AdmissionMiddleware",
     "DeadlineMiddleware",
     "DegradationMiddleware",
+    "Drain",
+    "DrainMiddleware",
     "ErrorMiddleware",
     "MetricsMiddleware",
     "ResilienceMiddleware",

@@ -19,7 +19,7 @@ from ..events import DeadlinePassed
 from ..wheel import current_slot, new_scope
 from .layer import LAYER_KEY, Layer
 from .protocols import ASGIApp, Message, Receive, Scope, Send
-from .responses import MESSAGE_BODY, MESSAGE_START, Problem
+from .responses import MESSAGE_BODY, MESSAGE_START, Problem, told_to_close
 from .route import route_template
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .copies import Copy
     from .deadline import InboundDeadlines
     from .door import Door, Permit
+    from .drain import DrainGate
     from .inbound import Inbound
 
 __all__ = ["Exchange"]
@@ -70,6 +71,9 @@ class Exchange(Layer):
     def __init__(self, inbound: Inbound, scope: Scope, send: Send) -> None:
         self._inbound = inbound
         self._resilience = inbound.resilience
+        drain = inbound.drain
+        if drain is not None:
+            drain.inside.add(self)
         self._scope = scope
         self._outer = outer = scope.get(LAYER_KEY)
         scope[LAYER_KEY] = self
@@ -108,6 +112,16 @@ class Exchange(Layer):
             return start
         assert self._inbound.degradation is not None  # or there would be no record
         return {**start, "headers": [*start.get("headers", ()), self._inbound.degradation.field(degradations)]}
+
+    # -- the drain ------------------------------------------------------------------------------------------------
+
+    def comes_too_late(self, drain: DrainGate) -> bool:
+        """Whether the service takes on no new work any more, and this is new."""
+        return drain.refuses(self._inbound, self._scope, self._outer)
+
+    def send_away(self, drain: DrainGate) -> Awaitable[None]:
+        """Answer that the service is about to stop."""
+        return self._answer(*drain.settings.refusal(self._scope))
 
     # -- admission ------------------------------------------------------------------------------------------------
 
@@ -287,6 +301,9 @@ class Exchange(Layer):
             self._lift()
         if self._record is not None:
             start = self._marked(start)
+        drain = self._inbound.drain
+        if drain is not None and drain.leaving.order is not None:
+            start = told_to_close(start, self._scope)
         return self._send(start)
 
     def refuse(self, problem: Problem) -> Awaitable[None]:
@@ -308,7 +325,11 @@ class Exchange(Layer):
         if self._armed:
             self._disarm()  # not lifted: what goes on in a thread is still out of time
         self._status = start["status"]
-        await self._send(self._marked(start))
+        start = self._marked(start)
+        drain = self._inbound.drain
+        if drain is not None and drain.leaving.order is not None:
+            start = told_to_close(start, self._scope)
+        await self._send(start)
         await self._send(body)
 
     async def answered(self, error: Exception) -> bool:
@@ -341,6 +362,9 @@ class Exchange(Layer):
 
     def close(self) -> None:
         """Give back what the request holds, and count it."""
+        drain = self._inbound.drain
+        if drain is not None:
+            drain.inside.discard(self)
         if self._armed:
             self._disarm()
         if self._deadline_token is not None:

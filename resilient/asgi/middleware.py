@@ -8,6 +8,7 @@ from ..core.bounds import flag
 from .admission import Admission
 from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
+from .drain import Drain
 from .errors import ErrorMapping
 from .inbound import Inbound
 from .metrics import RequestMetrics
@@ -15,13 +16,13 @@ from .protocols import ASGIApp, Measured
 from .stale import StaleResponses, exposure
 from .writes import WriteGate
 
-__all__ = ["ResilienceMiddleware"]
+__all__ = ["ResilienceMiddleware", "drain_of"]
 
 
 class ResilienceMiddleware(Inbound):
-    """Deadlines, admission, error mapping, the degradation record and its header, request metrics: for any ASGI app.
+    """Deadlines, drain, admission, error mapping, the degradation record and its header, request metrics: for any ASGI app.
 
-    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `AdmissionMiddleware`, `DegradationMiddleware` and
+    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `DrainMiddleware`, `AdmissionMiddleware`, `DegradationMiddleware` and
     `ErrorMiddleware` do around each other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if
     asked to. Lifespan passes through, and so do WebSockets once they are let in.
 
@@ -43,6 +44,8 @@ class ResilienceMiddleware(Inbound):
         refuse_writes: whether requests that are not safe are refused in read-only mode (`Resilience.read_only`).
         exempt_writes: patterns of those that are served all the same: "POST /login".
         admission: which requests are let in, as `AdmissionMiddleware` has it; True for its defaults, False for all of them.
+        drain: how the service takes leave, as `DrainMiddleware` has it; True for its defaults, with which SIGTERM begins a drain.
+            By default no signal does: `Resilience.drain` and the end of the lifespan alone. False for nothing of it.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ResilienceMiddleware(Inbound):
         refuse_writes: bool = True,
         exempt_writes: Iterable[str] = (),
         admission: Admission | bool = True,
+        drain: Drain | bool | None = None,
     ) -> None:
         super().__init__(app, resilience)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
@@ -75,12 +79,21 @@ class ResilienceMiddleware(Inbound):
         self.stale: StaleResponses | None = stale
         self._exposes = exposure(expose_causes, trusted)
         flag("refuse_writes", refuse_writes)
-        gate = WriteGate(exempt_writes)
+        gate = WriteGate(exempt_writes, mode=getattr(resilience, "writes", None))
         self.writes: WriteGate | None = gate if refuse_writes and hasattr(resilience, "writes") else None
         if not isinstance(admission, Admission | bool):
             raise TypeError(f"admission: expected True, False or Admission(...), got {admission!r}")
         if admission is not False:
             self.take_on(Admission() if admission is True else admission, resilience, trusted)
+        if not isinstance(drain, Drain | bool | None):
+            raise TypeError(f"drain: expected True, False, Drain(...) or None, got {drain!r}")
+        if drain is not False:
+            self.leave_by(drain_of(drain), resilience)
         flag("count_requests", count_requests)
         if count_requests:
             self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)
+
+
+def drain_of(given: Drain | bool | None) -> Drain:
+    """The settings that are meant. To take a signal from whoever has it is for the program to ask for."""
+    return given if isinstance(given, Drain) else Drain() if given else Drain(signals=())

@@ -21,6 +21,7 @@ from ..outbox import Outbox
 from ..protocols import Inner, Policy
 from ..runtime import AsyncRuntime, SyncRuntime, drive
 from ..stats import BATCH, CallStats
+from ..waiters import Moment
 from .collected import may_hold_locks
 from .foreign import ForeignBreaker
 from .generators import guard_async_generator, guard_generator
@@ -60,6 +61,8 @@ class Pipeline:
     """The template of the paths that its requests go to, where it is the route of a dependency."""
     routes: Sequence[Pipeline] = ()
     """Pipelines of their own for some of its requests."""
+    closing: Moment = Moment()
+    """When its service takes on no new work: no attempt follows another one then. Outside a `Resilience` it never comes."""
 
     def __init__(
         self,

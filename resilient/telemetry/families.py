@@ -14,6 +14,7 @@ from ..events import (
     CallRejected,
     CircuitChanged,
     DeadlinePassed,
+    DrainHookFailed,
     Event,
     FailedOver,
     FallbackServed,
@@ -141,7 +142,7 @@ STORE_UP = Family(
 SHED = Family(
     "resilient_requests_shed_total",
     "counter",
-    "Inbound requests that were turned away under load; admission that only watches counts those that it would have as shadow_<reason>.",
+    "Inbound requests that were turned away, under load or in a drain; in shadow mode those that would have been, as shadow_<reason>.",
     ("criticality", "reason"),
 )
 ADMITTED = Family("resilient_admission_in_flight", "gauge", "Inbound requests that hold a slot.")
@@ -154,6 +155,13 @@ LOOP_LAG = Family(
     "How late the event loop was when last looked at; 0 while nobody comes. With several workers, the most.",
     (),
     "livemax",
+)
+DRAINING = Family("resilient_draining", "gauge", "1 while the service drains; with several workers, how many of them do.")
+DRAIN_IN_FLIGHT = Family(
+    "resilient_drain_in_flight", "gauge", "Inbound requests and websockets that a drain waits for; 0 while there is none."
+)
+DRAIN_HOOKS = Family(
+    "resilient_drain_hooks_failed_total", "counter", "What was to be done before the service stops and was not: error, late.", ("cause",)
 )
 INJECTED = Family(
     "resilient_faults_injected_total",
@@ -193,6 +201,9 @@ ALL = (
     ADMISSION_QUEUED,
     STREAMS,
     LOOP_LAG,
+    DRAINING,
+    DRAIN_IN_FLIGHT,
+    DRAIN_HOOKS,
     INJECTED,
     ABANDONED,
     LISTENER_ERRORS,
@@ -221,6 +232,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     FallbackServed: (DEGRADED, lambda event: (event.dependency, event.level, event.cause)),
     DeadlinePassed: (DEADLINES, lambda event: (event.side if event.enforced else f"shadow_{event.side}",)),
     CacheUsed: (CACHE_REQUESTS, lambda event: (event.dependency, event.result)),
+    DrainHookFailed: (DRAIN_HOOKS, lambda event: (event.cause,)),
     FaultInjected: (INJECTED, lambda event: (event.dependency, event.kind if event.enforced else f"shadow_{event.kind}")),
     ResponseAbandoned: (ABANDONED, lambda event: (event.dependency,)),
 }

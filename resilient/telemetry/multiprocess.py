@@ -34,7 +34,7 @@ from .families import (
     describe,
 )
 from .labels import OTHER, LabelCap
-from .source import AdmissionView, DependencyView, FeatureView, Source, gauges
+from .source import AdmissionView, DependencyView, FeatureView, LeavingView, Source, gauges
 from .workers import identify, sweep_dead
 
 __all__ = ["BoundChildren"]
@@ -190,7 +190,7 @@ class BoundChildren:
         for part in parts:
             for family, keys in self._show_states(*part).items():
                 present[family].update(keys)
-        for family, keys in self._show_states([], [], list(self._source.admissions)).items():
+        for family, keys in self._show_states([], [], list(self._source.admissions), getattr(self._source, "leaving", None)).items():
             present[family].update(keys)
         return present
 
@@ -199,10 +199,11 @@ class BoundChildren:
         dependencies: list[tuple[str, DependencyView]],
         features: list[tuple[str, FeatureView]],
         admissions: Iterable[AdmissionView] = (),
+        leaving: LeavingView | None = None,
     ) -> dict[Family, dict[Key, float]]:
         # Reading and writing are one step, or a change between the two would be written over by what was before it.
         with self._stating:
-            states = gauges(dependencies, features, admissions)
+            states = gauges(dependencies, features, admissions, leaving)
             for family, series in states.items():
                 self._show(family, series)
         return states

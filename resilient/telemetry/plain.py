@@ -187,7 +187,7 @@ class PlainCollector:
             labelled, calls = self._ledger.update(dependencies)
         features = [(self._labels.admit("feature", feature.name), feature) for feature in source.features.values()]
         # A feature may have news to tell listeners when its level is looked at, so that counts come after states.
-        states = gauges(labelled, features, list(source.admissions))
+        states = gauges(labelled, features, list(source.admissions), getattr(source, "leaving", None))
         with self._counting:
             self._fold()
             self._forget()

@@ -16,6 +16,8 @@ from .families import (
     BUDGET,
     CACHE_BYTES,
     CACHE_ENTRIES,
+    DRAIN_IN_FLIGHT,
+    DRAINING,
     FEATURE_LEVEL,
     GAUGES,
     IN_USE,
@@ -29,7 +31,7 @@ from .families import (
     Key,
 )
 
-__all__ = ["AdmissionView", "BreakerView", "BudgetView", "BulkheadView", "DependencyView", "FeatureView", "Source", "gauges"]
+__all__ = ["AdmissionView", "BreakerView", "BudgetView", "BulkheadView", "DependencyView", "FeatureView", "LeavingView", "Source", "gauges"]
 
 MERGED: dict[str, Callable[[float, float], float]] = {"livesum": lambda one, other: one + other, "livemin": min, "livemax": max}
 """How what several have becomes one value."""
@@ -107,8 +109,17 @@ class AdmissionView(Protocol):
     def lag(self) -> float: ...
 
 
+class LeavingView(Protocol):
+    """A drain: its `order` is None while there is none; who is under way."""
+
+    @property
+    def order(self) -> Any: ...
+    @property
+    def in_flight(self) -> int: ...
+
+
 class Source(Protocol):
-    """What is scraped. The mappings are read from another thread: they must bear being changed meanwhile (a copy)."""
+    """What is scraped; `leaving`, a `LeavingView`, too if it is there. The mappings are read from another thread: they must bear being changed meanwhile (a copy)."""
 
     @property
     def dependencies(self) -> Mapping[str, Any]: ...
@@ -124,8 +135,9 @@ def gauges(
     dependencies: Iterable[tuple[str, DependencyView]],
     features: Iterable[tuple[str, FeatureView]],
     admissions: Iterable[AdmissionView] = (),
+    leaving: LeavingView | None = None,
 ) -> dict[Family, dict[Key, float]]:
-    """The present state of each dependency and feature, given with the label values to export them under, and of admission."""
+    """The present state of each dependency and feature, given with the label values to export them under, of admission and of a drain."""
     values: dict[Family, dict[Key, float]] = {family: {} for family in GAUGES}
 
     def put(family: Family, key: Key, value: float) -> None:
@@ -146,6 +158,10 @@ def gauges(
         put(ADMISSION_QUEUED, (), admission.queued)
         put(STREAMS, (), admission.streams)
         put(LOOP_LAG, (), admission.lag)
+    if leaving is not None:
+        drains = leaving.order is not None
+        put(DRAINING, (), float(drains))
+        put(DRAIN_IN_FLIGHT, (), leaving.in_flight if drains else 0)
     return values
 
 

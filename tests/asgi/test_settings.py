@@ -15,6 +15,8 @@ from resilient.asgi import (
     AdmissionMiddleware,
     DeadlineMiddleware,
     DegradationMiddleware,
+    Drain,
+    DrainMiddleware,
     ErrorMiddleware,
     MetricsMiddleware,
     ResilienceMiddleware,
@@ -50,6 +52,7 @@ WRONG: dict[str, list[Any]] = {
     "refuse_writes": FLAGS,
     "exempt_writes": [3, "POST /login", [3], ["login"], ["POST http://shop/login"], ["/{a}/{"]],
     "admission": [3, "yes", None, Admission],
+    "drain": [3, "yes", Drain],
     "dashboard": [True, *FLAGS],
     "metrics": FLAGS,
     "health": FLAGS,
@@ -93,6 +96,16 @@ WRONG_ADMISSION: dict[str, list[Any]] = {
     "criticality_header": [None, 3, "", "two words", "x:y"],
     "trusted": [3, "10.0.0.0/8", ["no address"], [None]],
     "retry_after": [*SECONDS, 0],
+    "enforce": FLAGS,
+}
+WRONG_DRAIN: dict[str, list[Any]] = {
+    "delay": SECONDS,
+    "budget": SECONDS,
+    "signals": [3, None, "SIGTERM", ["SIGTERM"], [True], [12345], [None]],
+    "retry_after": [*SECONDS, 0],
+    "exempt": PATTERNS,
+    "close_websockets": FLAGS,
+    "not_here": FLAGS,
     "enforce": FLAGS,
 }
 
@@ -140,7 +153,16 @@ def test_so_it_is_of_who_is_let_in(name: str, value: Any) -> None:
         AdmissionMiddleware(Starlette(), Resilience(), **{name: value})
 
 
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG_DRAIN.items() for value in values])
+def test_so_it_is_of_leaving(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        Drain(**{name: value})
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        DrainMiddleware(Starlette(), Resilience(), **{name: value})
+
+
 def test_all_that_is_set_is_tried() -> None:
+    assert inspect.signature(Drain).parameters.keys() == WRONG_DRAIN.keys()
     assert inspect.signature(Admission).parameters.keys() == WRONG_ADMISSION.keys()
     assert inspect.signature(StaleResponses).parameters.keys() == WRONG_STALE.keys()
 
