@@ -133,21 +133,28 @@ class DrainGate:
         met = scope.get(MET, ())
         if any(one is self.leaving for one in met):
             await app(scope, receive, send)
-            return
-        scope[MET] = (*met, self.leaving)
-        if self.leaving.order is not None and self.refuses(inbound, scope, None):
+        elif self.leaving.order is not None and self.refuses(inbound, scope, None):
             await self._turn_away(scope, receive, send)
-            return
-        socket = _Socket(scope, send)
+        else:
+            scope[MET] = (*met, self.leaving)
+            try:
+                await self._serve(app, scope, receive, send)
+            finally:
+                scope[MET] = met
+                if not met:
+                    del scope[MET]
+
+    async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        socket, closing = _Socket(scope, send), self.leaving.closing
+        closes = self.settings.close_websockets
         self.inside.add(socket)
-        told = self.settings.close_websockets and not self.leaving.closing.add(socket)
         try:
-            if told:
+            if closes and not closing.add(socket):
                 socket.wake()
-            await app(scope, receive, socket.send)
+            await app(scope, receive, socket.send if closes else send)
         finally:
             self.inside.discard(socket)
-            self.leaving.closing.discard(socket)
+            closing.discard(socket)
 
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # the connect: nothing may be sent before
@@ -225,4 +232,5 @@ class DrainMiddleware(Inbound):
 
     def __init__(self, app: ASGIApp, resilience: Measured, **settings: Any) -> None:
         super().__init__(app, resilience)
+        self.live(resilience)
         self.leave_by(Drain(**settings), resilience)

@@ -32,8 +32,7 @@ __all__ = ["Inbound"]
 class Inbound:
     """An ASGI application around another. Subclasses switch its aspects on.
 
-    Anything but an HTTP request passes through untouched, and so does everything while the `Resilience` is disabled. With the
-    lifespan begins and ends what the `Resilience` does besides.
+    Anything but an HTTP request passes through untouched, and so does everything while the `Resilience` is disabled.
 
     Args:
         app: the ASGI application.
@@ -44,6 +43,7 @@ class Inbound:
     deadlines: InboundDeadlines | None = None
     degradation: DegradationHeader | None = None
     drain: DrainGate | None = None
+    lifespan: Lifespan | None = None
     errors: ErrorMapping | None = None
     requests: RequestMetrics | None = None
     stale: StaleResponses | None = None
@@ -61,7 +61,6 @@ class Inbound:
         self.app = app
         self.resilience = resilience
         self.brownout: Latencies | None = getattr(resilience, "brownout", None)
-        self.lifespan: Lifespan | None = getattr(resilience, "lifespan", None)
         self._runtime = AsyncRuntime(resilience.clock)
 
     def take_on(self, admission: Admission, resilience: Measured, trusted: Trusted = ()) -> None:
@@ -77,6 +76,10 @@ class Inbound:
         leaving = getattr(resilience, "leaving", None)
         if leaving is not None:
             self.drain = DrainGate(drain, leaving)
+
+    def live(self, resilience: Any) -> None:
+        """Let what the `Resilience` does besides begin and end with the app's lifespan."""
+        self.lifespan = getattr(resilience, "lifespan", None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         admission = self.admission

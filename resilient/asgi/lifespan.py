@@ -1,6 +1,6 @@
 """The life of a service: what begins once its app has started, and ends before it stops.
 
-Whoever needs that adds a context to the `Lifespan` of the `Resilience`; every middleware of this package lives it.
+Whoever needs that adds a context to the `Lifespan` of the `Resilience`; `ResilienceMiddleware` and `DrainMiddleware` live it.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class Lifespan:
             await app(scope, life.receive, life.send)
             await life.go_on()
         finally:
+            scope[LIVED] = lived
+            if not lived:
+                del scope[LIVED]
             if life.entered:
                 with anyio.move_on_after(LAST_WORDS, shield=True):
                     await life.leave()

@@ -24,7 +24,8 @@ class ResilienceMiddleware(Inbound):
 
     It does what `MetricsMiddleware`, `DeadlineMiddleware`, `DrainMiddleware`, `AdmissionMiddleware`, `DegradationMiddleware` and
     `ErrorMiddleware` do around each other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if
-    asked to. Lifespan passes through, and so do WebSockets once they are let in.
+    asked to. WebSockets pass through once they are let in, and so does the lifespan, with which begins and ends what the
+    `Resilience` does besides.
 
     Args:
         app: the ASGI application.
@@ -69,6 +70,7 @@ class ResilienceMiddleware(Inbound):
         drain: Drain | bool | None = None,
     ) -> None:
         super().__init__(app, resilience)
+        self.live(resilience)
         self.deadlines: InboundDeadlines | None = InboundDeadlines(
             timeout, body=body, hard=hard, min_useful=min_useful, trusted=trusted, headers=deadline_headers
         )

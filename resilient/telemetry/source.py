@@ -119,7 +119,10 @@ class LeavingView(Protocol):
 
 
 class Source(Protocol):
-    """What is scraped; `leaving`, a `LeavingView`, too if it is there. The mappings are read from another thread: they must bear being changed meanwhile (a copy)."""
+    """What is scraped; `leaving`, a `LeavingView`, too if it is there.
+
+    The mappings are read from another thread: they must bear being changed meanwhile (a copy).
+    """
 
     @property
     def dependencies(self) -> Mapping[str, Any]: ...

@@ -44,6 +44,7 @@ class Parts:
             dependencies={dependency.name: dependency for dependency in dependencies},
             features={feature.name: feature for feature in features},
             admissions=[SimpleNamespace(in_flight=3, limit=500, queued=1, streams=2, lag=0.25)],
+            leaving=SimpleNamespace(order="now", in_flight=7),
             outbox=Outbox(),
         )
 
