@@ -143,12 +143,13 @@ def home_here() -> Any:
         return asyncio._get_running_loop()
 
 
-def begin_on(home: Any, job: Job) -> bool:
+def begin_on(home: Any, job: Job, dropped: Callable[[], object] | None = None) -> bool:
     """Run `job` in a task on an event loop: from another thread, from a callback, from the handler of a signal.
 
     Args:
         home: an asyncio event loop, or the token of a trio run.
         job: what to do; in a context of its own.
+        dropped: called in its place where the loop is about to end.
 
     Returns:
         False if the loop is gone.
@@ -162,7 +163,11 @@ def begin_on(home: Any, job: Job) -> bool:
         else:
             import trio
 
-            trio.lowlevel.spawn_system_task(_guarded, job)
+            try:
+                trio.lowlevel.spawn_system_task(_guarded, job)
+            except RuntimeError:  # the run is ending, and takes on no more
+                if dropped is not None:
+                    dropped()
 
     try:
         (home.call_soon_threadsafe if isinstance(home, asyncio.AbstractEventLoop) else home.run_sync_soon)(begin)

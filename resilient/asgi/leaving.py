@@ -210,12 +210,16 @@ class Leaving:
             await self._run(departure)
 
         for home in (home_here(), *reversed(self._homes)):
-            if home is not None and begin_on(home, work):
+            if home is not None and begin_on(home, work, departure.end):
                 return
         threading.Thread(target=anyio.run, args=(work,), name="resilient-drain", daemon=True).start()
 
     async def _run(self, departure: Departure) -> None:
         try:
+            if not self._hooks:
+                departure.hooks_done.set()
+                await self._see_it_through(departure)
+                return
             async with anyio.create_task_group() as group:
                 group.start_soon(self._call_hooks, departure)
                 if await self._see_it_through(departure):
@@ -256,10 +260,11 @@ class Leaving:
                 if inspect.iscoroutinefunction(one.hook):
                     await one.hook()
                 else:
-                    # On a thread, for it may block; and what it returns may be there to be awaited.
-                    ended = await anyio.to_thread.run_sync(one.hook, abandon_on_cancel=True)
-                    if inspect.isawaitable(ended):
-                        await ended
+                    # On a thread, for it may block; what it returns may be there to be awaited (an object whose call is async).
+                    ended: list[Any] = []
+                    await anyio.to_thread.run_sync(lambda: ended.append(one.hook()), abandon_on_cancel=True)
+                    if inspect.isawaitable(ended[0]):
+                        await ended[0]
                 cause = ""
         except Exception:
             logger.exception("drain hook %s failed", one.name)
