@@ -54,6 +54,10 @@ class SignalChain:
             logger.info("the server does not run in the main thread: no signal begins a drain")
             return
         for number in self._settings.signals:
+            if getattr(signal.getsignal(number), "__self__", None) is self._home:  # uvloop; nobody can tell whom it calls
+                name = signal.Signals(number).name
+                logger.warning("the event loop handles %s itself, so the server stops at once: drain before, as by a preStop hook", name)
+                continue
             self._links[number] = _Link(number, self._home, self._come)
 
     def give_back(self) -> None:
