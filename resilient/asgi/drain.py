@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_on
@@ -101,16 +101,17 @@ class DrainGate:
     """A `Drain` in one service.
 
     Attributes:
-        inside: who is under way; each puts itself in and takes itself out.
+        enter, leave: each who is under way puts itself in, and takes itself out.
         leaving: its `order` is None unless the service drains.
     """
 
-    __slots__ = ("inside", "leaving", "settings")
+    __slots__ = ("enter", "leave", "leaving", "settings")
 
     def __init__(self, settings: Drain, leaving: Leaving) -> None:
         self.settings = settings
         self.leaving = leaving
-        self.inside = leaving.inside
+        self.enter: Callable[[Any], None] = leaving.inside.add
+        self.leave: Callable[[Any], None] = leaving.inside.discard
         if leaving.settings is None or settings.signals:
             leaving.settings = settings
 
@@ -147,13 +148,13 @@ class DrainGate:
     async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         socket, closing = _Socket(scope, send), self.leaving.closing
         closes = self.settings.close_websockets
-        self.inside.add(socket)
+        self.enter(socket)
         try:
             if closes and not closing.add(socket):
                 socket.wake()
             await app(scope, receive, socket.send if closes else send)
         finally:
-            self.inside.discard(socket)
+            self.leave(socket)
             closing.discard(socket)
 
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:

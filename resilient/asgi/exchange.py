@@ -73,7 +73,7 @@ class Exchange(Layer):
         self._resilience = inbound.resilience
         drain = inbound.drain
         if drain is not None:
-            drain.inside.add(self)
+            drain.enter(self)
         self._scope = scope
         self._outer = outer = scope.get(LAYER_KEY)
         scope[LAYER_KEY] = self
@@ -364,7 +364,7 @@ class Exchange(Layer):
         """Give back what the request holds, and count it."""
         drain = self._inbound.drain
         if drain is not None:
-            drain.inside.discard(self)
+            drain.leave(self)
         if self._armed:
             self._disarm()
         if self._deadline_token is not None:
@@ -379,7 +379,10 @@ class Exchange(Layer):
             self._permit.end(self._status)
         if self._criticality_token is not None:
             CRITICALITY.reset(self._criticality_token)
-        self.leave()
+        if self._outer is None and self._inner is None:
+            self._scope.pop(LAYER_KEY, None)  # as `leave` does, without its frame
+        else:
+            self.leave()
         requests = self._inbound.requests
         if self.counts and requests is not None:
             requests.ended(self._scope, self._status, self._resilience.clock.now() - self._began)
