@@ -17,9 +17,9 @@ import anyio
 
 from .context import COVER, DEADLINE, RECORD
 from .threads import Threads
-from .wheel import native_loop, new_scope
+from .wheel import current_home, native_loop, new_scope
 
-__all__ = ["Task", "begin_task", "begin_thread"]
+__all__ = ["Task", "begin_on", "begin_task", "begin_thread", "home_here"]
 
 logger = logging.getLogger("resilient")
 
@@ -133,3 +133,51 @@ def begin_thread(job: Callable[[], None], threads: Threads) -> Task | None:
             logger.exception("work in the background failed")
 
     return Task(None, None) if threads.start(work) else None
+
+
+def home_here() -> Any:
+    """The event loop that runs the caller, as `begin_on` wants it; None where none does."""
+    try:
+        return current_home()
+    except (RuntimeError, ImportError):  # not on trio; or a callback of asyncio's, which is no task
+        return asyncio._get_running_loop()
+
+
+def begin_on(home: Any, job: Job, dropped: Callable[[], object] | None = None) -> bool:
+    """Run `job` in a task on an event loop: from another thread, from a callback, from the handler of a signal.
+
+    Args:
+        home: an asyncio event loop, or the token of a trio run.
+        job: what to do; in a context of its own.
+        dropped: called in its place where the loop is about to end.
+
+    Returns:
+        False if the loop is gone.
+    """
+
+    def begin() -> None:
+        if isinstance(home, asyncio.AbstractEventLoop):
+            native = home.create_task(_guarded(job), context=contextvars.Context())
+            _RUNNING.add(native)
+            native.add_done_callback(_RUNNING.discard)
+        else:
+            import trio
+
+            try:
+                trio.lowlevel.spawn_system_task(_guarded, job)
+            except RuntimeError:  # the run is ending, and takes on no more
+                if dropped is not None:
+                    dropped()
+
+    try:
+        (home.call_soon_threadsafe if isinstance(home, asyncio.AbstractEventLoop) else home.run_sync_soon)(begin)
+    except RuntimeError:  # of a closed loop, and trio's RunFinishedError
+        return False
+    return True
+
+
+async def _guarded(job: Job) -> None:
+    try:
+        await job()
+    except Exception:
+        logger.exception("work in the background failed")

@@ -142,6 +142,7 @@ class Dependency(Pipeline):
         )
         made.enabled = self.enabled
         made.propagation = self.propagation
+        made.closing = self.closing
         if self._adopt is not None:
             self._adopt(made)
         return made

@@ -16,6 +16,8 @@ __all__ = [
     "ClientGone",
     "ControlUsed",
     "DeadlinePassed",
+    "DrainChanged",
+    "DrainHookFailed",
     "Event",
     "FailedOver",
     "FallbackFailed",
@@ -74,7 +76,9 @@ class CallRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecided(Event):
-    """A failed attempt was looked at. `result`: retried, exhausted, budget, deadline, pushback, unrepeatable, rejected."""
+    """A failed attempt was looked at. `result`: retried, exhausted, budget, deadline, pushback, unrepeatable, rejected,
+    draining (the service is about to stop).
+    """
 
     result: str
     attempt: int
@@ -87,7 +91,8 @@ class HedgeDecided(Event):
     """A second attempt beside a slow one has ended, or was not made.
 
     `result`: won, lost (to the first attempt or another hedge), failed, rejected (by our own policies), cancelled (with
-    its caller); or, not made: budget, pushback, queue (calls wait for a slot already), threads (none is free), shadow.
+    its caller); or, not made: budget, pushback, queue (calls wait for a slot already), threads (none is free), draining,
+    shadow.
     """
 
     result: str
@@ -219,6 +224,29 @@ class ReadOnlyChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrainChanged(Event):
+    """The service takes leave. `what`: begun (readiness fails), closed (no new work is taken on), drained (all that was under
+    way has ended), overdue (it has not, and the time is over), resumed (it serves again as before).
+
+    `in_flight` says how many requests and websockets are under way, `routes` which of them are the most. Neither is a label.
+    """
+
+    what: str
+    by: str = ""
+    why: str = ""
+    in_flight: int = 0
+    routes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainHookFailed(Event):
+    """What was to be done before the service stops was not done. `cause`: error, late. `hook` is its name, and no label."""
+
+    hook: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceChanged(Event):
     """The level of the whole service changed: healthy, degraded, critical."""
 
@@ -253,10 +281,11 @@ class StartupChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestShed(Event):
-    """The service turned a request away because it has too many, or would have (`enforced=False`: shadow mode let it in).
+    """The service turned a request away because it has too many or is about to stop, or would have (`enforced=False`).
 
     `criticality`: sheddable, sheddable_plus, critical, critical_plus; `reason`: waited (longer than it may), standing (the line
-    it would wait in is one that does not empty), full, displaced (by one that matters more), streams (too many of them).
+    it would wait in is one that does not empty), full, displaced (by one that matters more), streams (too many of them),
+    draining (the service is about to stop).
     """
 
     criticality: str

@@ -13,6 +13,8 @@ from hashlib import blake2b
 from typing import Any, Literal
 from weakref import WeakSet
 
+from .asgi.drainable import Drainable
+from .asgi.leaving import Leaving
 from .asgi.lifespan import Lifespan
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
@@ -43,7 +45,7 @@ SETTINGS = tuple(name for name, one in inspect.signature(Dependency).parameters.
 """What `Resilience.dependency` hands on to `Dependency`."""
 
 
-class Resilience(Checkable):
+class Resilience(Checkable, Drainable):
     """The dependencies, features and listeners of a service.
 
     Args:
@@ -112,10 +114,11 @@ class Resilience(Checkable):
         self.admissions: WeakSet[Any] = WeakSet()
         self._board: Dashboard | None = None
         self.ready = True
-        self.draining = False
         self.lifespan: Lifespan = Lifespan()
         self.health: Health = Health(self, self._configuration, readiness, startup_timeout, start_anyway)
         self.lifespan.add(self.health.running)
+        self.leaving = Leaving(self)
+        self.lifespan.add(self.leaving.life)
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())
         for listener in own:
@@ -164,6 +167,8 @@ class Resilience(Checkable):
             for key in [key for key, one in self._undeclared.items() if one.name == name]:
                 del self._undeclared[key]
             targets = [target for policy in made.policies if isinstance(policy, Failover) for target in policy.pipelines]
+            for one in (made, *targets):
+                one.closing = self.leaving.closing
             self._targets.update({target.name: target for target in targets})
         self.metrics.watch(made)
         for target in targets:
@@ -202,6 +207,7 @@ class Resilience(Checkable):
             made = self._undeclared[key] = Dependency(name, clock=self.clock, outbox=self.outbox, chaos=self._chaos)
             made.enabled = self._enabled
             self._watch_calls(made)
+            made.closing = self.leaving.closing
             if len(self._undeclared) > self._max_origins:
                 self._undeclared.popitem(last=False)
         self.metrics.watch(made)

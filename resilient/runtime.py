@@ -23,7 +23,7 @@ from .core.outcome import Outcome, outcome_of_cut
 from .interruption import EXPIRED, interruptible
 from .race import AsyncioRace, Race, ThreadRace, TrioRace
 from .threads import Threads
-from .waiters import AsyncioWaiter, ThreadWaiter, TrioWaiter
+from .waiters import ThreadWaiter, waiter_here
 from .wheel import current_home, native_loop
 
 if TYPE_CHECKING:
@@ -194,10 +194,7 @@ class AsyncRuntime:
         await anyio.sleep(seconds)
 
     def waiter(self) -> Waiter:
-        loop = asyncio._get_running_loop()
-        if loop is not None and asyncio.current_task() is not None:
-            return AsyncioWaiter(loop)
-        return TrioWaiter()
+        return waiter_here()
 
     def race(self) -> Race:
         loop = asyncio._get_running_loop()

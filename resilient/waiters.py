@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["AsyncioWaiter", "ThreadWaiter", "TrioWaiter"]
+if TYPE_CHECKING:
+    from .protocols import Runtime, Waiter
+
+__all__ = ["AsyncioWaiter", "Moment", "ThreadWaiter", "TrioWaiter", "waiter_here"]
 
 
 class AsyncioWaiter:
@@ -67,3 +71,79 @@ class ThreadWaiter:
     def wake(self) -> bool:
         self.event.set()
         return True
+
+
+def waiter_here() -> AsyncioWaiter | TrioWaiter:
+    """A waiter for the running task."""
+    loop = asyncio._get_running_loop()
+    if loop is not None and asyncio.current_task() is not None:
+        return AsyncioWaiter(loop)
+    return TrioWaiter()
+
+
+class Moment:
+    """Something that comes, and that many wait for: on any event loop, in any thread. It may be taken back.
+
+    Unlike an event of asyncio or trio it belongs to no loop.
+    """
+
+    __slots__ = ("_come", "_lock", "_waiters")
+
+    def __init__(self) -> None:
+        self._come = False
+        self._lock = threading.Lock()
+        self._waiters: set[Any] = set()
+
+    def __repr__(self) -> str:
+        return f"<Moment {'come' if self._come else 'to come'}>"
+
+    def is_set(self) -> bool:
+        """Whether it has come."""
+        return self._come
+
+    async def wait(self) -> None:
+        """Wait until it comes; not at all if it has."""
+        waiter = waiter_here()
+        if self.add(waiter):
+            try:
+                await waiter.event.wait()
+            finally:
+                self.discard(waiter)
+
+    async def pause(self, runtime: Runtime, seconds: float) -> bool:
+        """Let so much time pass, or less: until it comes. Returns whether it has."""
+        waiter = runtime.waiter()
+        if self.add(waiter):
+            try:
+                await runtime.wait(waiter, runtime.now() + seconds)
+            finally:
+                self.discard(waiter)
+        return self._come
+
+    def add(self, waiter: Waiter) -> bool:
+        """Wake `waiter` when it comes. False if it has."""
+        with self._lock:
+            if not self._come:
+                self._waiters.add(waiter)
+            return not self._come
+
+    def discard(self, waiter: Waiter) -> None:
+        """Wake it no more."""
+        with self._lock:
+            self._waiters.discard(waiter)
+
+    def set(self) -> bool:
+        """It comes. False if it has come before."""
+        with self._lock:
+            if self._come:
+                return False
+            self._come = True
+            waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            waiter.wake()
+        return True
+
+    def clear(self) -> None:
+        """It has not come, after all."""
+        with self._lock:
+            self._come = False

@@ -1,4 +1,4 @@
-"""The inbound side, pure ASGI: deadlines, admission, error mapping, degradation, stale answers, metrics and health."""
+"""The inbound side, pure ASGI: deadlines, drain, admission, error mapping, degradation, stale answers, metrics and health."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from .deadline import DeadlineMiddleware as DeadlineMiddleware
 from .degradation import DegradationMiddleware as DegradationMiddleware
 from .disconnect import DisconnectMiddleware as DisconnectMiddleware
 from .disconnect import Disconnects as Disconnects
+from .drain import Drain as Drain
+from .drain import DrainMiddleware as DrainMiddleware
 from .errors import ErrorMiddleware as ErrorMiddleware
 from .metrics import MetricsMiddleware as MetricsMiddleware
 from .middleware import ResilienceMiddleware as ResilienceMiddleware
@@ -23,6 +25,8 @@ __all__ = [
     "DegradationMiddleware",
     "DisconnectMiddleware",
     "Disconnects",
+    "Drain",
+    "DrainMiddleware",
     "ErrorMiddleware",
     "MetricsMiddleware",
     "ResilienceMiddleware",

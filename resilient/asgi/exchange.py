@@ -17,13 +17,14 @@ from .door import INSIDE
 from .layer import LAYER_KEY
 from .limit import LATE, Limited
 from .protocols import ASGIApp, Message, Receive, Scope, Send
-from .responses import MESSAGE_BODY, MESSAGE_START, Problem
+from .responses import MESSAGE_BODY, MESSAGE_START, Problem, told_to_close
 from .route import route_template
 
 if TYPE_CHECKING:
     from .admission import Admission
     from .copies import Copy
     from .door import Door, Permit
+    from .drain import DrainGate
     from .inbound import Inbound
 
 __all__ = ["Exchange"]
@@ -45,6 +46,9 @@ class Exchange(Limited):
     def __init__(self, inbound: Inbound, scope: Scope, send: Send) -> None:
         self._inbound = inbound
         self._resilience = inbound.resilience
+        drain = inbound.drain
+        if drain is not None:
+            drain.enter(self)
         self._scope = scope
         self._outer = outer = scope.get(LAYER_KEY)
         scope[LAYER_KEY] = self
@@ -85,6 +89,16 @@ class Exchange(Limited):
         assert inbound.degradation is not None  # or there would be no record
         field = inbound.degradation.field(degradations, expose_causes=inbound.exposes(self._scope))
         return {**start, "headers": [*start.get("headers", ()), field]}
+
+    # -- the drain ------------------------------------------------------------------------------------------------
+
+    def comes_too_late(self, drain: DrainGate) -> bool:
+        """Whether the service takes on no new work any more, and this is new."""
+        return drain.refuses(self._inbound, self._scope, self._outer)
+
+    def send_away(self, drain: DrainGate) -> Awaitable[None]:
+        """Answer that the service is about to stop."""
+        return self._answer(*drain.settings.refusal(self._scope))
 
     # -- admission ------------------------------------------------------------------------------------------------
 
@@ -194,6 +208,9 @@ class Exchange(Limited):
         self._to_end = self._armed or self._attendance is not None or self._due != math.inf
         if self._record is not None:
             start = self._marked(start)
+        drain = self._inbound.drain
+        if drain is not None and drain.leaving.order is not None:
+            start = told_to_close(start, self._scope)
         return self._send(start)
 
     def _complete(self) -> None:
@@ -226,7 +243,11 @@ class Exchange(Limited):
         if self._attendance is not None:
             self._attendance.answered()
         self._status = start["status"]
-        await self._send(self._marked(start))
+        start = self._marked(start)
+        drain = self._inbound.drain
+        if drain is not None and drain.leaving.order is not None:
+            start = told_to_close(start, self._scope)
+        await self._send(start)
         await self._send(body)
 
     async def _answer_late(self) -> None:
@@ -264,8 +285,11 @@ class Exchange(Limited):
         if not isinstance(error, ResilienceError):
             logger.error(told, exc_info=error, extra={"route": route_template(self._scope)})
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: PLR0912 - a branch for each thing held
         """Give back what the request holds, and count it."""
+        drain = self._inbound.drain
+        if drain is not None:
+            drain.leave(self)
         if self._armed:
             self._disarm()
         if self._attendance is not None:
@@ -284,7 +308,10 @@ class Exchange(Limited):
             self._permit.end(self._status)
         if self._criticality_token is not None:
             CRITICALITY.reset(self._criticality_token)
-        self.leave()
+        if self._outer is None and self._inner is None:
+            self._scope.pop(LAYER_KEY, None)  # as `leave` does, without its frame
+        else:
+            self.leave()
         requests = self._inbound.requests
         if self.counts and requests is not None:
             requests.ended(self._scope, self._status, self._resilience.clock.now() - self._began)

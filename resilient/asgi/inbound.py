@@ -14,13 +14,13 @@ from .exchange import Exchange
 from .protocols import ASGIApp, Attended, Latencies, Measured, Receive, Scope, Send, Surroundings, check_resilience
 
 if TYPE_CHECKING:
-    from ..core.writes import WriteMode
     from .admission import Admission
     from .criticality import InboundCriticality
     from .deadline import InboundDeadlines, Trusted
     from .degradation import DegradationHeader
     from .disconnect import Disconnects
     from .door import Door
+    from .drain import Drain, DrainGate
     from .errors import ErrorMapping
     from .lifespan import Lifespan
     from .metrics import RequestMetrics
@@ -44,6 +44,8 @@ class Inbound:
     admission: Admission | None = None
     deadlines: InboundDeadlines | None = None
     degradation: DegradationHeader | None = None
+    drain: DrainGate | None = None
+    lifespan: Lifespan | None = None
     errors: ErrorMapping | None = None
     requests: RequestMetrics | None = None
     stale: StaleResponses | None = None
@@ -73,6 +75,14 @@ class Inbound:
         self.door = admission.door(resilience)
         self.admission = admission
 
+    def leave_by(self, drain: Drain, resilience: Any) -> None:
+        """Let `drain` say what becomes of requests while the service is about to stop."""
+        from .drain import DrainGate  # which is an `Inbound` itself
+
+        leaving = getattr(resilience, "leaving", None)
+        if leaving is not None:
+            self.drain = DrainGate(drain, leaving)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912 - a frame for each aspect would cost more
         admission = self.admission
         if scope["type"] != "http" or not self.resilience.enabled:
@@ -85,7 +95,10 @@ class Inbound:
             if self.degradation is not None:
                 exchange.keep_record()
                 self._show(scope)
-            if self.writes is not None and await self._refused(exchange, scope):
+            drain, writes = self.drain, self.writes
+            if (
+                (drain is not None and drain.leaving.order is not None) or (writes is not None and writes.mode.stop is not None)
+            ) and await self._refused(exchange, scope):
                 return
             if self.stale is not None:
                 exchange.keep_copy(self.stale.copy(scope, self.resilience, self._runtime, self._exposes))
@@ -117,8 +130,8 @@ class Inbound:
         if scope["type"] == "http":
             if self.degradation is not None:
                 self._show(scope)
-        elif scope["type"] == "websocket" and self.admission is not None and self.resilience.enabled:
-            await self.admission.attend(self, scope, receive, send)
+        elif scope["type"] == "websocket" and self.resilience.enabled:
+            await self._attend(scope, receive, send)
             return
         elif scope["type"] == "lifespan" and self.lifespan is not None:
             await self.lifespan.live(self.app, scope, receive, send)
@@ -129,6 +142,19 @@ class Inbound:
         """Whether the caller of a request may be told what is behind."""
         return self._exposes is not None and self._exposes(scope)
 
+    async def _attend(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A websocket: past the drain, then past the admission, as far as there are any."""
+        admission, app = self.admission, self.app
+        if admission is not None:
+
+            async def app(scope: Scope, receive: Receive, send: Send) -> None:
+                await admission.attend(self, scope, receive, send)
+
+        if self.drain is None:
+            await app(scope, receive, send)
+        else:
+            await self.drain.attend(self, app, scope, receive, send)
+
     def _show(self, scope: Scope) -> None:
         """Let endpoints and templates find the `Resilience` and its features at `request.state`."""
         state = scope.get("state")
@@ -138,13 +164,14 @@ class Inbound:
             state.update(self._shown)
 
     async def _refused(self, exchange: Exchange, scope: Scope) -> bool:
-        """Whether the request was refused, for the service is read-only."""
+        """Whether the request was refused, for the service is about to stop or read-only."""
+        drain, writes = self.drain, self.writes
+        if drain is not None and exchange.comes_too_late(drain):
+            await exchange.send_away(drain)
+            return True
         resilience: Any = self.resilience
-        mode: WriteMode = resilience.writes
-        if mode.stop is None or self.writes is None:
-            return False
-        stop = mode.refuses(resilience.clock.now())
-        problem = None if stop is None or not self.writes.refuses(scope) else self.writes.answer(stop, resilience)
+        stop = None if writes is None else writes.mode.refuses(resilience.clock.now())
+        problem = None if stop is None or writes is None or not writes.refuses(scope) else writes.answer(stop, resilience)
         if problem is not None:
             await exchange.refuse(problem)
         return problem is not None

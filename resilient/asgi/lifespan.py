@@ -57,6 +57,9 @@ class Lifespan:
             await app(scope, life.receive, life.send)
             await life.go_on()
         finally:
+            scope[LIVED] = lived
+            if not lived:
+                del scope[LIVED]
             if life.entered:
                 with anyio.move_on_after(LAST_WORDS, shield=True):
                     await life.leave()

@@ -9,6 +9,7 @@ from .admission import Admission
 from .deadline import DEADLINE_HEADERS, InboundDeadlines, Trusted
 from .degradation import DegradationHeader
 from .disconnect import Disconnects
+from .drain import Drain
 from .errors import ErrorMapping
 from .exposure import exposure
 from .inbound import Inbound
@@ -17,15 +18,16 @@ from .protocols import ASGIApp, Measured
 from .stale import StaleResponses
 from .writes import WriteGate
 
-__all__ = ["ResilienceMiddleware"]
+__all__ = ["ResilienceMiddleware", "drain_of"]
 
 
 class ResilienceMiddleware(Inbound):
-    """Deadlines, admission, error mapping, the degradation record and its header, request metrics: for any ASGI app.
+    """Deadlines, drain, admission, error mapping, the degradation record and its header, request metrics: for any ASGI app.
 
-    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `AdmissionMiddleware`, `DegradationMiddleware` and
+    It does what `MetricsMiddleware`, `DeadlineMiddleware`, `DrainMiddleware`, `AdmissionMiddleware`, `DegradationMiddleware` and
     `ErrorMiddleware` do around each other, in that order, at the cost of one; and what `StaleResponseMiddleware` does, if
-    asked to. Lifespan passes through, and so do WebSockets once they are let in.
+    asked to. WebSockets pass through once they are let in, and so does the lifespan, with which begins and ends what the
+    `Resilience` does besides.
 
     Args:
         app: the ASGI application.
@@ -49,6 +51,8 @@ class ResilienceMiddleware(Inbound):
         refuse_writes: whether requests that are not safe are refused in read-only mode (`Resilience.read_only`).
         exempt_writes: patterns of those that are served all the same: "POST /login".
         admission: which requests are let in, as `AdmissionMiddleware` has it; True for its defaults, False for all of them.
+        drain: how the service takes leave, as `DrainMiddleware` has it; True for its defaults, with which SIGTERM begins a drain.
+            By default no signal does: `Resilience.drain` and the end of the lifespan alone. False for nothing of it.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class ResilienceMiddleware(Inbound):
         refuse_writes: bool = True,
         exempt_writes: Iterable[str] = (),
         admission: Admission | bool = True,
+        drain: Drain | bool | None = None,
     ) -> None:
         super().__init__(app, resilience)
         flag("enforce_deadlines", enforce_deadlines)
@@ -93,12 +98,21 @@ class ResilienceMiddleware(Inbound):
         self.stale: StaleResponses | None = stale
         self._exposes = exposure(expose_causes, trusted)
         flag("refuse_writes", refuse_writes)
-        gate = WriteGate(exempt_writes)
+        gate = WriteGate(exempt_writes, mode=getattr(resilience, "writes", None))
         self.writes: WriteGate | None = gate if refuse_writes and hasattr(resilience, "writes") else None
         if not isinstance(admission, Admission | bool):
             raise TypeError(f"admission: expected True, False or Admission(...), got {admission!r}")
         if admission is not False:
             self.take_on(Admission() if admission is True else admission, resilience, trusted)
+        if not isinstance(drain, Drain | bool | None):
+            raise TypeError(f"drain: expected True, False, Drain(...) or None, got {drain!r}")
+        if drain is not False:
+            self.leave_by(drain_of(drain), resilience)
         flag("count_requests", count_requests)
         if count_requests:
             self.requests: RequestMetrics | None = RequestMetrics(resilience.metrics)
+
+
+def drain_of(given: Drain | bool | None) -> Drain:
+    """The settings that are meant. To take a signal from whoever has it is for the program to ask for."""
+    return given if isinstance(given, Drain) else Drain() if given else Drain(signals=())

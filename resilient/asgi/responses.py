@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["FIELD_NAME", "MESSAGE_BODY", "MESSAGE_START", "Problem", "json_messages"]
+from .protocols import Message, Scope
+
+__all__ = ["FIELD_NAME", "MESSAGE_BODY", "MESSAGE_START", "Problem", "json_messages", "told_to_close"]
 
 FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 MESSAGE_START = "http.response.start"
 MESSAGE_BODY = "http.response.body"
+CLOSE = (b"connection", b"close")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +64,11 @@ def json_messages(
     described = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content)), *headers]
     start = {"type": MESSAGE_START, "status": status, "headers": described}
     return start, {"type": MESSAGE_BODY, "body": b"" if head else content}
+
+
+def told_to_close(start: Message, scope: Scope) -> Message:
+    """The start of an answer that tells an HTTP/1 client to use its connection no more; HTTP/2 has another way (GOAWAY)."""
+    if not scope.get("http_version", "1.1").startswith("1") or start["status"] == 101:
+        return start
+    headers = [line for line in start.get("headers", ()) if line[0].lower() != b"connection"]
+    return {**start, "headers": [*headers, CLOSE]}

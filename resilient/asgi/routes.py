@@ -12,9 +12,10 @@ from starlette.routing import Route
 from ..core.bounds import flag
 from .admission import Admission
 from .deadline import Trusted
+from .drain import Drain
 from .health import Probe, liveness, readiness, startup
 from .metrics import metrics_endpoint
-from .middleware import ResilienceMiddleware
+from .middleware import ResilienceMiddleware, drain_of
 from .protocols import Served, check_resilience
 from .writes import CONTROLS
 
@@ -123,11 +124,16 @@ def install(
     admission = options.get("admission", True)
     if admission is True:
         options["admission"] = admission = Admission()
+    drain = options.get("drain")
+    if drain is None or drain is True:
+        options["drain"] = drain = drain_of(drain)
     ResilienceMiddleware(app, resilience, **options)  # a wrong setting is told here, and not at the first request
     taken = {getattr(route, "path", None) for route in app.router.routes}
     if admission is not False:
         admission.spare(route.path for route in made)
     if dashboard:
         options["exempt_writes"] = (*options.get("exempt_writes", ()), *(f"{prefix}{path}" for path in CONTROLS))
+    if isinstance(drain, Drain):
+        drain.spare(route.path for route in made)
     app.add_middleware(ResilienceMiddleware, resilience, **options)
     app.router.routes[:0] = [route for route in made if route.path not in taken]

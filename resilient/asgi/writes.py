@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core.route import Route
-from ..core.writes import SAFE_METHODS, ReadOnly
+from ..core.writes import SAFE_METHODS, ReadOnly, WriteMode
 from ..events import CallRejected
 from .errors import LONGEST, SPREAD
 from .protocols import Scope
@@ -25,21 +25,23 @@ class WriteGate:
 
     Args:
         exempt: patterns of requests that are served all the same: "POST /login", "/search", "PUT /drafts/{id}".
+        mode: says whether writes are taken.
         chance: a source of numbers in [0, 1), for the spread of `Retry-After`.
 
     Raises:
         TypeError, ValueError: `exempt` cannot be read; the message shows it.
     """
 
-    __slots__ = ("_chance", "_exempt")
+    __slots__ = ("_chance", "_exempt", "mode")
 
-    def __init__(self, exempt: Iterable[str] = (), *, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, exempt: Iterable[str] = (), *, mode: WriteMode | None = None, chance: Callable[[], float] = random.random) -> None:
         if isinstance(exempt, str) or not isinstance(exempt, Iterable):
             raise TypeError(f"exempt_writes: expected patterns in a list, got {exempt!r}")
         self._exempt = tuple(Route(pattern, name="exempt_writes") for pattern in (*CONTROLS, *exempt))
         for route in self._exempt:
             if route.origin is not None:
                 raise ValueError(f"exempt_writes: a pattern names a path, and no origin: {route.pattern!r}")
+        self.mode = WriteMode() if mode is None else mode
         self._chance = chance
 
     def refuses(self, scope: Scope) -> bool:

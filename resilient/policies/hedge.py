@@ -201,7 +201,9 @@ class _Run:
 
     def _send(self, now: float) -> None:
         call, policy = self.call, self.policy
-        if any(getattr(one, "queued", 0) for one in call.owner.policies):
+        if call.owner.closing.is_set():
+            refusal = "draining"
+        elif any(getattr(one, "queued", 0) for one in call.owner.policies):
             refusal = "queue"  # it would stand in line behind those who wait already, and make the line longer
         elif (grant := (budget := policy.budget.of(call)).withdraw(now)) is None:
             refusal = "budget"

@@ -23,6 +23,7 @@ from ..outbox import Outbox
 from ..protocols import Inner, Policy
 from ..runtime import AsyncRuntime, SyncRuntime, drive
 from ..stats import BATCH, CallStats
+from ..waiters import Moment
 from .collected import may_hold_locks
 from .foreign import ForeignBreaker
 from .generators import guard_async_generator, guard_generator
@@ -64,6 +65,8 @@ class Pipeline:
     """Pipelines of their own for some of its requests."""
     propagation: Propagation | None = None
     """Who is told how long requests have and how much they matter; None for nobody."""
+    closing: Moment = Moment()
+    """When its service takes on no new work: no attempt follows another one then. Outside a `Resilience` it never comes."""
 
     def __init__(
         self,

@@ -37,8 +37,8 @@ class Retry:
     HTTP calls are repeated by phase: any method when nothing was sent or processed, otherwise idempotent methods and
     requests with an `Idempotency-Key`, and never one whose body cannot be sent again. The effects of a plain function
     are unknown, so it is repeated only for the errors named in `on`. An answer that says so itself (`X-Envoy-Overloaded`,
-    `grpc-retry-pushback-ms: -1`) is not followed by another attempt at the same place. On exhaustion the last real answer or error is
-    given to the caller, unwrapped.
+    `grpc-retry-pushback-ms: -1`) is not followed by another attempt at the same place; nor is any once the service is drained and
+    takes on no new work. On exhaustion the last real answer or error is given to the caller, unwrapped.
 
     Args:
         attempts: how many in all, the first one included.
@@ -192,6 +192,8 @@ class Retry:
         runtime = call.runtime
         call.attempts = attempt + 1
         decision = self._decide(call, attempt, made, named)
+        if decision.result == "retried" and call.owner.closing.is_set():
+            decision = Decision("draining", 0.0)
         if decision.result == "retried" and not made.followed(self.budget.of(call), runtime.now()):
             decision = Decision("budget", 0.0)
         if decision.result != "retried":
@@ -208,8 +210,10 @@ class Retry:
                 return False
             delay = 0.0  # nothing is left to give to the caller but the rejection: let it come at once
         self._report(call, attempt, "retried", delay, made)
-        if delay > 0:
-            await runtime.sleep(delay)
+        if delay > 0 and await call.owner.closing.pause(runtime, delay) and not made.lost:
+            made.unfollowed(runtime.now())
+            self._report(call, attempt, "draining", 0.0, made)
+            return False
         return True
 
     def _decide(self, call: Call, attempt: int, made: Attempt, named: bool) -> Decision:

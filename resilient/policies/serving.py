@@ -91,9 +91,11 @@ class Serving(Collapsing):
     # -- behind the readers ---------------------------------------------------------------------------------------
 
     def _refresh(self, call: Call, inner: Inner, asked: Asked, found: Found) -> None:
-        """Fetch anew what is served meanwhile: once for each, and not while the dependency is left alone."""
+        """Fetch anew what is served meanwhile: once for each, not while the dependency is left alone, nor in a service that is
+        about to stop.
+        """
         flights: Any = self.flights
-        if _is_open(call.owner) or self._cooling(asked, call.runtime.now()):
+        if call.owner.closing.is_set() or _is_open(call.owner) or self._cooling(asked, call.runtime.now()):
             return
         flight = flights.refresh(asked.collapse_key(), asked.uri)
         if flight is None:

@@ -17,6 +17,7 @@ from ..events import (
     CircuitChanged,
     ClientGone,
     DeadlinePassed,
+    DrainHookFailed,
     Event,
     FailedOver,
     FallbackFailed,
@@ -157,7 +158,7 @@ STORE_UP = Family(
 SHED = Family(
     "resilient_requests_shed_total",
     "counter",
-    "Inbound requests that were turned away under load; admission that only watches counts those that it would have as shadow_<reason>.",
+    "Inbound requests that were turned away, under load or in a drain; in shadow mode those that would have been, as shadow_<reason>.",
     ("criticality", "reason"),
 )
 ADMITTED = Family("resilient_admission_in_flight", "gauge", "Inbound requests that hold a slot.")
@@ -178,6 +179,13 @@ CHECK_STATE = Family(
     ("check", "state"),
 )
 CHECKS = Family("resilient_checks_total", "counter", "Times that a check was asked, by what came of it.", ("check", "result"))
+DRAINING = Family("resilient_draining", "gauge", "1 while the service drains; with several workers, how many of them do.")
+DRAIN_IN_FLIGHT = Family(
+    "resilient_drain_in_flight", "gauge", "Inbound requests and websockets that a drain waits for; 0 while there is none."
+)
+DRAIN_HOOKS = Family(
+    "resilient_drain_hooks_failed_total", "counter", "What was to be done before the service stops and was not: error, late.", ("cause",)
+)
 INJECTED = Family(
     "resilient_faults_injected_total",
     "counter",
@@ -220,6 +228,9 @@ ALL = (
     LOOP_LAG,
     CHECK_STATE,
     CHECKS,
+    DRAINING,
+    DRAIN_IN_FLIGHT,
+    DRAIN_HOOKS,
     INJECTED,
     ABANDONED,
     LISTENER_ERRORS,
@@ -250,6 +261,7 @@ COUNTED: dict[type[Event], tuple[Family, Callable[[Any], Key]]] = {
     DeadlinePassed: (DEADLINES, lambda event: (event.side if event.enforced else f"shadow_{event.side}",)),
     ClientGone: (CLIENTS_GONE, lambda event: ("cancelled" if event.enforced else "shadow_cancelled",)),
     CacheUsed: (CACHE_REQUESTS, lambda event: (event.dependency, event.result)),
+    DrainHookFailed: (DRAIN_HOOKS, lambda event: (event.cause,)),
     FaultInjected: (INJECTED, lambda event: (event.dependency, event.kind if event.enforced else f"shadow_{event.kind}")),
     ResponseAbandoned: (ABANDONED, lambda event: (event.dependency,)),
 }

@@ -12,6 +12,8 @@ from ..events import (
     CheckChanged,
     CircuitChanged,
     ControlUsed,
+    DrainChanged,
+    DrainHookFailed,
     Event,
     FeatureChanged,
     FeatureOrdered,
@@ -42,6 +44,8 @@ class TransitionLog:
     service_changed     old, new, at                                             WARNING unless it is healthy
     brownout_changed    share, measured, enforced, at                            WARNING when it begins, else INFO
     read_only_changed   read_only, by, why, enforced, at                         WARNING when it begins, else INFO
+    drain_changed       what, by, why, in_flight, routes, at                     WARNING when it is overdue, else INFO
+    drain_hook_failed   hook, cause, at                                          WARNING
     response_abandoned  dependency, at                                           WARNING, the first time of a dependency
     setting_changed     dependency, key, old, new, source, at                    WARNING
     control_used        action, about, by, why, told, at                         WARNING
@@ -61,6 +65,8 @@ class TransitionLog:
             ServiceChanged: self._service_changed,
             BrownoutChanged: self._brownout_changed,
             ReadOnlyChanged: self._read_only_changed,
+            DrainChanged: self._drain_changed,
+            DrainHookFailed: self._drain_hook_failed,
             ResponseAbandoned: self._response_abandoned,
             SettingChanged: self._setting_changed,
             ControlUsed: self._control_used,
@@ -178,6 +184,33 @@ class TransitionLog:
                 "enforced": event.enforced,
                 "at": event.at,
             },
+        )
+
+    def _drain_changed(self, event: DrainChanged) -> None:
+        logger.log(
+            logging.WARNING if event.what == "overdue" else logging.INFO,
+            "drain %s, %d requests under way%s%s",
+            event.what,
+            event.in_flight,
+            f" ({', '.join(event.routes)})" if event.routes else "",
+            _said(event.by, event.why),
+            extra={
+                "event": "drain_changed",
+                "what": event.what,
+                "by": event.by,
+                "why": event.why,
+                "in_flight": event.in_flight,
+                "routes": event.routes,
+                "at": event.at,
+            },
+        )
+
+    def _drain_hook_failed(self, event: DrainHookFailed) -> None:
+        logger.warning(
+            "drain hook %s: %s",
+            event.hook,
+            "failed" if event.cause == "error" else "not done in time",
+            extra={"event": "drain_hook_failed", "hook": event.hook, "cause": event.cause, "at": event.at},
         )
 
     def _response_abandoned(self, event: ResponseAbandoned) -> None:

@@ -34,7 +34,7 @@ from .families import (
     describe,
 )
 from .labels import OTHER, LabelCap
-from .source import AdmissionView, CheckView, DependencyView, FeatureView, Source, gauges
+from .source import AdmissionView, CheckView, DependencyView, FeatureView, LeavingView, Source, gauges
 from .workers import identify, sweep_dead
 
 __all__ = ["BoundChildren"]
@@ -199,7 +199,8 @@ class BoundChildren:
             for family, keys in self._show_states(*part).items():
                 present[family].update(keys)
         checks = [(self._labels.admit("check", check.name), check) for check in self._source.checks.values()]
-        for family, keys in self._show_states([], [], list(self._source.admissions), checks).items():
+        leaving = getattr(self._source, "leaving", None)
+        for family, keys in self._show_states([], [], list(self._source.admissions), checks, leaving).items():
             present[family].update(keys)
         return present
 
@@ -209,10 +210,11 @@ class BoundChildren:
         features: list[tuple[str, FeatureView]],
         admissions: Iterable[AdmissionView] = (),
         checks: Iterable[tuple[str, CheckView]] = (),
+        leaving: LeavingView | None = None,
     ) -> dict[Family, dict[Key, float]]:
         # Reading and writing are one step, or a change between the two would be written over by what was before it.
         with self._stating:
-            states = gauges(dependencies, features, admissions, checks)
+            states = gauges(dependencies, features, admissions, checks, leaving)
             for family, series in states.items():
                 self._show(family, series)
         return states

@@ -194,7 +194,7 @@ class PlainCollector:
         features = [(self._labels.admit("feature", feature.name), feature) for feature in source.features.values()]
         # A feature may have news to tell listeners when its level is looked at, so that counts come after states.
         checks = [(self._labels.admit("check", check.name), check) for check in source.checks.values()]
-        states = gauges(labelled, features, list(source.admissions), checks)
+        states = gauges(labelled, features, list(source.admissions), checks, getattr(source, "leaving", None))
         with self._counting:
             self._fold()
             self._forget()

@@ -18,6 +18,8 @@ from .families import (
     CACHE_BYTES,
     CACHE_ENTRIES,
     CHECK_STATE,
+    DRAIN_IN_FLIGHT,
+    DRAINING,
     FEATURE_LEVEL,
     GAUGES,
     IN_USE,
@@ -39,6 +41,7 @@ __all__ = [
     "CheckView",
     "DependencyView",
     "FeatureView",
+    "LeavingView",
     "Source",
     "gauges",
 ]
@@ -128,8 +131,20 @@ class AdmissionView(Protocol):
     def lag(self) -> float: ...
 
 
+class LeavingView(Protocol):
+    """A drain: its `order` is None while there is none; who is under way."""
+
+    @property
+    def order(self) -> Any: ...
+    @property
+    def in_flight(self) -> int: ...
+
+
 class Source(Protocol):
-    """What is scraped. The mappings are read from another thread: they must bear being changed meanwhile (a copy)."""
+    """What is scraped; `leaving`, a `LeavingView`, too if it is there.
+
+    The mappings are read from another thread: they must bear being changed meanwhile (a copy).
+    """
 
     @property
     def dependencies(self) -> Mapping[str, Any]: ...
@@ -148,8 +163,9 @@ def gauges(
     features: Iterable[tuple[str, FeatureView]],
     admissions: Iterable[AdmissionView] = (),
     checks: Iterable[tuple[str, CheckView]] = (),
+    leaving: LeavingView | None = None,
 ) -> dict[Family, dict[Key, float]]:
-    """The present state of each dependency, feature and check, given with the label values to export it under, and of admission."""
+    """The present state of dependencies, features and checks, each with the label values to export it under, of admission and a drain."""
     values: dict[Family, dict[Key, float]] = {family: {} for family in GAUGES}
 
     def put(family: Family, key: Key, value: float) -> None:
@@ -174,6 +190,10 @@ def gauges(
         put(ADMISSION_QUEUED, (), admission.queued)
         put(STREAMS, (), admission.streams)
         put(LOOP_LAG, (), admission.lag)
+    if leaving is not None:
+        drains = leaving.order is not None
+        put(DRAINING, (), float(drains))
+        put(DRAIN_IN_FLIGHT, (), leaving.in_flight if drains else 0)
     return values
 
 

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from resilient import Resilience
-from resilient.asgi import AdmissionMiddleware, MetricsMiddleware, ResilienceMiddleware
+from resilient.asgi import AdmissionMiddleware, DrainMiddleware, MetricsMiddleware, ResilienceMiddleware
 
 pytestmark = pytest.mark.anyio
 
@@ -98,7 +98,8 @@ async def test_two_middlewares_of_one_service_live_it_once_and_of_two_each_its_o
     other = Resilience()
     other.lifespan.add(noting(told, "theirs "))
     app = starlette(told, resilience)
-    await Server(told).run(MetricsMiddleware(ResilienceMiddleware(AdmissionMiddleware(app, resilience), other), resilience))
+    inner = ResilienceMiddleware(AdmissionMiddleware(DrainMiddleware(app, resilience), resilience), other)
+    await Server(told).run(DrainMiddleware(MetricsMiddleware(inner, resilience), resilience))
     assert sorted(entry for entry in told if entry.endswith(("begins", "ends"))) == [
         "ours begins",
         "ours ends",

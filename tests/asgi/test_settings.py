@@ -17,6 +17,8 @@ from resilient.asgi import (
     DegradationMiddleware,
     DisconnectMiddleware,
     Disconnects,
+    Drain,
+    DrainMiddleware,
     ErrorMiddleware,
     MetricsMiddleware,
     ResilienceMiddleware,
@@ -55,6 +57,7 @@ WRONG: dict[str, list[Any]] = {
     "refuse_writes": FLAGS,
     "exempt_writes": [3, "POST /login", [3], ["login"], ["POST http://shop/login"], ["/{a}/{"]],
     "admission": [3, "yes", None, Admission],
+    "drain": [3, "yes", Drain],
     "dashboard": FLAGS,
     "authorize": [3, "ann", len],
     "dashboard_readers": [3, "ann", len],
@@ -103,6 +106,16 @@ WRONG_ADMISSION: dict[str, list[Any]] = {
     "criticality_header": [None, 3, "", "two words", "x:y"],
     "trusted": [3, "10.0.0.0/8", ["no address"], [None]],
     "retry_after": [*SECONDS, 0],
+    "enforce": FLAGS,
+}
+WRONG_DRAIN: dict[str, list[Any]] = {
+    "delay": SECONDS,
+    "budget": SECONDS,
+    "signals": [3, None, "SIGTERM", ["SIGTERM"], [True], [12345], [None]],
+    "retry_after": [*SECONDS, 0],
+    "exempt": PATTERNS,
+    "close_websockets": FLAGS,
+    "not_here": FLAGS,
     "enforce": FLAGS,
 }
 
@@ -161,7 +174,16 @@ def test_so_it_is_of_whose_client_is_looked_after(name: str, value: Any) -> None
         DisconnectMiddleware(Starlette(), Resilience(), **{name: value})
 
 
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG_DRAIN.items() for value in values])
+def test_so_it_is_of_leaving(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        Drain(**{name: value})
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+        DrainMiddleware(Starlette(), Resilience(), **{name: value})
+
+
 def test_all_that_is_set_is_tried() -> None:
+    assert inspect.signature(Drain).parameters.keys() == WRONG_DRAIN.keys()
     assert inspect.signature(Admission).parameters.keys() == WRONG_ADMISSION.keys()
     assert inspect.signature(StaleResponses).parameters.keys() == WRONG_STALE.keys()
 

@@ -49,6 +49,7 @@ class Parts:
             features={feature.name: feature for feature in features},
             admissions=[SimpleNamespace(in_flight=3, limit=500, queued=1, streams=2, lag=0.25)],
             checks={check.name: check for check in checks},
+            leaving=SimpleNamespace(order="now", in_flight=7),
             outbox=Outbox(),
         )
 

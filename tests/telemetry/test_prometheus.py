@@ -19,6 +19,7 @@ from resilient.events import (
     CircuitChanged,
     ClientGone,
     DeadlinePassed,
+    DrainHookFailed,
     Event,
     FailedOver,
     FallbackFailed,
@@ -70,6 +71,9 @@ NAMES = {
     "resilient_loop_lag_seconds": ("gauge", set()),
     "resilient_check_state": ("gauge", {"check", "state"}),
     "resilient_checks": ("counter", {"check", "result"}),
+    "resilient_draining": ("gauge", set()),
+    "resilient_drain_in_flight": ("gauge", set()),
+    "resilient_drain_hooks_failed": ("counter", {"cause"}),
     "resilient_faults_injected": ("counter", {"dependency", "kind"}),
     "resilient_abandoned_responses": ("counter", {"dependency"}),
     "resilient_listener_errors": ("counter", set()),
@@ -141,6 +145,7 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
         {"dependency": "catalog", "kind": "shadow_status"},
     ),
     (ResponseAbandoned(at=1.0, dependency="catalog"), "resilient_abandoned_responses_total", {"dependency": "catalog"}),
+    (DrainHookFailed(at=1.0, hook="checkpoint", cause="late"), "resilient_drain_hooks_failed_total", {"cause": "late"}),
 ]
 
 
@@ -204,6 +209,7 @@ def test_states_and_zeros_are_there_from_the_start(parts: Any, samples: Read) ->
     assert page[name("resilient_admission_queued")] == 1
     assert page[name("resilient_admission_streams")] == 2
     assert page[name("resilient_loop_lag_seconds")] == 0.25
+    assert (page[name("resilient_draining")], page[name("resilient_drain_in_flight")]) == (1, 7)
 
 
 def test_states_are_read_at_the_scrape(parts: Any, samples: Read) -> None:

@@ -1,0 +1,327 @@
+"""The run of a drain in one service: what is told when, and who is still inside.
+
+Nothing here needs an event loop that stays: a service may be drained from a loop, from a thread, and from a program
+that has no loop at all; its run then has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+import anyio.to_thread
+
+from ..background import begin_on, home_here
+from ..core.drain import DrainOrder
+from ..events import DrainChanged, DrainHookFailed
+from ..runtime import AsyncRuntime
+from ..waiters import Moment
+from ..wheel import current_home
+from .route import route_template
+from .sigterm import SignalChain
+
+if TYPE_CHECKING:
+    from .drain import Drain
+    from .layer import Layer
+    from .protocols import Surroundings
+
+__all__ = ["Departure", "Hook", "Leaving"]
+
+logger = logging.getLogger("resilient")
+
+BUDGET = 20.0
+"""Seconds that what is under way has, unless somebody says otherwise."""
+TICK = 0.05  # seconds between two looks at who is still inside; nothing looks but while a service drains
+TOLD = 5  # routes that are named
+
+Hook = Callable[[], Awaitable[object] | object]
+
+
+class HookLimit(NamedTuple):
+    hook: Hook
+    timeout: float
+
+    @property
+    def name(self) -> str:
+        return getattr(self.hook, "__qualname__", type(self.hook).__name__)
+
+
+class Departure:
+    """A drain that is going on. Awaited, it says whether all that was under way has ended in time."""
+
+    __slots__ = ("_leaving", "begun", "complete", "hooks_done", "over", "waiter")
+
+    def __init__(self, leaving: Leaving) -> None:
+        self._leaving = leaving
+        self.begun = False
+        self.complete = False
+        self.hooks_done = Moment()
+        self.over = Moment()
+        self.waiter: Any = None
+
+    def __repr__(self) -> str:
+        state = ("drained" if self.complete else "over") if self.over.is_set() else "going on"
+        return f"<Departure {state}>"
+
+    def __await__(self) -> Generator[Any, Any, bool]:
+        return self._end().__await__()
+
+    async def _end(self) -> bool:
+        await self.over.wait()
+        return self.complete
+
+    def wake(self) -> None:
+        """Look again: the order has changed."""
+        waiter = self.waiter
+        if waiter is not None:
+            waiter.wake()
+
+    def end(self) -> None:
+        self.hooks_done.set()
+        self.over.set()
+
+
+class Leaving:
+    """What a `Resilience` knows of its service's leave.
+
+    Attributes:
+        order: the timetable while the service drains, else None.
+        inside: the requests and websockets that are under way, as layers.
+        begun: readiness fails.
+        closing: no new work is taken on: no request, no retry, no hedge; streams should end.
+        settings: those of the middleware.
+        hook_errors: hooks that failed or were late.
+    """
+
+    __slots__ = ("_departure", "_homes", "_hooks", "_lock", "_resilience", "begun", "closing", "hook_errors", "inside", "order", "settings")
+
+    def __init__(self, resilience: Surroundings) -> None:
+        self._resilience = resilience
+        self._lock = threading.Lock()
+        self._hooks: list[HookLimit] = []
+        self._homes: list[Any] = []  # the event loops of the servers that run now
+        self._departure: Departure | None = None
+        self.order: DrainOrder | None = None
+        self.inside: set[Any] = set()
+        self.begun = Moment()
+        self.closing = Moment()
+        self.settings: Drain | None = None
+        self.hook_errors = 0
+
+    # -- who is inside --------------------------------------------------------------------------------------------
+
+    def under_way(self) -> list[Any]:
+        """What has to end: each request once, and none that only asks how the service is."""
+        settings = self.settings
+        found = [one for one in list(self.inside) if not self.knows(one._outer)]
+        return found if settings is None else [one for one in found if not settings.spares(one._scope)]
+
+    def knows(self, layer: Layer | None) -> bool:
+        """Whether a layer of a request, or one around it, is inside."""
+        while layer is not None:
+            if layer in self.inside:
+                return True
+            layer = layer._outer
+        return False
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests and websockets are under way."""
+        return len(self.under_way())
+
+    def now(self) -> float:
+        """The present moment, on the clock that orders are given by."""
+        return self._resilience.clock.now()
+
+    # -- orders ---------------------------------------------------------------------------------------------------
+
+    def begin(self, delay: float, budget: float | None, by: str = "", why: str = "", *, final: bool = False) -> Departure:
+        """Begin to leave, or leave sooner than was ordered before. From whichever thread."""
+        if budget is None:
+            budget = BUDGET if self.settings is None else self.settings.budget
+        now = self.now()
+        order = DrainOrder(now, now + delay, now + delay + budget, by, why, final)
+        with self._lock:
+            first = self.order is None
+            self.order = order if self.order is None else self.order.joined(order)
+            departure = self._departure
+            if departure is None:
+                departure = self._departure = Departure(self)
+        if first:
+            self._tell("begun")
+            self.begun.set()
+        if delay <= 0:
+            self.close()
+        self._go_on(departure)
+        return departure
+
+    def fail_readiness(self) -> None:
+        """Only that: nothing is refused, and nothing ends."""
+        now = self.now()
+        with self._lock:
+            first = self.order is None
+            if first:
+                self.order = DrainOrder(now, float("inf"), float("inf"))
+        if first:
+            self._tell("begun")
+            self.begun.set()
+
+    def resume(self, by: str = "", why: str = "") -> None:
+        """Serve again as before."""
+        with self._lock:
+            order, self.order = self.order, None
+            departure, self._departure = self._departure, None
+        if order is None:
+            return
+        self.begun.clear()
+        self.closing.clear()
+        if departure is not None:
+            departure.end()
+            departure.wake()
+        self._emit(DrainChanged(at=self.now(), what="resumed", by=by, why=why, in_flight=self.in_flight))
+
+    def close(self) -> None:
+        """Take on no new work from now on."""
+        if self.closing.set():
+            self._tell("closed")
+
+    def add_hook(self, hook: Hook, timeout: float) -> None:
+        """Call `hook` when a drain begins."""
+        with self._lock:
+            self._hooks = [*self._hooks, HookLimit(hook, timeout)]
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    def _go_on(self, departure: Departure) -> None:
+        """See that somebody looks after it: the loop that runs here, that of a server, or a thread."""
+        with self._lock:
+            begun, departure.begun = departure.begun, True
+        if begun:
+            departure.wake()
+            return
+
+        async def work() -> None:
+            await self._run(departure)
+
+        for home in (home_here(), *reversed(self._homes)):
+            if home is not None and begin_on(home, work, departure.end):
+                return
+        threading.Thread(target=anyio.run, args=(work,), name="resilient-drain", daemon=True).start()
+
+    async def _run(self, departure: Departure) -> None:
+        try:
+            if not self._hooks:
+                departure.hooks_done.set()
+                await self._see_it_through(departure)
+                return
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._call_hooks, departure)
+                if await self._see_it_through(departure):
+                    group.cancel_scope.cancel()
+        finally:
+            departure.end()
+
+    async def _see_it_through(self, departure: Departure) -> bool:
+        """Whether it came to its end; it does not where the service resumes, and then the hooks have the time they need."""
+        runtime = AsyncRuntime(self._resilience.clock)
+        while True:
+            departure.waiter = waiter = runtime.waiter()
+            with self._lock:
+                order = self.order if self._departure is departure else None
+            if order is None:
+                return False
+            now = runtime.now()
+            if not order.closed(now):
+                await runtime.wait(waiter, order.closes_at)
+                continue
+            self.close()
+            departure.complete = departure.hooks_done.is_set() and not self.under_way()
+            if departure.complete or order.over(now):
+                self._tell("drained" if departure.complete else "overdue")
+                return True
+            await runtime.wait(waiter, min(now + TICK, order.ends_at))
+
+    async def _call_hooks(self, departure: Departure) -> None:
+        async with anyio.create_task_group() as group:
+            for one in self._hooks:
+                group.start_soon(self._call_hook, one)
+        departure.hooks_done.set()
+
+    async def _call_hook(self, one: HookLimit) -> None:
+        cause = "late"
+        try:
+            with anyio.move_on_after(one.timeout):
+                if inspect.iscoroutinefunction(one.hook):
+                    await one.hook()
+                else:
+                    # On a thread, for it may block; what it returns may be there to be awaited (an object whose call is async).
+                    ended: list[Any] = []
+                    await anyio.to_thread.run_sync(lambda: ended.append(one.hook()), abandon_on_cancel=True)
+                    if inspect.isawaitable(ended[0]):
+                        await ended[0]
+                cause = ""
+        except Exception:
+            logger.exception("drain hook %s failed", one.name)
+            cause = "error"
+        finally:
+            if cause:
+                self.hook_errors += 1
+                self._emit(DrainHookFailed(at=self.now(), hook=one.name, cause=cause))
+
+    # -- the life of a server -------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def life(self) -> AsyncIterator[None]:
+        """From the start of a server to its end, which is a drain if there was none before."""
+        home = current_home()
+        with self._lock:
+            restarted = not self._homes and self.order is not None and self.order.final
+            self._homes = [*self._homes, home]
+        if restarted:
+            self.resume()
+        settings = self.settings
+        chain = SignalChain(self, settings, home) if settings is not None and settings.signals and self._resilience.enabled else None
+        try:
+            if chain is not None:
+                chain.take()
+            yield
+        finally:
+            if chain is not None:
+                chain.give_back()
+            with self._lock:
+                homes = [*self._homes]
+                homes.remove(home)
+                self._homes = homes
+            if not homes:
+                await self._end()
+
+    async def _end(self) -> None:
+        """The server has served whom it had; what is left are hooks."""
+        departure = self.begin(0.0, None, why="shutdown", final=True)
+        await departure.hooks_done.wait()
+        self.begin(0.0, 0.0, final=True)
+        await departure
+
+    # -- telling --------------------------------------------------------------------------------------------------
+
+    def _tell(self, what: str) -> None:
+        order = self.order
+        found = self.under_way()
+        routes = Counter(_routes(found)).most_common(TOLD) if what == "overdue" else ()
+        by, why = ("", "") if order is None else (order.by, order.why)
+        at = self.now()
+        self._emit(DrainChanged(at=at, what=what, by=by, why=why, in_flight=len(found), routes=tuple(route for route, _ in routes)))
+
+    def _emit(self, event: DrainChanged | DrainHookFailed) -> None:
+        self._resilience.outbox.emit(event)
+
+
+def _routes(found: list[Any]) -> Iterator[str]:
+    for one in found:
+        yield route_template(one._scope)
