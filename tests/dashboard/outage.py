@@ -34,7 +34,7 @@ def shop(catalog: str, reviews: str, *, authorize: Callable[[Any], Any] | None =
     """The app, with a dashboard; `reviews` may fail, `catalog` may not."""
     resilience = Resilience()
     shelf = resilience.dependency("catalog", origin=catalog, required=True)
-    talk = resilience.dependency("reviews", origin=reviews, timeout=0.5)
+    talk = resilience.dependency("reviews", origin=reviews, timeout=2.0)
     resilience.feature("browsing", needs=[shelf], critical=True)
     clients: list[httpx.AsyncClient] = []
 

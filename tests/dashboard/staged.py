@@ -157,7 +157,7 @@ class Staged:
             for event in self.events[told:]:
                 yield f"event: log\nid: run-{event['id']}\ndata: {json.dumps(event)}\n\n"
             told = len(self.events)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
 
     async def _controls(self, request: Request) -> Response:
         self.orders.append((await request.json(), dict(request.headers)))

@@ -19,7 +19,8 @@ export class Announcer {
   /** Compares with the document before. */
   update(document) {
     const words = new Map([["service", `Service ${serviceOf(document.service).word}`]]);
-    for (const one of document.dependencies) words.set(`dependency ${one.name}`, `${one.name} ${conditionOf({ ...one, rejections: 0, budget: null }).word}`);
+    for (const one of document.dependencies)
+      words.set(`dependency ${one.name}`, `${one.name} ${conditionOf({ ...one, rejections: 0, budget: null }).word}`);
     for (const one of document.features) words.set(`feature ${one.name}`, `feature ${one.name} ${levelOf(one).word}`);
     if (this.#known !== null) {
       for (const [key, text] of words) if (this.#known.has(key) && this.#known.get(key) !== text) this.say(text);

@@ -31,15 +31,22 @@ export function conditionOf(dependency) {
   const state = STATES[dependency.state] ?? unheardOf(dependency.state);
   if (dependency.state !== "closed" && dependency.state !== null) return dependency.enforce === false ? watching(state) : state;
   const plain = dependency.state === null ? { tone: "ok", shape: "ok", word: "No circuit", rank: 0 } : state;
-  if (dependency.calls > 0 && dependency.failure_ratio >= FAILING) return { ...plain, tone: "warning", shape: "warning", word: "Failing", rank: 3 };
+  if (dependency.calls > 0 && dependency.failure_ratio >= FAILING)
+    return { ...plain, tone: "warning", shape: "warning", word: "Failing", rank: 3 };
   if (dependency.rejections > 0) return { ...plain, tone: "warning", shape: "warning", word: "Rejecting", rank: 2 };
-  if (dependency.budget !== null && dependency.budget < LOW_BUDGET) return { ...plain, tone: "warning", shape: "warning", word: "No retries left", rank: 2 };
+  if (dependency.budget !== null && dependency.budget < LOW_BUDGET)
+    return { ...plain, tone: "warning", shape: "warning", word: "No retries left", rank: 2 };
   return plain;
 }
 
 /** A circuit that decides, and lets every call through all the same. */
 function watching(state) {
-  return { ...state, tone: state.tone === "bad" ? "warning" : state.tone, word: `${state.word} (shadow)`, rank: Math.min(state.rank, 2) };
+  return {
+    ...state,
+    tone: state.tone === "bad" ? "warning" : state.tone,
+    word: `${state.word} (shadow)`,
+    rank: Math.min(state.rank, 2),
+  };
 }
 
 export const IN_TROUBLE = 2;
@@ -50,7 +57,9 @@ export function levelOf(feature) {
 
 export function serviceOf(service) {
   const known = SERVICE[service.level] ?? unheardOf(service.level);
-  return service.status === "ready" || service.status === undefined ? known : { ...known, tone: known.tone === "ok" ? "warning" : known.tone };
+  return service.status === "ready" || service.status === undefined
+    ? known
+    : { ...known, tone: known.tone === "ok" ? "warning" : known.tone };
 }
 
 function unheardOf(word) {
@@ -73,27 +82,41 @@ export function summaryOf(document) {
 
 /** Why it is so, the worst first: sentences with a tone, a shape, and the name of the row that tells more. */
 export function reasonsOf(document) {
-  return [...ofService(document.service), ...ofDependencies(document.dependencies), ...ofFeatures(document.features), ...ofLoad(document.load)];
+  return [
+    ...ofService(document.service),
+    ...ofDependencies(document.dependencies),
+    ...ofFeatures(document.features),
+    ...ofLoad(document.load),
+  ];
 }
 
 function* ofService(service) {
-  if (service.draining || service.status === "draining") yield { tone: "warning", shape: "warning", text: "draining: what is in flight is finished, new requests are refused" };
+  if (service.draining || service.status === "draining")
+    yield { tone: "warning", shape: "warning", text: "draining: what is in flight is finished, new requests are refused" };
   else if (service.status === "starting") yield { tone: "warning", shape: "half", text: "starting: not ready yet" };
   else if (!service.ready) yield { tone: "bad", shape: "bad", text: "not ready: no requests should be sent here" };
   if (!service.enabled) yield { tone: "off", shape: "off", text: "the policies are switched off: every call passes untouched" };
   if (service.read_only !== null && service.read_only !== undefined) {
     const stop = service.read_only;
-    const parts = [stop.enforce === false ? "read-only (shadow: nothing is refused)" : "read-only: writes are refused", saidBy(stop)];
+    const parts = [
+      stop.enforce === false ? "read-only (shadow: nothing is refused)" : "read-only: writes are refused",
+      saidBy(stop),
+    ];
     if (stop.until) parts.push(`until ${clock(stop.until)}`);
     yield { tone: "warning", shape: "isolated", text: parts.filter(Boolean).join(", ") };
   }
 }
 
 function ofDependencies(dependencies) {
-  const ill = dependencies.map((one) => ({ one, condition: conditionOf(one) })).filter(({ condition }) => condition.rank >= IN_TROUBLE);
+  const ill = dependencies
+    .map((one) => ({ one, condition: conditionOf(one) }))
+    .filter(({ condition }) => condition.rank >= IN_TROUBLE);
   ill.sort((a, b) => b.condition.rank - a.condition.rank || b.one.required - a.one.required);
   return ill.map(({ one, condition }) => {
-    const facts = [one.required ? "required" : "", condition.word === "Failing" ? `${share(one.failure_ratio)} of its calls` : one.reason].filter(Boolean);
+    const facts = [
+      one.required ? "required" : "",
+      condition.word === "Failing" ? `${share(one.failure_ratio)} of its calls` : one.reason,
+    ].filter(Boolean);
     const text = `is ${condition.word.toLowerCase()}${facts.length > 0 ? ` (${facts.join(", ")})` : ""}`;
     return { tone: condition.tone, shape: condition.shape, about: one.name, text };
   });
@@ -110,14 +133,21 @@ function ofFeatures(features) {
 
 function* ofLoad(load) {
   if (!load) return;
-  if (load.shed > 0) yield { tone: "warning", shape: "warning", text: `${rate(load.shed)} requests a second are shed${shedBy(load)}` };
+  if (load.shed > 0)
+    yield { tone: "warning", shape: "warning", text: `${rate(load.shed)} requests a second are shed${shedBy(load)}` };
   if (load.brownout && load.brownout.share < 1 && load.brownout.enforce !== false) {
-    yield { tone: "warning", shape: "half", text: `brownout: optional features are served to ${share(load.brownout.share)} of the requests` };
+    yield {
+      tone: "warning",
+      shape: "half",
+      text: `brownout: optional features are served to ${share(load.brownout.share)} of the requests`,
+    };
   }
 }
 
 function shedBy(load) {
-  const classes = Object.entries(load.shed_by ?? {}).filter(([, number]) => number > 0).map(([name]) => name.replace("_", " "));
+  const classes = Object.entries(load.shed_by ?? {})
+    .filter(([, number]) => number > 0)
+    .map(([name]) => name.replace("_", " "));
   return classes.length > 0 ? `: ${several(classes, 4)}` : "";
 }
 

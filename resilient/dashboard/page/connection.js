@@ -41,7 +41,11 @@ export class Connection {
 
   /** To be called about once a second. */
   tick() {
-    if (this.#stream !== null && this.#stream.readyState !== EventSource.CLOSED && seconds() - Math.max(this.#last, this.#opened) > SILENT) {
+    if (
+      this.#stream !== null &&
+      this.#stream.readyState !== EventSource.CLOSED &&
+      seconds() - Math.max(this.#last, this.#opened) > SILENT
+    ) {
       this.#failed("nothing comes through the stream");
     }
   }
@@ -129,9 +133,17 @@ export class Connection {
     try {
       const answer = await fetch(this.#url("state"), { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP) });
       if (answer.ok) return await answer.json();
-      this.#why = answer.status === 403 || answer.status === 401 ? `you may not read this (${answer.status})` : `the server says ${answer.status}`;
+      this.#why =
+        answer.status === 403 || answer.status === 401
+          ? `you may not read this (${answer.status})`
+          : `the server says ${answer.status}`;
     } catch (error) {
-      this.#why = error.name === "TimeoutError" ? "the server does not answer" : error instanceof SyntaxError ? "the answer is no state document" : "the server cannot be reached";
+      this.#why =
+        error.name === "TimeoutError"
+          ? "the server does not answer"
+          : error instanceof SyntaxError
+            ? "the answer is no state document"
+            : "the server cannot be reached";
     }
     return null;
   }

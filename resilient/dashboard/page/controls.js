@@ -43,7 +43,12 @@ const ACTIONS = {
     confirm: "Refuse writes",
     asks: ["until"],
   },
-  read_write: { button: "Take writes again…", title: () => "Take writes again?", text: "Requests that change something are served again.", confirm: "Take writes" },
+  read_write: {
+    button: "Take writes again…",
+    title: () => "Take writes again?",
+    text: "Requests that change something are served again.",
+    confirm: "Take writes",
+  },
   drain: {
     button: "Drain…",
     title: () => "Drain this worker?",
@@ -164,7 +169,9 @@ export class Controls {
       const detail = told.detail ?? told.error ?? told.title ?? "";
       return `Refused (${answer.status})${detail ? `: ${detail}` : ""}`;
     } catch (error) {
-      return error.name === "TimeoutError" ? "No answer came; look at the events before you try again." : "The server cannot be reached; nothing was done as far as this page knows.";
+      return error.name === "TimeoutError"
+        ? "No answer came; look at the events before you try again."
+        : "The server cannot be reached; nothing was done as far as this page knows.";
     }
   }
 

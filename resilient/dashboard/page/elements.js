@@ -53,7 +53,11 @@ export function show(node, visible) {
 
 /** A mark whose outline `reshape` changes. Decoration: the word beside it says the same. */
 export function shape(kind) {
-  const mark = drawing("svg", { class: "shape", viewBox: "0 0 16 16", "aria-hidden": "true", focusable: "false" }, drawing("path", { "fill-rule": "evenodd" }));
+  const mark = drawing(
+    "svg",
+    { class: "shape", viewBox: "0 0 16 16", "aria-hidden": "true", focusable: "false" },
+    drawing("path", { "fill-rule": "evenodd" }),
+  );
   reshape(mark, kind);
   return mark;
 }

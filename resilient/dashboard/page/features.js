@@ -32,7 +32,10 @@ export class Features {
       item.update(facts, now, allowed);
     }
     const items = [...this.#items.values()].sort((a, b) => b.rank - a.rank || (a.facts.name < b.facts.name ? -1 : 1));
-    arrange(this.#list, items.map((item) => item.node));
+    arrange(
+      this.#list,
+      items.map((item) => item.node),
+    );
     const less = features.filter((one) => one.level !== "full").length;
     write(byId("features-count"), less > 0 ? `${less} of ${features.length} below full` : String(features.length));
     show(byId("features-none"), features.length === 0);
@@ -66,11 +69,21 @@ class Item {
     this.why = element("span", { class: "why" });
     this.orders = element("ul", { class: "orders" });
     this.needs = element("p", { class: "needs" });
-    this.buttons = element("div", { class: "row-controls", role: "group", "aria-label": `Controls of the feature ${name}`, hidden: true });
+    this.buttons = element("div", {
+      class: "row-controls",
+      role: "group",
+      "aria-label": `Controls of the feature ${name}`,
+      hidden: true,
+    });
     const title = element("p", { class: "title" });
     title.append(element("span", { class: "shape-place" }, this.mark), element("strong", { class: "name" }, name), this.critical);
     const standing = element("p", { class: "standing" }, this.word, this.why);
-    this.node = element("li", { tabindex: "-1" }, element("div", { class: "told" }, title, standing, this.orders, this.needs), this.buttons);
+    this.node = element(
+      "li",
+      { tabindex: "-1" },
+      element("div", { class: "told" }, title, standing, this.orders, this.needs),
+      this.buttons,
+    );
   }
 
   update(facts, now, allowed) {
@@ -112,7 +125,9 @@ class Item {
       link.addEventListener("click", () => this.#actions.open(name));
       return link;
     });
-    this.needs.replaceChildren(...(links.length > 0 ? ["needs ", ...links.flatMap((link, index) => (index > 0 ? [", ", link] : [link]))] : []));
+    this.needs.replaceChildren(
+      ...(links.length > 0 ? ["needs ", ...links.flatMap((link, index) => (index > 0 ? [", ", link] : [link]))] : []),
+    );
   }
 
   #offer(facts, allowed) {
@@ -120,7 +135,12 @@ class Item {
     if (allowed.has("set_level") && (facts.levels ?? []).length > 0) offered.push("set_level");
     if (allowed.has("clear") && (facts.orders ?? []).length > 0) offered.push("clear");
     const tenants = (facts.orders ?? []).map(({ tenant }) => tenant ?? "");
-    this.subject = { feature: facts.name, levels: facts.levels ?? [], level: facts.level, tenants: tenants.includes("") ? [] : tenants };
+    this.subject = {
+      feature: facts.name,
+      levels: facts.levels ?? [],
+      level: facts.level,
+      tenants: tenants.includes("") ? [] : tenants,
+    };
     if (offered.join() === this.#offered) return;
     this.#offered = offered.join();
     this.buttons.replaceChildren(...offered.map((action) => this.#actions.button(action, () => this.subject)));
@@ -129,7 +149,10 @@ class Item {
 }
 
 function orderLine({ level, by, why, until, tenant, share: part }) {
-  const whom = [tenant ? `tenant ${tenant}` : "", typeof part === "number" && part < 1 ? `${share(part)} of the uses` : ""].filter(Boolean);
+  const whom = [
+    tenant ? `tenant ${tenant}` : "",
+    typeof part === "number" && part < 1 ? `${share(part)} of the uses` : "",
+  ].filter(Boolean);
   const facts = [`ordered ${level}${whom.length > 0 ? ` for ${several(whom)}` : ""}`, saidBy({ by, why })];
   if (until) facts.push(`until ${clock(until)}`);
   return facts.filter(Boolean).join(", ");

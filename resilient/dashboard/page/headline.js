@@ -8,7 +8,11 @@ const MOST = 5; // reasons that are shown
 const STALE = 5; // seconds after which numbers are no news any more
 const WORDS = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", polling: "Polling" };
 const COLOURS = { ok: "#2f8f63", warning: "#d08a12", bad: "#d4382c", off: "#85817a" };
-const OUTLINES = { ok: "<circle cx='8' cy='8' r='6'/>", warning: "<path d='M8 1l7.5 13.5H.5z'/>", bad: "<path d='M5 1h6l4 4v6l-4 4H5l-4-4V5z'/>" };
+const OUTLINES = {
+  ok: "<circle cx='8' cy='8' r='6'/>",
+  warning: "<path d='M8 1l7.5 13.5H.5z'/>",
+  bad: "<path d='M5 1h6l4 4v6l-4 4H5l-4-4V5z'/>",
+};
 
 export class Headline {
   #mark = shape("off");

@@ -17,7 +17,10 @@ const FIGURES = [
     title: "Shed",
     line: line(["shed"], "Requests shed per second"),
     series: ["shed"],
-    value: (load) => [rate(load.shed), load.shed > 0 ? classes(load.shed_by) : load.would_shed > 0 ? `would be ${rate(load.would_shed)} (shadow)` : "per second"],
+    value: (load) => [
+      rate(load.shed),
+      load.shed > 0 ? classes(load.shed_by) : load.would_shed > 0 ? `would be ${rate(load.would_shed)} (shadow)` : "per second",
+    ],
     tone: { is: "bad", when: (load) => load.shed > 0 },
   },
   {
@@ -28,7 +31,11 @@ const FIGURES = [
     tone: { is: "warning", when: (load) => load.queued > 0 },
   },
   { title: "Latency, p99", value: (load) => [latency(load.p99), `p50 ${latency(load.p50)}, p95 ${latency(load.p95)}`] },
-  { title: "Event loop lag", value: (load) => [latency(load.lag), "behind its time"], tone: { is: "warning", when: (load) => load.lag > 0.1 } },
+  {
+    title: "Event loop lag",
+    value: (load) => [latency(load.lag), "behind its time"],
+    tone: { is: "warning", when: (load) => load.lag > 0.1 },
+  },
   {
     title: "Brownout",
     value: ({ brownout }) => (brownout ? [share(1 - brownout.share), dimmed(brownout)] : [UNKNOWN, "not installed"]),
@@ -80,6 +87,10 @@ export class Load {
   }
 
   draw(history) {
-    for (const figure of this.#figures) figure.line?.draw(figure.series.map((name) => history.load(name)), history.seconds);
+    for (const figure of this.#figures)
+      figure.line?.draw(
+        figure.series.map((name) => history.load(name)),
+        history.seconds,
+      );
   }
 }

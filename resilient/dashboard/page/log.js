@@ -78,6 +78,13 @@ function line({ at, about, kind, text, severity }) {
     { "data-tone": tone, title: kind ?? "" },
     element("time", { datetime: date(at) }, clock(at)),
     element("span", { class: "shape-place" }, shape(SHAPES[tone])),
-    element("p", {}, element("span", { class: "unseen" }, WORDS[tone]), element("strong", {}, name), name ? " " : "", String(text ?? "")),
+    element(
+      "p",
+      {},
+      element("span", { class: "unseen" }, WORDS[tone]),
+      element("strong", {}, name),
+      name ? " " : "",
+      String(text ?? ""),
+    ),
   );
 }

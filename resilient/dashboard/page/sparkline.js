@@ -17,7 +17,13 @@ export class Sparkline {
     this.what = what;
     this.format = format;
     this.least = least;
-    this.node = drawing("svg", { class: "sparkline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${what}: no history yet` });
+    this.node = drawing("svg", {
+      class: "sparkline",
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": `${what}: no history yet`,
+    });
     this.base = drawing("path", { class: "base", d: `M0 ${HEIGHT - EDGE}H${WIDTH}` });
     this.areas = lines.map((name) => drawing("path", { class: `area of-${name}` }));
     this.paths = lines.map((name) => drawing("path", { class: `line of-${name}` }));
