@@ -209,7 +209,7 @@ def _part(asked: Asked, entry: Entry) -> Answer | None:
         start, end = max(0, length - int(suffix)), length
     else:
         start, end = int(first), min(int(last) + 1, length) if last else length
-        if last and int(last) < start <= length:
+        if last and int(last) < start:
             return None  # not a range at all (RFC 9110 section 14.1.1)
     if start >= length:
         return 416, ((b"Content-Range", b"bytes */%d" % length), (b"Content-Length", b"0")), b""

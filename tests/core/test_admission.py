@@ -145,6 +145,12 @@ def test_there_is_a_line_for_each_share() -> None:
         Admission(OwnLimit(initial=10), lines()[:3], queue=1, streams=1)
 
 
+@pytest.mark.parametrize(("settings", "name"), [({"queue": -1}, "queue"), ({"streams": -1}, "max_streams")])
+def test_a_bad_setting_is_named(settings: dict[str, int], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        admission(**settings)
+
+
 # -- the limit --------------------------------------------------------------------------------------------------------
 
 
@@ -163,11 +169,43 @@ def test_a_late_loop_with_slow_requests_costs_what_is_not_needed_at_once() -> No
     assert law.limit == int(1.5 * 60 * 0.02 / 0.2)  # Little's law, with the tolerance
 
 
+def test_before_anything_is_usual_nothing_is_slow() -> None:
+    law = OwnLimit(initial=500, least=4, most=1000, queue=2)
+    for _ in range(3):
+        law.weigh(Seen(0.2, 60), late=True)
+    assert law.limit == 500
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(0.75, 500), (0.9, 50)])
+def test_what_is_within_the_tolerance_is_not_slow(seconds: float, limit: int) -> None:
+    law = OwnLimit(initial=500, least=4, most=1000, queue=2)
+    for _ in range(20):
+        law.weigh(Seen(0.5, 3), late=False)
+    law.weigh(Seen(seconds, 60), late=True)
+    assert law.limit == limit
+
+
 def test_it_never_falls_below_the_least() -> None:
     law = taught()
     for _ in range(20):
         law.weigh(Seen(2.0, 5), late=True)
     assert law.limit == 4
+
+
+def test_nor_at_once_below_what_may_queue_twice() -> None:
+    law = OwnLimit(initial=500, least=1, most=1000, queue=8)
+    for _ in range(20):
+        law.weigh(Seen(0.02, 3), late=False)
+    law.weigh(Seen(2.0, 5), late=True)
+    assert law.limit == 16
+
+
+def test_as_long_as_the_loop_is_late_the_limit_does_not_double() -> None:
+    law = taught()
+    law.weigh(Seen(0.2, 60), late=True)
+    assert law.limit == 9
+    law.weigh(Seen(0.02, 9), late=True)
+    assert 9 <= law.limit < 18
 
 
 def test_slowness_alone_is_that_of_a_dependency() -> None:

@@ -76,6 +76,7 @@ def test_for_whom_it_is_kept_says_that_it_is() -> None:
         ([FRESH], 206, "partial"),
         ([FRESH], 304, "status"),
         ([FRESH], 101, "status"),
+        ([FRESH], 600, "status"),
         ([FRESH], 416, "status"),
         ([FRESH], 428, "status"),
         ([FRESH], 429, "status"),
@@ -85,8 +86,15 @@ def test_for_whom_it_is_kept_says_that_it_is() -> None:
         ([FRESH], 401, "status"),
         ([control("public, max-age=60")], 401, None),
         ([FRESH, ("X-Large", "x" * 70_000)], 200, "fields"),
+        ([FRESH, ("X", "x" * (65_536 - 1 - 23))], 200, None),
+        ([FRESH, ("X", "x" * (65_536 - 23))], 200, "fields"),
+        ([control("max-age=1")], 200, None),
+        ([control('private="set-cookie,", max-age=60'), ("Set-Cookie", "a=b")], 200, None),  # RFC 9110 section 5.6.1.2
+        ([control('private="\x0bset-cookie", max-age=60'), ("Set-Cookie", "a=b")], 200, "private"),
+        ([control('private="Xset-cookieX", max-age=60'), ("Set-Cookie", "a=b")], 200, "set-cookie"),
         ([control("max-age=0")], 200, "no-lifetime"),
         ([control("max-age=0"), ("ETag", '"a"')], 200, None),
+        ([control("max-age=0"), ("Last-Modified", "Wed, 01 Jan 2020 00:00:00 GMT")], 200, None),
         ([control("max-age=0, stale-if-error=5")], 200, None),
         ([control("max-age=0, stale-while-revalidate=5")], 200, None),
         ([control("max-age=0, stale-if-error=5, must-revalidate")], 200, "no-lifetime"),
@@ -96,6 +104,13 @@ def test_for_whom_it_is_kept_says_that_it_is() -> None:
 )
 def test_answers(fields: list[tuple[str, str]], status: int, why: str | None) -> None:
     assert stored(*fields, status=status) == why
+
+
+@pytest.mark.parametrize("judge", [why_not_stored, why_not_shared])
+def test_what_is_no_part_of_anything_is_partial_to_who_asked_for_one(judge: Any) -> None:
+    ranged, fields, rules = asked(("Range", "bytes=9-")), [(b"Cache-Control", b"max-age=60")], CachingRules()
+    assert judge(ranged, 416, fields, rules) == "partial" and judge(asked(), 416, fields, rules) == "status"
+    assert judge(ranged, 417, fields, rules) == "status" and judge(ranged, 200, fields, rules) is None
 
 
 @pytest.mark.parametrize(
@@ -162,15 +177,33 @@ def test_a_fallback_keeps_answers_that_say_nothing() -> None:
     assert stored(stale_if_error=300.0) is None
     assert stored(ttl=5.0) is None
     assert stored(stale_while_revalidate=5.0) is None
+    assert stored(stale_if_error=0.5) is None and stored(stale_while_revalidate=0.5) is None
     assert stored(status=404, stale_if_error=300.0) == "no-lifetime"
+    for status, why in ((399, None), (400, "no-lifetime")):  # only good answers do
+        assert stored(control("max-age=0"), status=status, stale_if_error=300.0) == why
+        assert stored(control("max-age=0"), status=status, stale_while_revalidate=300.0) == why
     assert stored(status=404, negative_ttl={404: 5.0}) is None
     assert stored(control("max-age=0, must-revalidate"), stale_if_error=300.0) == "no-lifetime"
     assert stored(control("max-age=0, must-revalidate"), stale_if_error=300.0, ignore_origin_prohibition=True) is None
     assert stored(control("no-store"), stale_if_error=300.0, ignore_origin_prohibition=True) == "no-store"
 
 
+@pytest.mark.parametrize("forbidding", ["no-cache", "max-age=0, must-revalidate"])
+def test_what_is_forbidden_is_worth_keeping_only_where_that_is_ignored_and_a_fallback_wanted(forbidding: str) -> None:
+    assert stored(control(forbidding), stale_if_error=300.0, ignore_origin_prohibition=True) is None
+    assert stored(control(forbidding), stale_if_error=300.0) == "no-lifetime"
+    assert stored(control(forbidding), ignore_origin_prohibition=True) == "no-lifetime"
+
+
 def test_cookies_are_kept_if_the_operator_says_so() -> None:
     assert stored(FRESH, ("Set-Cookie", "a=b"), set_cookie=True) is None
+
+
+def test_a_cookie_for_one_user_is_no_hindrance_where_it_is_left_out() -> None:
+    anna, cookie = asked(partition="anna"), ("Set-Cookie", "a=b")
+    assert stored(control('public, max-age=60, private="set-cookie"'), cookie, by=anna, per_user=True) is None
+    # In a partition of one user it would be kept, and set again.
+    assert stored(control('max-age=60, private="set-cookie"'), cookie, by=anna, per_user=True) == "set-cookie"
 
 
 @pytest.mark.parametrize(
@@ -180,6 +213,10 @@ def test_cookies_are_kept_if_the_operator_says_so() -> None:
         ([FRESH], 404, None),
         ([control("no-store")], 200, "no-store"),
         ([control("no-store")], 503, "no-store"),
+        ([control("no-store, must-understand, max-age=60")], 200, None),
+        ([control("must-understand, max-age=60")], 299, "status"),
+        ([("Expires", LATE)], 200, None),
+        ([("Last-Modified", "Wed, 01 Jan 2020 00:00:00 GMT"), ("Date", LATE)], 200, None),
         ([control("private, max-age=60")], 200, "private"),
         ([FRESH, ("Set-Cookie", "a=b")], 200, "set-cookie"),
         ([FRESH, ("Vary", "*")], 200, "vary"),
@@ -227,10 +264,15 @@ def test_nobody_shares_what_was_asked_with_credentials_or_a_body() -> None:
         ({"jitter": -0.1}, "jitter"),
         ({"negative_ttl": {404: -1}}, "negative_ttl"),
         ({"negative_ttl": {200: 1}}, "negative_ttl"),
+        ({"negative_ttl": {299: 1}}, "negative_ttl"),
+        ({"negative_ttl": {600: 1}}, "negative_ttl"),
         ({"negative_ttl": {429: 1}}, "negative_ttl"),
         ({"negative_ttl": {403: 1}}, "negative_ttl"),
         ({"stale_statuses": frozenset({404})}, "stale_statuses"),
         ({"stale_statuses": frozenset({501})}, "stale_statuses"),
+        ({"stale_statuses": frozenset({430})}, "stale_statuses"),
+        ({"stale_statuses": frozenset({600})}, "stale_statuses"),
+        ({"stale_statuses": frozenset({499})}, "stale_statuses"),
         ({"unkeyed": frozenset({"cookie"})}, "unkeyed"),
     ],
 )
@@ -243,3 +285,17 @@ def test_a_bad_setting_is_named(values: dict[str, Any], name: str) -> None:
 def test_a_switch_is_true_or_false(name: str) -> None:
     with pytest.raises(TypeError, match=f"^{name}"):
         CachingRules(**{name: 1})  # type: ignore[arg-type]
+
+
+def test_settings_at_their_bounds() -> None:
+    CachingRules(heuristic=0.0, jitter=0.0, stale_if_error=0.0, max_stale=0.0, ttl=0.0)
+    CachingRules(heuristic=1.0, jitter=1.0, negative_ttl={300: 0.0, 599: 1.0}, stale_statuses=frozenset({429, 500, 599}))
+    CachingRules(unkeyed=frozenset({"x-forwarded-for", "x-forwarded-anything", "forwarded"}))
+
+
+def test_whose_lifetime_it_is() -> None:
+    rules = CachingRules(ttl=5.0, negative_ttl={404: 5.0})
+    assert rules.by_operator(Head([]), 200) and rules.by_operator(Head([]), 399) and rules.by_operator(Head([]), 404)
+    assert not rules.by_operator(Head([]), 400) and not CachingRules().by_operator(Head([]), 200)
+    for name, value in ((b"Expires", b"0"), (b"Cache-Control", b"max-age=5"), (b"Cache-Control", b"s-maxage=5")):
+        assert not rules.by_operator(Head([(name, value)]), 200)

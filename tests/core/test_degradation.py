@@ -180,7 +180,7 @@ def test_reset_forgets(hysteresis: Hysteresis) -> None:
     hysteresis.degraded(STATIC, "x", 100)
     hysteresis.degraded(OFF, "x", 100.1)
     hysteresis.reset()
-    assert hysteresis.level is FULL
+    assert hysteresis.level is FULL and hysteresis.steady is True
     assert hysteresis.look(1000) == []
 
 

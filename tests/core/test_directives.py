@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient.core import directives
 from resilient.core.directives import LONGEST, delta_seconds, http_date, parse_directives
 from resilient.core.groups import strings
 
@@ -34,6 +35,8 @@ from resilient.core.groups import strings
         ('private, private="a"', {"private": None}),
         ('private="", private="a"', {"private": None}),
         ('"no-store"', {}),
+        ("\xa0max-age=60, public\x0b", {"public": ""}),  # white space to Python, and to RFC 9110 (section 5.6.3) none
+        ("Xmax-age=60X", {"xmax-age": "60X"}),
         ("", {}),
     ],
 )
@@ -48,6 +51,15 @@ def test_there_is_no_room_for_more_than_64_unknown_ones_and_always_for_those_tha
 
 def test_a_field_of_that_length_is_meant_for_nobody() -> None:
     assert dict(parse_directives("max-age=60," + "x" * 20_000)) == {"no-store": None}
+    assert parse_directives("max-age=60,".ljust(16_384, "x"))["max-age"] == "60"
+    assert dict(parse_directives("max-age=60,".ljust(16_385, "x"))) == {"no-store": None}
+
+
+@pytest.mark.parametrize(("length", "kept"), [(512, 1), (513, 0)])
+def test_what_is_long_is_read_and_not_remembered(length: int, kept: int) -> None:
+    directives._remembered.cache_clear()
+    assert parse_directives("max-age=60,".ljust(length, "x"))["max-age"] == "60"
+    assert directives._remembered.cache_info().currsize == kept
 
 
 @pytest.mark.parametrize("garbage", ['"\\' * 8000, 'a="' * 5000, ',"' * 8000, '"a' * 8000, "=" * 16_000, "a" * 16_000])

@@ -164,7 +164,7 @@ class TestAge:
 
     def test_it_grows_with_monotonic_time_and_never_shrinks(self) -> None:
         entry = made(control("max-age=60"), ("Age", "10"))
-        assert [entry.age(now) for now in (49.0, 50.0, 60.0, 111.5)] == [10, 10, 20, 71.5]
+        assert [entry.age(now) for now in (49.0, 50.0, 50.5, 60.0, 111.5)] == [10, 10, 10.5, 20, 71.5]
         assert entry.ttl(111.5) == -11.5
 
     def test_one_from_another_process_is_placed_in_time(self) -> None:
@@ -200,7 +200,8 @@ class TestWhatIsKept:
         assert [line[0] for line in entry.fields] == [b"Date", b"c"]
 
     def test_nor_what_the_origin_wants_validated(self) -> None:
-        entry = made(("Date", at(0)), control('no-cache="a, B"'), control("max-age=60"), ("A", "1"), ("b", "2"), ("c", "3"))
+        connection = ("Connection", "d"), ("d", "4"), ("TE", "x")
+        entry = made(("Date", at(0)), control('no-cache="a, B"'), control("max-age=60"), ("A", "1"), ("b", "2"), ("c", "3"), *connection)
         assert [line[0] for line in entry.fields][3:] == [b"c"]
         assert not entry.needs_validation
 
@@ -210,6 +211,9 @@ class TestWhatIsKept:
         assert b"X-User" not in dict(made(*fields).fields)
         assert b"X-User" not in dict(made(*fields, asked=anna).fields)
         assert dict(made(*fields, asked=anna, per_user=True).fields)[b"X-User"] == b"7"
+        assert b"X-User" not in dict(made(*fields, per_user=True).fields)
+        # What is kept for everybody has nothing of the user who happened to ask for it.
+        assert b"X-User" not in dict(made(*fields, control("public"), asked=anna, per_user=True).fields)
         assert dict(made(*fields, shared=False).fields)[b"X-User"] == b"7"
 
     def test_everything_else_as_it_came(self) -> None:
@@ -256,6 +260,10 @@ class TestWhatIsKept:
             entry = made(control(value), shared=kind)
             assert (entry.needs_validation, entry.strict) == expected
 
+    def test_a_window_that_cannot_be_read_is_none(self) -> None:
+        entry = made(control("max-age=5, stale-while-revalidate=x, stale-if-error"))
+        assert entry.stale_while_revalidate == entry.stale_if_error == 0
+
     def test_what_is_private_is_not_for_everybody_whatever_else_it_says(self) -> None:
         assert made(control("public, max-age=5")).open and made(control("s-maxage=5")).open
         assert made(control('public, private="a"')).open
@@ -266,7 +274,22 @@ def test_the_value_of_a_function() -> None:
     entry = Entry.of_value([1], ttl=10.0, stale_if_error=5.0, stale_while_revalidate=2.0, now=50.0, wall=WALL, took=0.5, size=100)
     assert entry.value == [1] and entry.status == 0 and entry.size == OVERHEAD + 100
     assert (entry.ttl(50.0), entry.ttl(61.0)) == (10, -1)
-    assert entry.stale_if_error == 5 and entry.requested_at == WALL - 0.5
+    assert (entry.stale_if_error, entry.stale_while_revalidate, entry.took) == (5, 2, 0.5)
+    assert entry.requested_at == WALL - 0.5 and entry.received_at == entry.date == WALL and entry.generation == ""
+    # Another process tells from the wall's clock how long ago that was.
+    assert entry.place(1000.0, WALL + 4).ttl(1001.0) == 5
+
+
+def test_a_value_of_which_nothing_is_said_has_no_windows_and_no_size() -> None:
+    entry = Entry.of_value(None, ttl=10.0, now=50.0, wall=WALL)
+    assert (entry.stale_if_error, entry.stale_while_revalidate, entry.took, entry.size) == (0, 0, 0, OVERHEAD)
+
+
+def test_an_entry_keeps_the_generation_that_it_is_given() -> None:
+    assert Entry.of_value(None, ttl=10.0, now=50.0, wall=WALL, generation="a1").generation == "a1"
+    asked, times = Asked.of("GET", URI, []), {"requested_at": WALL, "received_at": WALL, "now": 50.0}
+    assert Entry.made(asked, 200, [], b"", rules=CachingRules(), generation="a1", **times).generation == "a1"
+    assert Entry.made(asked, 200, [], b"", rules=CachingRules(), **times).generation == ""
 
 
 class TestVariants:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
@@ -35,9 +36,13 @@ def stored(*fields: tuple[str, str], body: bytes = b"0123456789", status: int = 
     return Entry.made(by or asked(), status, lines(*fields), body, requested_at=WALL, received_at=WALL, now=0.0, rules=RULES)
 
 
-def again(entry: Entry, *fields: tuple[str, str], by: Asked | None = None, rules: CachingRules = RULES) -> Entry | None:
+def again(
+    entry: Entry, *fields: tuple[str, str], by: Asked | None = None, rules: CachingRules = RULES, took: float = 1.0, **more: float
+) -> Entry | None:
     """The same after a 304 that came 100 seconds later and took one."""
-    return freshened(entry, lines(*fields), requested_at=WALL + 99, received_at=WALL + 100, now=100.0, rules=rules, asked=by)
+    return freshened(
+        entry, lines(*fields), requested_at=WALL + 100 - took, received_at=WALL + 100, now=100.0, rules=rules, asked=by, **more
+    )
 
 
 def field(entry: Entry | None, name: str) -> list[str]:
@@ -62,6 +67,16 @@ class TestFreshened:
         assert entry.age(100.0) == 1 and entry.took == 1 and entry.date == WALL + 100
         assert field(entry, "X") == ["old"] and entry.body == b"0123456789" and entry.status == 200
         assert look(old, asked(), 101.0, RULES) is Use.VALIDATE  # which nobody changed
+
+    def test_it_took_as_long_as_the_304(self) -> None:
+        entry = again(stored(TAG), TAG, took=0.25)
+        assert entry is not None and entry.took == 0.25
+
+    def test_the_operators_lifetime_is_spread_again(self) -> None:
+        rules = CachingRules(ttl=100.0, jitter=0.1)
+        fresh, spread = again(stored(TAG), TAG, rules=rules), again(stored(TAG), TAG, rules=rules, chance=0.5)
+        assert fresh is not None and spread is not None
+        assert fresh.lifetime == 100 and spread.lifetime == pytest.approx(95)
 
     @pytest.mark.parametrize(
         ("name", "old", "new"),
@@ -133,6 +148,8 @@ class TestFreshened:
             ([("ETag", 'W/"a"')], [("ETag", 'W/"a"')]),
             ([TAG, ("Last-Modified", at(-50))], [TAG, ("Last-Modified", at(-40))]),
             ([("Last-Modified", at(-50))], [("Last-Modified", at(-50))]),
+            ([("Last-Modified", at(-50))], []),
+            ([], [("Last-Modified", at(-50))]),
         ],
     )
     def test_a_304_for_this_one(self, old: list[tuple[str, str]], new: list[tuple[str, str]]) -> None:
@@ -152,12 +169,16 @@ class TestFreshened:
         assert again(old, TAG, ("Vary", "*"), by=by) is None
 
     def test_what_was_for_one_user_stays_out(self) -> None:
-        assert field(again(stored(TAG, FRESH), TAG, ("Cache-Control", 'private="x", max-age=5'), ("X", "1")), "X") == []
+        fields = TAG, ("Cache-Control", 'private="x", max-age=5'), ("X", "1")
+        assert field(again(stored(TAG, FRESH), *fields), "X") == []
+        anna = Asked.of("GET", URI, [], partition="anna")
+        assert field(again(stored(TAG, FRESH, by=anna), *fields, by=anna), "X") == []
+        assert field(again(stored(TAG, FRESH, by=anna), *fields, by=anna, rules=CachingRules(per_user=True)), "X") == ["1"]
 
 
 class TestHead:
-    def head(self, entry: Entry, *fields: tuple[str, str]) -> Entry | None:
-        return updated_by_head(entry, lines(*fields), requested_at=WALL + 100, received_at=WALL + 100, now=100.0, rules=RULES)
+    def head(self, entry: Entry, *fields: tuple[str, str], rules: CachingRules = RULES, **more: Any) -> Entry | None:
+        return updated_by_head(entry, lines(*fields), requested_at=WALL + 100, received_at=WALL + 100, now=100.0, rules=rules, **more)
 
     def test_it_freshens(self) -> None:
         entry = self.head(stored(TAG, FRESH, ("A", "1"), ("B", "1")), TAG, ("Content-Length", "10"), ("A", "2"))
@@ -170,6 +191,17 @@ class TestHead:
     @pytest.mark.parametrize("other", [("ETag", '"b"'), ("Last-Modified", at(-1)), ("Content-Length", "11"), ("Content-Length", "x")])
     def test_one_that_differs_means_that_the_stored_one_is_old(self, other: tuple[str, str]) -> None:
         assert self.head(stored(TAG, FRESH), other) is None
+
+    def test_the_operators_lifetime_is_spread_again(self) -> None:
+        rules = CachingRules(ttl=100.0, jitter=0.1)
+        fresh, spread = self.head(stored(), rules=rules), self.head(stored(), rules=rules, chance=0.5)
+        assert fresh is not None and spread is not None
+        assert fresh.lifetime == 100 and spread.lifetime == pytest.approx(95)
+
+    def test_it_may_vary_by_something_else_from_now_on(self) -> None:
+        by = asked(("Foo", "1"), ("Bar", "2"))
+        entry = self.head(stored(TAG, ("Vary", "Foo"), by=by), ("Vary", "Bar"), asked=by)
+        assert entry is not None and (entry.vary, entry.selected) == (("bar",), ("2",))
 
     def test_only_a_200_is_updated(self) -> None:
         assert self.head(stored(FRESH, status=404), FRESH) is None
@@ -246,8 +278,18 @@ class TestOwnConditions:
         assert found is not None and found[0] == 304
         assert answer_to(asked(("If-None-Match", '"b"'), ("If-Modified-Since", at(0))), entry) is None
 
-    def test_conditions_are_for_good_answers(self) -> None:
-        assert answer_to(asked(("If-None-Match", '"a"')), stored(FRESH, TAG, status=404)) is None
+    @pytest.mark.parametrize(("status", "found"), [(200, True), (299, True), (300, False), (404, False)])
+    def test_conditions_are_for_good_answers(self, status: int, found: bool) -> None:
+        answer = answer_to(asked(("If-None-Match", '"a"')), stored(FRESH, TAG, status=status))
+        assert (answer is not None and answer[0] == 304) is found
+
+    def test_years_of_two_digits_are_read_by_the_moment_at_which_it_came(self) -> None:
+        in_2077 = "Saturday, 06-Nov-77 08:49:37 GMT"  # fifty years ahead, and no more
+        found = answer_to(asked(("If-Modified-Since", in_2077)), stored(FRESH, ("Last-Modified", at(-300))))
+        assert found is not None and found[0] == 304
+        late = stored(FRESH, ("Last-Modified", in_2077))
+        assert answer_to(asked(("If-Modified-Since", at(0))), late) is None
+        assert answer_to(asked(("Range", "bytes=0-1"), ("If-Range", in_2077)), late) is None  # made before it was changed
 
     def test_those_for_the_origin_are_passed_over(self) -> None:
         assert answer_to(asked(("If-Match", '"b"')), stored(FRESH, TAG)) is None
@@ -287,10 +329,25 @@ class TestRanges:
     @pytest.mark.parametrize("wanted", ["bytes=10-", "bytes=10-20", "bytes=999-", "bytes=-0"])
     def test_one_that_is_not_there(self, wanted: str) -> None:
         found = answer_to(asked(("Range", wanted)), stored(FRESH))
-        assert found is not None and found[0] == 416 and dict(found[1])[b"Content-Range"] == b"bytes */10" and found[2] == b""
+        assert found == (416, ((b"Content-Range", b"bytes */10"), (b"Content-Length", b"0")), b"")
 
     @pytest.mark.parametrize(
-        "wanted", ["bytes=0-1, 4-5", "bytes=", "bytes=-", "bytes=2-1", "lines=0-1", "0-1", "bytes=a-b", "", "bytes=٣-"]
+        "wanted",
+        [
+            "bytes=0-1, 4-5",
+            "bytes=",
+            "bytes=-",
+            "bytes=2-1",
+            "bytes=10-5",
+            "bytes=20-5",
+            "lines=0-1",
+            "0-1",
+            "bytes=a-b",
+            "",
+            "bytes=٣-",
+            "\x0bbytes=0-1",
+            "Xbytes=0-1",
+        ],
     )
     def test_several_or_none_get_the_whole(self, wanted: str) -> None:
         request = Asked.of("GET", URI, [(b"Range", wanted.encode())])
@@ -309,6 +366,7 @@ class TestRanges:
             ([("ETag", 'W/"a"')], 'W/"a"', False),
             ([("Last-Modified", at(-300)), ("Date", at(0))], at(-300), True),
             ([("Last-Modified", at(-300)), ("Date", at(0))], at(-200), False),
+            ([("Last-Modified", at(-1)), ("Date", at(0))], at(-1), True),
             ([("Last-Modified", at(0)), ("Date", at(0))], at(0), False),  # it may have changed within the same second
             ([TAG], at(0), False),
         ],
