@@ -16,6 +16,7 @@ CALLS = 'resilient_calls_total{job="shop",dependency="catalog",outcome="success"
 REQUESTS = 'resilient_requests_total{job="shop",route="/",method="GET",status="2xx"}'
 DROPPED = 'resilient_events_dropped_total{job="shop"}'
 LISTENER_ERRORS = 'resilient_listener_errors_total{job="shop"}'
+CHECK = 'resilient_check_state{{job="shop",check="disk",state="{}"}}'
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,22 @@ CASES = (
     ),
     Case("ResilientStaleServed", {cache("stale_if_error"): "0+60x40"}, {cache("stale"): "0+60x40"}, at=30, early=10, labels=CATALOG),
     Case("ResilientStoreDown", {STORE: "1 0x30"}, {STORE: "1 1 0 1x30"}, at=5, early=2, labels=CATALOG, value="0"),
+    Case(
+        "ResilientCheckIll",
+        {CHECK.format("ill"): "0 1x30", CHECK.format("well"): "1 0x30"},
+        {CHECK.format("ill"): "0 1 1 0x30", CHECK.format("unknown"): "0x30", CHECK.format("well"): "1x30"},
+        at=10,
+        early=4,
+        labels={**SHOP, "check": "disk"},
+    ),
+    Case(
+        "ResilientCheckIll",
+        {CHECK.format("unknown"): "1x30"},
+        {CHECK.format("well"): "1x30"},
+        at=10,
+        early=3,
+        labels={**SHOP, "check": "disk"},
+    ),
     Case("ResilientLoopLate", {LAG: "0 0.5x30"}, {LAG: "0 0.2x30"}, at=10, early=4, labels=SHOP, value="500ms"),
     Case("ResilientEventsLost", {DROPPED: "0x5 3x20", LISTENER_ERRORS: "0x30"}, {LISTENER_ERRORS: "7x30"}, at=8, labels=SHOP),
     Case("ResilientEventsLost", {LISTENER_ERRORS: "0x5 3x20"}, {LISTENER_ERRORS: "0x30"}, at=8, labels=SHOP),

@@ -59,6 +59,8 @@ def busy_app(place: Path) -> tuple[FastAPI, Resilience]:
     ):
         resilience.outbox.emit(event)
     resilience.metrics.count_shed("sheddable", "full")
+    resilience.check("disk", _well)
+    resilience.metrics.count_check("disk", "well")
 
     app = FastAPI()
     resilience.install(app, stale=StaleResponses(stale_if_error=300, routes=["/kept"]))
@@ -72,6 +74,10 @@ def busy_app(place: Path) -> tuple[FastAPI, Resilience]:
 
 def _fails() -> None:
     raise ConnectionError
+
+
+def _well() -> bool:
+    return True
 
 
 def broken_feature(resilience: Resilience, broken: Any) -> None:

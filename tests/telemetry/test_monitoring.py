@@ -104,6 +104,7 @@ def test_its_rows() -> None:
         "Dependencies",
         "Features",
         "Cache",
+        "Health",
     ]
 
 
