@@ -106,7 +106,7 @@ class Resilience(Drainable):
         self.ready = True
         self.startup_complete = True
         self.lifespan: Lifespan = Lifespan()
-        self.leaving = Leaving(self)
+        self.leaving = Leaving(self, self._configuration.drain())
         self.lifespan.add(self.leaving.life)
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..dependency import Dependency
 from ..feature import Feature
 from ..policies.switch import chaos_allowed, switched_on
-from .building import Kept, declared, store_of
+from .building import Kept, declared, drain_of, store_of
 from .changing import FROM_CODE, Change, changes_of_dependency, changes_of_feature, differing, refusal
 from .sources import Settings, Table
 from .values import SettingsError
@@ -65,6 +65,10 @@ class Configuration:
         """The store that settings speak of, or the program's."""
         made = store_of(self.settings.store)
         return code if made is None else made
+
+    def drain(self) -> dict[str, Any]:
+        """What settings say of how the service takes leave."""
+        return drain_of(self.settings.drain)
 
     # -- declaring ------------------------------------------------------------------------------------------------
 
@@ -140,7 +144,8 @@ class Configuration:
             if before != after:
                 act = _setting(service, name, after)
                 changes.append(Change(name, getattr(service, name), after, given.source, act=act))
-        for table, other, prefix in ((self.settings.root, new.root, ""), (self.settings.store, new.store, "store.")):
+        now = self.settings
+        for table, other, prefix in ((now.root, new.root, ""), (now.store, new.store, "store."), (now.drain, new.drain, "drain.")):
             for (name,), given in differing(table, other):
                 if name not in SWITCHES:
                     refused.append(given.refused(f"{prefix}{name}", "can't be changed while the service is at work; it takes a restart"))

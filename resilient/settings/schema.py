@@ -32,7 +32,7 @@ from ..policies.throttle import AdaptiveThrottle
 from ..policies.timeout import Timeout
 from ..stores import MemoryStore, RedisStore, SQLiteStore
 
-__all__ = ["BACKOFFS", "DEPENDENCY", "FEATURE", "KINDS", "PARTS", "ROOT", "STORES", "converted", "parameters", "word"]
+__all__ = ["BACKOFFS", "DEPENDENCY", "DRAIN", "FEATURE", "KINDS", "PARTS", "ROOT", "STORES", "converted", "parameters", "word"]
 
 _OURS: tuple[type, ...] = (
     *(Timeout, RateLimit, AdaptiveThrottle, Retry, Hedge, Bulkhead, AdaptiveConcurrency),
@@ -167,5 +167,7 @@ DEPENDENCY: dict[str, str] = _own(Dependency, "name", "policies", "variant_of")
 FEATURE: dict[str, str] = _own(Feature, "name", "needs")
 
 
+DRAIN: dict[str, str] = {"delay": "float", "budget": "float", "close_websockets": "bool", "enforce": "bool"}
+"""Settings of `Drain` that differ from one environment to the other."""
 ROOT: dict[str, str] = {"enabled": "bool", "chaos": "bool", "max_origins": "int"}
 """Settings of the service itself, as `Resilience` has them."""

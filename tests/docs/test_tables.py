@@ -30,11 +30,13 @@ from resilient import (
     Target,
     Timeout,
 )
-from resilient.asgi import Admission, ResilienceMiddleware, StaleResponses
+from resilient.asgi import Admission, Drain, ResilienceMiddleware, StaleResponses
 from resilient.core.rules import Rules
 from resilient.events import (
     BrownoutChanged,
     CircuitChanged,
+    DrainChanged,
+    DrainHookFailed,
     Event,
     FeatureChanged,
     FeatureOrdered,
@@ -98,6 +100,7 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("asgi.md", [ResilienceMiddleware]),
         ("stale.md", [StaleResponses]),
         ("admission.md", [Admission]),
+        ("drain.md", [Drain]),
     ],
 )
 def test_defaults(page: str, kinds: list[Any]) -> None:
@@ -129,6 +132,8 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
     log.on_event(ServiceChanged(at=1.0, old="healthy", new="degraded"))
     log.on_event(BrownoutChanged(at=1.0, share=0.5, measured=2.0))
     log.on_event(ReadOnlyChanged(at=1.0, read_only=True))
+    log.on_event(DrainChanged(at=1.0, what="overdue", in_flight=2, routes=("/a",)))
+    log.on_event(DrainHookFailed(at=1.0, hook="checkpoint", cause="late"))
     log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
     log.on_event(SettingChanged(at=1.0, key="enabled", old="True", new="False", source="code"))
     known = vars(logging.makeLogRecord({})).keys() | {"event", "message"}
