@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as drawn
 from hypothesis import strategies as st
+from starlette.applications import Starlette
 
 from resilient import (
     AdaptiveConcurrency,
@@ -35,6 +36,7 @@ from resilient import (
     Timeout,
     standard,
 )
+from resilient.asgi import Drain
 from resilient.policies import AdaptiveThrottle
 from resilient.policies.shown import settings_of
 from resilient.settings.schema import DEPENDENCY, FEATURE, KINDS, parameters
@@ -497,3 +499,44 @@ def test_a_signal_reloads_and_whoever_was_called_before_still_is(tmp_path: Path,
         assert heard == [signal.SIGHUP] * 3
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# -- the drain --------------------------------------------------------------------------------------------------------
+
+
+def test_how_a_service_leaves_is_set_too() -> None:
+    settings = Settings(
+        {"drain": {"delay": 7, "budget": 9}}, environ={"RESILIENT_DRAIN__BUDGET": "30", "RESILIENT_DRAIN__ENFORCE": "false"}
+    )
+    resilience = Resilience(settings=settings)
+    app, drain = Starlette(), Drain(delay=1, close_websockets=True)
+    resilience.install(app, drain=drain)
+    set_to = resilience.leaving.settings
+    assert set_to is not None
+    assert (set_to.delay, set_to.budget, set_to.enforce, set_to.close_websockets) == (7, 30, False, True)
+    assert set_to.spares({"type": "http", "method": "GET", "path": "/readyz"})
+    assert (drain.delay, drain.budget) == (1, 20)
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "told"),
+    [
+        ({"drain": {"dealy": 7}}, "drain.dealy", "did you mean delay"),
+        ({"drain": {"delay": -1}}, "drain.delay", "0 or more"),
+        ({"drain": {"delay": "soon"}}, "drain.delay", "expected a number"),
+        ({"drain": {"signals": [15]}}, "drain.signals", "no setting"),
+        ({"drain": 5}, "drain", "expected a table"),
+    ],
+)
+def test_what_cannot_be_is_told(source: Any, key: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as refused:
+        Resilience(settings=Settings(source, environ={}))
+    assert refused.value.key == key
+
+
+def test_it_takes_a_restart() -> None:
+    source: dict[str, Any] = {"drain": {"delay": 7}}
+    resilience = Resilience(settings=Settings(source, environ={}))
+    source["drain"] = {"delay": 8}
+    with pytest.raises(SettingsError, match=r"^drain\.delay: .*restart"):
+        resilience.reload()

@@ -6,6 +6,7 @@ import math
 import random
 import signal
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_on
@@ -108,6 +109,10 @@ class DrainGate:
     __slots__ = ("enter", "leave", "leaving", "settings")
 
     def __init__(self, settings: Drain, leaving: Leaving) -> None:
+        if leaving.given:
+            settings = copy(settings)
+            for name, value in leaving.given.items():
+                setattr(settings, name, value)
         self.settings = settings
         self.leaving = leaving
         self.enter: Callable[[Any], None] = leaving.inside.add

@@ -8,7 +8,8 @@ from typing import Any, TypeVar, overload
 from ..core.bounds import flag, not_negative, positive
 from ..feature.settings import text
 from ..waiters import Moment
-from .leaving import Departure, Hook, Leaving
+from .hooks import Hook
+from .leaving import Departure, Leaving
 
 __all__ = ["Drainable"]
 
@@ -95,5 +96,5 @@ class Drainable:
             return lambda given: self.on_drain(given, timeout=timeout)
         if not callable(hook):
             raise TypeError(f"hook: expected a function, got {hook!r}")
-        self.leaving.add_hook(hook, timeout)
+        self.leaving.hooks.add(hook, timeout)
         return hook

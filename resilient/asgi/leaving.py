@@ -6,23 +6,21 @@ that has no loop at all; its run then has a thread of its own.
 
 from __future__ import annotations
 
-import inspect
-import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 
 from ..background import begin_on, home_here
 from ..core.drain import DrainOrder
-from ..events import DrainChanged, DrainHookFailed
+from ..events import DrainChanged
 from ..runtime import AsyncRuntime
 from ..waiters import Moment
 from ..wheel import current_home
+from .hooks import DrainHooks
 from .route import route_template
 from .sigterm import SignalChain
 
@@ -31,34 +29,20 @@ if TYPE_CHECKING:
     from .layer import Layer
     from .protocols import Surroundings
 
-__all__ = ["Departure", "Hook", "Leaving"]
-
-logger = logging.getLogger("resilient")
+__all__ = ["Departure", "Leaving"]
 
 BUDGET = 20.0
 """Seconds that what is under way has, unless somebody says otherwise."""
 TICK = 0.05  # seconds between two looks at who is still inside; nothing looks but while a service drains
 TOLD = 5  # routes that are named
 
-Hook = Callable[[], Awaitable[object] | object]
-
-
-class HookLimit(NamedTuple):
-    hook: Hook
-    timeout: float
-
-    @property
-    def name(self) -> str:
-        return getattr(self.hook, "__qualname__", type(self.hook).__name__)
-
 
 class Departure:
     """A drain that is going on. Awaited, it says whether all that was under way has ended in time."""
 
-    __slots__ = ("_leaving", "begun", "complete", "hooks_done", "over", "waiter")
+    __slots__ = ("begun", "complete", "hooks_done", "over", "waiter")
 
-    def __init__(self, leaving: Leaving) -> None:
-        self._leaving = leaving
+    def __init__(self) -> None:
         self.begun = False
         self.complete = False
         self.hooks_done = Moment()
@@ -90,21 +74,26 @@ class Departure:
 class Leaving:
     """What a `Resilience` knows of its service's leave.
 
+    Args:
+        resilience: whose clock and outbox.
+        given: settings of `Drain` that stand over the program's.
+
     Attributes:
         order: the timetable while the service drains, else None.
         inside: the requests and websockets that are under way, as layers.
         begun: readiness fails.
         closing: no new work is taken on: no request, no retry, no hedge; streams should end.
         settings: those of the middleware.
-        hook_errors: hooks that failed or were late.
+        hooks: what is called when a drain begins.
     """
 
-    __slots__ = ("_departure", "_homes", "_hooks", "_lock", "_resilience", "begun", "closing", "hook_errors", "inside", "order", "settings")
+    __slots__ = ("_departure", "_homes", "_lock", "_resilience", "begun", "closing", "given", "hooks", "inside", "order", "settings")
 
-    def __init__(self, resilience: Surroundings) -> None:
+    def __init__(self, resilience: Surroundings, given: Mapping[str, Any] | None = None) -> None:
         self._resilience = resilience
+        self.given = given or {}
         self._lock = threading.Lock()
-        self._hooks: list[HookLimit] = []
+        self.hooks = DrainHooks(resilience)
         self._homes: list[Any] = []  # the event loops of the servers that run now
         self._departure: Departure | None = None
         self.order: DrainOrder | None = None
@@ -112,7 +101,6 @@ class Leaving:
         self.begun = Moment()
         self.closing = Moment()
         self.settings: Drain | None = None
-        self.hook_errors = 0
 
     # -- who is inside --------------------------------------------------------------------------------------------
 
@@ -144,7 +132,7 @@ class Leaving:
     def begin(self, delay: float, budget: float | None, by: str = "", why: str = "", *, final: bool = False) -> Departure:
         """Begin to leave, or leave sooner than was ordered before. From whichever thread."""
         if budget is None:
-            budget = BUDGET if self.settings is None else self.settings.budget
+            budget = self.given.get("budget", BUDGET) if self.settings is None else self.settings.budget
         now = self.now()
         order = DrainOrder(now, now + delay, now + delay + budget, by, why, final)
         with self._lock:
@@ -152,7 +140,7 @@ class Leaving:
             self.order = order if self.order is None else self.order.joined(order)
             departure = self._departure
             if departure is None:
-                departure = self._departure = Departure(self)
+                departure = self._departure = Departure()
         if first:
             self._tell("begun")
             self.begun.set()
@@ -184,17 +172,13 @@ class Leaving:
         if departure is not None:
             departure.end()
             departure.wake()
-        self._emit(DrainChanged(at=self.now(), what="resumed", by=by, why=why, in_flight=self.in_flight))
+        event = DrainChanged(at=self.now(), what="resumed", by=by, why=why, in_flight=self.in_flight)
+        self._resilience.outbox.emit(event)
 
     def close(self) -> None:
         """Take on no new work from now on."""
         if self.closing.set():
             self._tell("closed")
-
-    def add_hook(self, hook: Hook, timeout: float) -> None:
-        """Call `hook` when a drain begins."""
-        with self._lock:
-            self._hooks = [*self._hooks, HookLimit(hook, timeout)]
 
     # -- the run --------------------------------------------------------------------------------------------------
 
@@ -216,7 +200,7 @@ class Leaving:
 
     async def _run(self, departure: Departure) -> None:
         try:
-            if not self._hooks:
+            if not self.hooks:
                 departure.hooks_done.set()
                 await self._see_it_through(departure)
                 return
@@ -248,31 +232,8 @@ class Leaving:
             await runtime.wait(waiter, min(now + TICK, order.ends_at))
 
     async def _call_hooks(self, departure: Departure) -> None:
-        async with anyio.create_task_group() as group:
-            for one in self._hooks:
-                group.start_soon(self._call_hook, one)
+        await self.hooks.call()
         departure.hooks_done.set()
-
-    async def _call_hook(self, one: HookLimit) -> None:
-        cause = "late"
-        try:
-            with anyio.move_on_after(one.timeout):
-                if inspect.iscoroutinefunction(one.hook):
-                    await one.hook()
-                else:
-                    # On a thread, for it may block; what it returns may be there to be awaited (an object whose call is async).
-                    ended: list[Any] = []
-                    await anyio.to_thread.run_sync(lambda: ended.append(one.hook()), abandon_on_cancel=True)
-                    if inspect.isawaitable(ended[0]):
-                        await ended[0]
-                cause = ""
-        except Exception:
-            logger.exception("drain hook %s failed", one.name)
-            cause = "error"
-        finally:
-            if cause:
-                self.hook_errors += 1
-                self._emit(DrainHookFailed(at=self.now(), hook=one.name, cause=cause))
 
     # -- the life of a server -------------------------------------------------------------------------------------
 
@@ -316,10 +277,8 @@ class Leaving:
         routes = Counter(_routes(found)).most_common(TOLD) if what == "overdue" else ()
         by, why = ("", "") if order is None else (order.by, order.why)
         at = self.now()
-        self._emit(DrainChanged(at=at, what=what, by=by, why=why, in_flight=len(found), routes=tuple(route for route, _ in routes)))
-
-    def _emit(self, event: DrainChanged | DrainHookFailed) -> None:
-        self._resilience.outbox.emit(event)
+        named = tuple(route for route, _ in routes)
+        self._resilience.outbox.emit(DrainChanged(at=at, what=what, by=by, why=why, in_flight=len(found), routes=named))
 
 
 def _routes(found: list[Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pybreaker
 
+from ..asgi.drain import Drain
 from ..dependency import composed
 from ..policies.cache import Cache
 from ..policies.fallback import Fallback
@@ -19,7 +20,7 @@ from .schema import BACKOFFS, KINDS, STORES, word
 from .sources import Table
 from .values import MASK, Given, Path, SettingsError, concealed, masked
 
-__all__ = ["SCALARS", "Kept", "built", "declared", "store_of", "template"]
+__all__ = ["SCALARS", "Kept", "built", "declared", "drain_of", "store_of", "template"]
 
 TAKEN_OUT = {"cache": Cache, "fallback": Fallback}
 SCALARS = ("origin", "required", "writes", "propagate", "chaos")
@@ -203,3 +204,11 @@ def store_of(table: Table) -> Any:
         return None
     values = {path[0]: given.value for path, given in table.items()}
     return built(STORES[values.pop("kind")], values, "store", {path: given for path, given in table.items() if path != ("kind",)} or table)
+
+
+def drain_of(table: Table) -> dict[str, Any]:
+    """What settings say of how the service takes leave, over what the program does."""
+    values = {path[0]: given.value for path, given in table.items()}
+    if values:
+        built(Drain, values, "drain", table)  # which knows what can't be
+    return values

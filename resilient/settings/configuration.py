@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..dependency import Dependency
 from ..feature import Feature
 from ..policies.switch import chaos_allowed, switched_on
-from .building import SCALARS, Kept, declared, store_of
+from .building import SCALARS, Kept, declared, drain_of, store_of
 from .changing import FROM_CODE, Change, changes_of_dependency, changes_of_feature, differing, refusal
 from .sources import Settings, Table
 from .values import SettingsError
@@ -67,6 +67,10 @@ class Configuration:
         """The store that settings speak of, or the program's."""
         made = store_of(self.settings.store)
         return code if made is None else made
+
+    def drain(self) -> dict[str, Any]:
+        """What settings say of how the service takes leave."""
+        return drain_of(self.settings.drain)
 
     # -- declaring ------------------------------------------------------------------------------------------------
 
@@ -146,8 +150,9 @@ class Configuration:
             if before != after:
                 act = _setting(service, name, after)
                 changes.append(Change(name, getattr(service, name), after, given.source, act=act))
-        tables = [(self.settings.root, new.root, ""), (self.settings.store, new.store, "store.")]
-        tables += [(self.settings.check(name), new.check(name), f"checks.{name}.") for name in service.checks]
+        now = self.settings
+        tables = [(now.root, new.root, ""), (now.store, new.store, "store."), (now.drain, new.drain, "drain.")]
+        tables += [(now.check(name), new.check(name), f"checks.{name}.") for name in service.checks]
         for table, other, prefix in tables:
             for (name,), given in differing(table, other):
                 if name not in SWITCHES:

@@ -33,7 +33,7 @@ from ..policies.throttle import AdaptiveThrottle
 from ..policies.timeout import Timeout
 from ..stores import MemoryStore, RedisStore, SQLiteStore
 
-__all__ = ["BACKOFFS", "CHECK", "DEPENDENCY", "FEATURE", "KINDS", "PARTS", "ROOT", "STORES", "converted", "parameters", "word"]
+__all__ = ["BACKOFFS", "CHECK", "DEPENDENCY", "DRAIN", "FEATURE", "KINDS", "PARTS", "ROOT", "STORES", "converted", "parameters", "word"]
 
 _OURS: tuple[type, ...] = (
     *(Timeout, RateLimit, AdaptiveThrottle, Retry, Hedge, Bulkhead, AdaptiveConcurrency),
@@ -169,6 +169,8 @@ FEATURE: dict[str, str] = _own(Feature, "name", "needs")
 CHECK: dict[str, str] = _own(Check, "name", "strict")
 
 
+DRAIN: dict[str, str] = {"delay": "float", "budget": "float", "close_websockets": "bool", "enforce": "bool"}
+"""Settings of `Drain` that differ from one environment to the other."""
 ROOT: dict[str, str] = {
     "enabled": "bool",
     "chaos": "bool",

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .schema import BACKOFFS, CHECK, DEPENDENCY, FEATURE, KINDS, PARTS, ROOT, STORES, converted, parameters
+from .schema import BACKOFFS, CHECK, DEPENDENCY, DRAIN, FEATURE, KINDS, PARTS, ROOT, STORES, converted, parameters
 from .values import Given, Path, SettingsError, concealed, nearest, unknown
 
 __all__ = ["Settings", "Table"]
@@ -16,7 +16,7 @@ __all__ = ["Settings", "Table"]
 Table = dict[Path, Given]
 PREFIX = "RESILIENT_"
 TABLES = ("dependencies", "features", "checks")
-SECTIONS = (*TABLES, "store")
+SECTIONS = (*TABLES, "store", "drain")
 SWITCHES = ("enabled", "chaos")  # read where they are used: they are older than settings
 MAPPING = "settings="  # what errors call a mapping, as they call a file by its path
 
@@ -44,6 +44,7 @@ class Settings:
         self.stamp: Any = self.look()
         self.root: Table = {}
         self.store: Table = {}
+        self.drain: Table = {}
         self._tables: dict[str, dict[str, Table]] = {section: {} for section in TABLES}
         # By the name as a variable has it: upper case, and an underscore for whatever is no letter and no digit.
         self._variables: dict[str, dict[str, Table]] = {section: {} for section in TABLES}
@@ -122,6 +123,10 @@ class Settings:
         if name == "store":
             self.store.update({(str(key),): Given(one, source) for key, one in value.items()})
             return
+        if name == "drain":
+            for key, one in value.items():
+                self._take_drain(str(key), Given(one, source))
+            return
         tables = self._tables[name]
         for key, table in value.items():
             if not isinstance(key, str) or not isinstance(table, Mapping):
@@ -138,11 +143,19 @@ class Settings:
         if section == "store":
             self.store[".".join(words),] = value
             return
+        if section == "drain":
+            self._take_drain(".".join(words), value)
+            return
         if len(words) == 1 and not isinstance(value.value, Mapping):
             raise value.refused(f"{section}.{words[0]}", "expected a setting of it: two more underscores and its name")
         name, path = words[0], tuple(words[1:])
         table = self._variables[section].setdefault(name, {})
         table.update(_below(section, f"{section}.{name}", path, value))
+
+    def _take_drain(self, name: str, value: Given) -> None:
+        if name not in DRAIN:
+            raise unknown(f"drain.{name}", "a drain has no setting", name, DRAIN, value.source)
+        self.drain[name,] = _leaf(value, f"drain.{name}", DRAIN[name])
 
     def _take_root(self, name: str, value: Given) -> None:
         if name in ROOT:

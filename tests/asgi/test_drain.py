@@ -396,7 +396,7 @@ async def test_hooks_are_called_as_soon_as_it_begins_and_waited_for(
     assert called == [("checkpoint", pytest.approx(3))]
     failed = [(event.hook.rpartition(".")[2], event.cause) for event in listener.of(DrainHookFailed)]
     assert failed == [("broken", "error"), ("stuck", "late")]
-    assert resilience.leaving.hook_errors == 2
+    assert resilience.leaving.hooks.errors == 2
     assert b'resilient_drain_hooks_failed_total{cause="late"} 1.0' in resilience.metrics.render("")[0]
 
 

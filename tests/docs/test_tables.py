@@ -31,13 +31,15 @@ from resilient import (
     Target,
     Timeout,
 )
-from resilient.asgi import Admission, ResilienceMiddleware, StaleResponses, routes
+from resilient.asgi import Admission, Drain, ResilienceMiddleware, StaleResponses, routes
 from resilient.core.rules import Rules
 from resilient.events import (
     BrownoutChanged,
     CheckChanged,
     CircuitChanged,
     ControlUsed,
+    DrainChanged,
+    DrainHookFailed,
     Event,
     FeatureChanged,
     FeatureOrdered,
@@ -106,6 +108,7 @@ def parameters(*kinds: Any) -> dict[str, Any]:
         ("stale.md", [StaleResponses]),
         ("admission.md", [Admission]),
         ("opentelemetry.md", [OpenTelemetry]),
+        ("drain.md", [Drain]),
     ],
 )
 def test_defaults(page: str, kinds: list[Any]) -> None:
@@ -158,6 +161,8 @@ def test_log_records(caplog: pytest.LogCaptureFixture) -> None:
     log.on_event(ServiceChanged(at=1.0, old="healthy", new="degraded"))
     log.on_event(BrownoutChanged(at=1.0, share=0.5, measured=2.0))
     log.on_event(ReadOnlyChanged(at=1.0, read_only=True))
+    log.on_event(DrainChanged(at=1.0, what="overdue", in_flight=2, routes=("/a",)))
+    log.on_event(DrainHookFailed(at=1.0, hook="checkpoint", cause="late"))
     log.on_event(ResponseAbandoned(at=1.0, dependency="dep"))
     log.on_event(ControlUsed(at=1.0, action="isolate", about="dependency:dep", by="ann"))
     log.on_event(SettingChanged(at=1.0, key="enabled", old="True", new="False", source="code"))
