@@ -81,7 +81,7 @@ async def user(bare: Bare) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_bare_degraded_is_told(user: httpx.AsyncClient) -> None:
     answer = await user.get("/degraded")
-    assert answer.json() == ["bestseller"] and answer.headers["degraded"] == "recommendations;level=static"
+    assert answer.json() == ["bestseller"] and answer.headers["degraded"] == "recommendations;level=static;cause=circuit_open"
 
 
 async def test_bare_errors_and_lateness_are_problems(user: httpx.AsyncClient) -> None:

@@ -25,7 +25,7 @@ from resilient import (
     chain,
 )
 from resilient.asgi import StaleResponses
-from resilient.events import FailedOver, HedgeDecided, ResponseAbandoned
+from resilient.events import ClientGone, DrainHookFailed, FailedOver, HedgeDecided, ResponseAbandoned
 from resilient.httpx2 import ResilientTransport
 from resilient.stores import SQLiteStore
 from resilient.testing import FaultyTransport
@@ -56,6 +56,8 @@ def busy_app(place: Path) -> tuple[FastAPI, Resilience]:
         FailedOver(at=AT, dependency="slow", target="eu", to="us", cause="circuit_open"),
         HedgeDecided(at=AT, dependency="slow", result="won"),
         ResponseAbandoned(at=AT, dependency="slow"),
+        ClientGone(at=AT),
+        DrainHookFailed(at=AT, hook="checkpoint", cause="late"),
     ):
         resilience.outbox.emit(event)
     resilience.metrics.count_shed("sheddable", "full")
