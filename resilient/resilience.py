@@ -107,7 +107,7 @@ class Resilience(Drainable):
         self.startup_complete = True
         self.lifespan: Lifespan = Lifespan()
         self.leaving = Leaving(self, self._configuration.drain())
-        self.lifespan.add(self.leaving.life)
+        self.lifespan.add(self.leaving.life, over=self.leaving.ended)
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())
         for listener in own:
@@ -343,6 +343,7 @@ class Resilience(Drainable):
         for dependency in dependencies:
             dependency.reset()
         self._registry.reset()
+        self.leaving.reset()
         for door in list(self.admissions):
             door.reset()
         self.outbox.pending.clear()
