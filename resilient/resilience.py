@@ -118,7 +118,7 @@ class Resilience(Checkable, Drainable):
         self.health: Health = Health(self, self._configuration, readiness, startup_timeout, start_anyway)
         self.lifespan.add(self.health.running)
         self.leaving = Leaving(self, self._configuration.drain())
-        self.lifespan.add(self.leaving.life)
+        self.lifespan.add(self.leaving.life, over=self.leaving.ended)
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())
         for listener in own:
@@ -369,6 +369,7 @@ class Resilience(Checkable, Drainable):
             dependency.reset()
         self._registry.reset()
         self.health.reset()
+        self.leaving.reset()
         for door in list(self.admissions):
             door.reset()
         self.outbox.pending.clear()

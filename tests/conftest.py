@@ -20,7 +20,7 @@ from .conformance.counting import count, tell
 from .measuring import import_all, stop_here, unmeasured
 
 ROOT = Path(__file__).parent
-TIMED = {"asgi", "dashboard", "demo", "http", "recipes", "scenarios", "stores"}
+TIMED = {"asgi", "dashboard", "demo", "http", "recipes", "scenarios", "stores", "telemetry", "top"}
 """Folders of tests with sockets, threads and processes in them."""
 
 

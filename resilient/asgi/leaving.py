@@ -162,18 +162,21 @@ class Leaving:
 
     def resume(self, by: str = "", why: str = "") -> None:
         """Serve again as before."""
+        if self.order is not None:
+            self.reset()
+            event = DrainChanged(at=self.now(), what="resumed", by=by, why=why, in_flight=self.in_flight)
+            self._resilience.outbox.emit(event)
+
+    def reset(self) -> None:
+        """As if nothing had been ordered; nobody is told."""
         with self._lock:
-            order, self.order = self.order, None
+            self.order = None
             departure, self._departure = self._departure, None
-        if order is None:
-            return
         self.begun.clear()
         self.closing.clear()
         if departure is not None:
             departure.end()
             departure.wake()
-        event = DrainChanged(at=self.now(), what="resumed", by=by, why=why, in_flight=self.in_flight)
-        self._resilience.outbox.emit(event)
 
     def close(self) -> None:
         """Take on no new work from now on."""
@@ -242,10 +245,7 @@ class Leaving:
         """From the start of a server to its end, which is a drain if there was none before."""
         home = current_home()
         with self._lock:
-            restarted = not self._homes and self.order is not None and self.order.final
             self._homes = [*self._homes, home]
-        if restarted:
-            self.resume()
         settings = self.settings
         chain = SignalChain(self, settings, home) if settings is not None and settings.signals and self._resilience.enabled else None
         try:
@@ -261,6 +261,12 @@ class Leaving:
                 self._homes = homes
             if not homes:
                 await self._end()
+
+    def ended(self) -> None:
+        """The server is gone; should the program start another one, as tests do, that one serves from the beginning."""
+        order = self.order
+        if order is not None and order.final and not self._homes:
+            self.reset()
 
     async def _end(self) -> None:
         """The server has served whom it had; what is left are hooks."""

@@ -31,19 +31,26 @@ class Lifespan:
     Each server's run has contexts of its own: an app that is started again, or twice, enters each of them again.
     """
 
-    __slots__ = ("_contexts",)
+    __slots__ = ("_contexts", "_over")
 
     def __init__(self) -> None:
         self._contexts: tuple[Context, ...] = ()
+        self._over: tuple[Callable[[], None], ...] = ()
 
-    def add(self, context: Context) -> None:
+    def add(self, context: Context, *, over: Callable[[], None] | None = None) -> None:
         """Enter `context()` once the app has started and before the server is told so: before the first request. Leave it
         when the server wants to stop and before the app is told so; newest first.
 
         Both happen where the app runs its lifespan, so a context may await, but must keep no cancel scope or task group
         open: `background.begin_task` runs what goes on meanwhile. What it raises is logged, and keeps no service from starting.
+
+        Args:
+            context: makes a context for one run.
+            over: called when the app has stopped too.
         """
         self._contexts = (*self._contexts, context)
+        if over is not None:
+            self._over = (*self._over, over)
 
     async def live(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app's lifespan. What the app raises passes, for it may be how it says that it has none."""
@@ -63,6 +70,8 @@ class Lifespan:
             if life.entered:
                 with anyio.move_on_after(LAST_WORDS, shield=True):
                     await life.leave()
+            for over in self._over:
+                over()
 
 
 class _Life:

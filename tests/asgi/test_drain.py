@@ -493,8 +493,7 @@ def test_from_a_thread_of_a_service_it_runs_on_its_loop() -> None:
     assert len(where) == 1 and where[0] is not threading.current_thread()
 
 
-@pytest.mark.parametrize("times", [2])
-def test_the_end_of_a_lifespan_is_a_drain_and_another_start_its_end(times: int, listener: RecordingListener) -> None:
+def test_the_end_of_a_lifespan_is_a_drain_and_another_client_is_served(listener: RecordingListener) -> None:
     resilience = Resilience(listeners=[listener])
     hooked: list[bool] = []
     stops: list[bool] = []
@@ -506,15 +505,14 @@ def test_the_end_of_a_lifespan_is_a_drain_and_another_start_its_end(times: int, 
     app.router.lifespan_context = ending(stop)
     resilience.on_drain(lambda: hooked.append(resilience.draining))
     resilience.install(app)
-    for _ in range(times):
+    for _ in range(2):
         with TestClient(app) as client:
             assert client.get("/readyz").status_code == 200
-            assert not resilience.draining
-        assert resilience.draining
-    assert (hooked, stops) == ([True] * times, [True] * times)
-    words = ["begun", "closed", "drained"]
-    assert [event.what for event in listener.of(DrainChanged)] == [*words, "resumed", *words]
-    assert {event.why for event in listener.of(DrainChanged) if event.what != "resumed"} == {"shutdown"}
+        assert not resilience.draining
+        assert TestClient(app).get("/other").status_code == 404  # a client without a lifespan is served as well
+    assert (hooked, stops) == ([True] * 2, [True] * 2)
+    assert [event.what for event in listener.of(DrainChanged)] == ["begun", "closed", "drained"] * 2
+    assert {event.why for event in listener.of(DrainChanged)} == {"shutdown"}
 
 
 def ending(stop: Callable[[], Any]) -> Any:
@@ -528,7 +526,7 @@ def ending(stop: Callable[[], Any]) -> Any:
     return lifespan
 
 
-def test_a_drain_by_hand_outlives_the_start_of_a_service(listener: RecordingListener) -> None:
+def test_a_drain_by_hand_outlives_the_start_of_a_service() -> None:
     resilience = Resilience()
     app = Starlette()
     resilience.install(app)
@@ -538,7 +536,7 @@ def test_a_drain_by_hand_outlives_the_start_of_a_service(listener: RecordingList
 
 
 def test_the_last_of_two_servers_is_the_end(listener: RecordingListener) -> None:
-    resilience = Resilience()
+    resilience = Resilience(listeners=[listener])
     apps = Starlette(), Starlette()
     for app in apps:
         resilience.install(app)
@@ -547,4 +545,15 @@ def test_the_last_of_two_servers_is_the_end(listener: RecordingListener) -> None
             pass
         assert not resilience.draining
         assert other.get("/readyz").status_code == 200
-    assert resilience.draining
+        assert listener.of(DrainChanged) == []
+    assert len(listener.of(DrainChanged)) == 3
+
+
+async def test_a_reset_forgets_a_drain(
+    served: Any, resilience: Resilience, clock: FakeClock, listener: RecordingListener, ask: Any
+) -> None:
+    departure = resilience.drain(delay=1)
+    resilience.reset()
+    assert await departure is False
+    assert (await ask(served)).status == 200 and not resilience.drain_begun.is_set()
+    assert told(listener) == [("begun", 0)]

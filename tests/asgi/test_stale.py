@@ -419,7 +419,9 @@ async def test_anything_but_http_passes_through(kind: str, resilience: Resilienc
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append((scope, receive, send))
 
-    async def receive() -> Any: ...
+    async def receive() -> Any:
+        return {"type": "lifespan.shutdown"}
+
     async def send(message: Any) -> None: ...
 
     scope = {"type": kind}

@@ -231,7 +231,7 @@ class Prometheus:
         self._client = httpx2.Client(base_url=f"{url}/api/v1", timeout=30)
 
     def get(self, path: str, **parameters: str) -> Any:
-        answer = self._client.get(path, params=parameters).json()
+        answer = self._client.get(path, params=parameters).raise_for_status().json()
         assert answer["status"] == "success", (path, parameters, answer)
         return answer["data"]
 
@@ -241,7 +241,7 @@ class Prometheus:
         while True:
             try:
                 found = condition()
-            except httpx2.TransportError:
+            except httpx2.HTTPError:  # it answers 503 while it begins
                 found = None
             if found:
                 return found
