@@ -132,7 +132,7 @@ def _beyond_what_was_asked(directives: Directives, age: float, staleness: float)
     """Seconds by which an answer is older than both its lifetime and the request would have it."""
     oldest = delta_seconds(directives.get("max-age"))
     least = delta_seconds(directives.get("min-fresh"))
-    return max(staleness, age - oldest if oldest else staleness, staleness + (least or 0))
+    return max(age - oldest if oldest else staleness, staleness + (least or 0))
 
 
 def outlasts(entry: Entry, status: int, now: float, rules: CachingRules) -> bool:

@@ -75,7 +75,9 @@ def test_no_field_takes_long(garbage: str) -> None:
         ("0", 0),
         ("3600", 3600),
         ("003600", 3600),
+        ("1000000000", 10**9),
         ("2147483648", LONGEST),
+        ("2147483649", LONGEST),
         ("99999999999", LONGEST),
         ("9" * 5000, LONGEST),
         ("0" * 5000 + "7", 7),
@@ -108,6 +110,25 @@ def test_other_dates() -> None:
     assert http_date("Sun, 06 Nov 1994 08:49:37 GMT") == http_date("Sunday, 06-Nov-94 08:49:37 GMT") == 784_111_777
     # 50 years ahead is the past century; in 2050 the year 94 is not.
     assert http_date("Sunday, 06-Nov-94 08:49:37 GMT", MOMENT) == datetime(2094, 11, 6, 8, 49, 37, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize("wall", [None, datetime(2026, 1, 2, tzinfo=UTC).timestamp(), datetime(2026, 12, 30, tzinfo=UTC).timestamp()])
+def test_a_year_of_two_digits_lies_no_more_than_50_years_ahead(wall: float | None) -> None:
+    """RFC 9110 section 5.6.7."""
+    assert http_date("Friday, 06-Nov-76 08:49:37 GMT", wall) == datetime(2076, 11, 6, 8, 49, 37, tzinfo=UTC).timestamp()
+    assert http_date("Sunday, 06-Nov-77 08:49:37 GMT", wall) == datetime(1977, 11, 6, 8, 49, 37, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of this process cannot be changed")
+def test_a_date_names_the_same_moment_in_every_time_zone() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            patch.setenv("TZ", "XXX+5")
+            time.tzset()
+            assert http_date("Thursday, 18-Aug-50 02:01:18 GMT") == http_date("Thu Aug 18 02:01:18 2050") == MOMENT
+        finally:
+            patch.undo()
+            time.tzset()
 
 
 @pytest.mark.parametrize(

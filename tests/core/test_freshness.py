@@ -30,6 +30,7 @@ def entry(directives: str, *, status: int = 200, etag: bool = True, **rules: Any
 FRESH, SOON, LATER, NEVER = 99.0, 149.0, 299.0, 301.0
 OPERATOR = CachingRules(stale_if_error=200.0)
 WITHOUT = CachingRules()
+NO_STATUSES = CachingRules(stale_if_error=200.0, stale_statuses=frozenset())
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,8 @@ def test_the_row_of_a_request_that_wants_only_what_is_stored() -> None:
     assert asked.only_if_cached
     assert look(stored, asked, FRESH, WITHOUT) is Use.FRESH
     assert look(stored, asked, SOON, WITHOUT) is Use.REFRESH
+    assert look(stored, asked, 150.0, WITHOUT) is Use.REFRESH
+    assert look(stored, asked, 150.001, WITHOUT) is Use.VALIDATE
     assert look(stored, asked, LATER, WITHOUT) is Use.VALIDATE
 
 
@@ -115,11 +118,16 @@ class TestRequests:
             ("max-age=50", 50.0, Use.FRESH),
             ("max-age=50", 50.001, Use.VALIDATE),
             ("max-age=500", 101.0, Use.VALIDATE),  # it takes nothing stale (RFC 9111 section 5.2.1.1) ...
+            ("max-age=500", 99.5, Use.FRESH),
             ("max-age=500, max-stale=10", 101.0, Use.STALE),  # ... unless it says so
+            ("max-age=0", 0.0, Use.VALIDATE),
+            ("max-age=x", 0.5, Use.VALIDATE),
+            ("max-age=1", 0.5, Use.FRESH),
             ("max-age=50, max-stale=10", 60.0, Use.VALIDATE),
             ("min-fresh=20", 80.0, Use.FRESH),
             ("min-fresh=20", 80.001, Use.VALIDATE),
             ("min-fresh=x", 99.0, Use.FRESH),
+            ("max-stale=1", 101.0, Use.STALE),
             ("max-stale=10", 110.0, Use.STALE),
             ("max-stale=10", 110.001, Use.VALIDATE),
             ("max-stale", 86_500.0, Use.STALE),
@@ -132,6 +140,11 @@ class TestRequests:
     )
     def test_directives(self, asking: str, now: float, expected: Use) -> None:
         assert look(entry("max-age=100"), request(asking), now, WITHOUT) is expected
+
+    def test_one_that_takes_nothing_stale_takes_nothing_that_expires_now(self) -> None:
+        stored = entry("max-age=100, stale-while-revalidate=50")
+        assert look(stored, request("max-age=500"), 100.0, WITHOUT) is Use.VALIDATE
+        assert look(stored, request("max-age=500, max-stale=1"), 100.0, WITHOUT) is Use.REFRESH
 
     @pytest.mark.parametrize("said", ["must-revalidate", "proxy-revalidate", "s-maxage=100", "no-cache"])
     def test_max_stale_gives_no_leave_that_the_origin_denies(self, said: str) -> None:
@@ -166,8 +179,15 @@ class TestOperator:
         assert look(stored, request("max-stale=500"), 110.5, rules) is Use.VALIDATE
         assert usable_on_error(stored, request(), 110.0, rules) == "stale-if-error"
         assert usable_on_error(stored, request("stale-if-error=500"), 110.5, rules) is None
-        none = CachingRules(max_stale=0.0)
+        none = CachingRules(max_stale=0.0, stale_if_error=999_999.0)
         assert look(stored, request(), 100.0, none) is Use.VALIDATE
+        assert usable_on_error(stored, request(), 100.0, none) is None
+
+    def test_a_second_is_a_window_too(self) -> None:
+        rules = CachingRules(stale_if_error=1.0, max_stale=1.0)
+        assert usable_on_error(entry("max-age=100"), request(), 101.0, rules) == "fallback"
+        assert usable_on_error(entry("max-age=100"), request(), 101.001, rules) is None
+        assert usable_on_error(entry("max-age=100, stale-if-error=1"), request(), 101.0, CachingRules(max_stale=1.0)) == "stale-if-error"
 
     def test_its_own_revalidation_window(self) -> None:
         rules = CachingRules(stale_while_revalidate=30.0)
@@ -175,16 +195,21 @@ class TestOperator:
         assert look(entry("max-age=100"), request(), 131.0, rules) is Use.VALIDATE
         assert look(entry("max-age=100, stale-while-revalidate=50"), request(), 150.0, rules) is Use.REFRESH
         assert look(entry("max-age=100, must-revalidate"), request(), 101.0, rules) is Use.VALIDATE
-        assert look(entry("max-age=100", status=404), request(), 101.0, rules) is Use.VALIDATE
+        assert look(entry("max-age=100", status=399), request(), 101.0, rules) is Use.REFRESH
+        assert look(entry("max-age=100", status=400), request(), 101.0, rules) is Use.VALIDATE
 
     def test_its_fallback_is_the_last_good_answer(self) -> None:
         assert usable_on_error(entry("max-age=100", status=301), request(), SOON, OPERATOR) == "fallback"
-        assert usable_on_error(entry("max-age=100", status=404), request(), SOON, OPERATOR) is None
+        assert usable_on_error(entry("max-age=100", status=399), request(), SOON, OPERATOR) == "fallback"
+        assert usable_on_error(entry("max-age=100", status=400), request(), SOON, OPERATOR) is None
+        assert usable_on_error(entry("max-age=100", status=404), request(), 100.5, OPERATOR) is None
         assert usable_on_error(entry("max-age=100, stale-if-error=50", status=404), request(), SOON, WITHOUT) == "stale-if-error"
 
     @pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 599])
     def test_no_error_stands_in_for_an_error(self, status: int) -> None:
-        assert usable_on_error(entry("max-age=100, stale-if-error=50", status=status), request(), 1.0, OPERATOR) is None
+        stored = entry("max-age=100, stale-if-error=50", status=status)
+        assert usable_on_error(stored, request(), 1.0, OPERATOR) is None
+        assert usable_on_error(stored, request(), 1.0, NO_STATUSES) is None
 
     @pytest.mark.parametrize("said", ["must-revalidate", "s-maxage=100", "proxy-revalidate", "no-cache"])
     def test_where_the_prohibition_is_ignored(self, said: str) -> None:
@@ -212,6 +237,16 @@ class TestReplacing:
         assert outlasts(stored, 503, FRESH, WITHOUT) and outlasts(stored, 500, SOON, WITHOUT) and outlasts(stored, 501, SOON, WITHOUT)
         assert not outlasts(stored, 503, LATER, WITHOUT)
         assert outlasts(entry("max-age=100"), 503, LATER, OPERATOR)
+        assert outlasts(stored, 503, 150.0, WITHOUT) and not outlasts(stored, 503, 150.001, WITHOUT)
+
+    def test_whatever_else_counts_as_an_error_an_error_of_the_server_is_one(self) -> None:
+        stored = entry("max-age=100, stale-if-error=50")
+        assert outlasts(stored, 500, SOON, NO_STATUSES) and not outlasts(stored, 499, SOON, NO_STATUSES)
+        assert not outlasts(entry("max-age=100, stale-if-error=50", status=500), 503, FRESH, NO_STATUSES)
+
+    def test_the_operators_window_is_for_good_answers(self) -> None:
+        assert outlasts(entry("max-age=100", status=399), 503, SOON, OPERATOR)
+        assert not outlasts(entry("max-age=100", status=400), 503, SOON, OPERATOR)
 
     @pytest.mark.parametrize("status", [200, 204, 301, 404, 410])
     def test_news_does(self, status: int) -> None:
@@ -230,6 +265,7 @@ class TestSecondsOfUse:
             ("max-age=100", False, WITHOUT, 60),
             ("max-age=100, stale-if-error=50, stale-while-revalidate=20", False, WITHOUT, 110),
             ("max-age=100", False, OPERATOR, 260),
+            ("max-age=100", False, CachingRules(stale_while_revalidate=30.0), 90),
             ("max-age=100, stale-if-error=999999", False, WITHOUT, 60 + 86_400),
             ("max-age=100, must-revalidate, stale-if-error=50", False, OPERATOR, 60),
             ("max-age=100, must-revalidate", True, OPERATOR, 660),

@@ -61,6 +61,82 @@ def test_something_large_does_not_push_out_what_is_protected() -> None:
     assert kept.peek("small") == 1 and kept.peek("large") is None and kept.size == 60
 
 
+def filled(*sizes: tuple[str, int]) -> Segmented[str, str]:
+    """Of 100 bytes, 80 of which may be protected."""
+    kept: Segmented[str, str] = Segmented(100)
+    for key, size in sizes:
+        assert kept.put(key, f"value of {key}", size)
+    return kept
+
+
+def test_what_falls_out_of_the_protected_part_is_on_probation_once_more() -> None:
+    kept = filled(("a", 30), ("b", 30), ("c", 30))
+    for key in "abc":
+        assert kept.get(key) == f"value of {key}"
+    assert list(kept) == ["a", "b", "c"]  # "a" on probation again
+    kept.put("d", "", 40)
+    assert list(kept) == ["d", "b", "c"] and kept.peek("a") is None
+    kept.get("d")
+    kept.put("e", "", 20)
+    assert list(kept) == ["e", "c", "d"], "the one that was asked for least lately went first"
+
+
+def test_eighty_percent_may_be_protected() -> None:
+    kept = filled(("a", 40), ("b", 40), ("c", 20))
+    kept.get("a")
+    kept.get("b")
+    assert list(kept) == ["c", "a", "b"] and kept.size == 100
+    kept.remove("a")
+    kept.put("d", "", 40)
+    kept.get("d")
+    assert list(kept) == ["c", "b", "d"]
+    large = filled(("large", 80), ("small", 20))
+    large.get("large")
+    assert list(large) == ["small", "large"]
+
+
+def test_a_newer_answer_is_as_protected_as_the_one_before() -> None:
+    kept = filled(("a", 10), ("b", 10))
+    kept.get("a")
+    kept.put("a", "newer", 20)
+    kept.put("c", "", 10)
+    assert list(kept) == ["b", "c", "a"] and kept.peek("a") == "newer"
+
+
+def test_looking_protects_nothing() -> None:
+    kept = filled(("a", 10), ("b", 10))
+    assert "a" in kept and kept.peek("a") == "value of a"
+    assert list(kept) == ["a", "b"]
+    assert kept.remove("a") == "value of a" and kept.remove("a") is None
+    assert "a" not in kept and kept.size == 10
+
+
+def test_nothing_goes_while_there_is_room() -> None:
+    kept: Segmented[str, int] = Segmented(100)
+    kept.put("worthless", 0, 40, worthless_at=5.0)
+    assert kept.put("another", 0, 60, now=10.0)
+    assert list(kept) == ["worthless", "another"]
+    assert kept.put("all", 0, 100, now=10.0)
+    assert list(kept) == ["all"] and (kept.expired, kept.evictions) == (1, 1)
+
+
+def test_where_there_are_too_many_the_worthless_goes_first_too() -> None:
+    kept: Segmented[str, int] = Segmented(100, 2)
+    kept.put("a", 0, 1)
+    kept.put("worthless", 0, 1, worthless_at=5.0)
+    kept.put("b", 0, 1, now=5.0)
+    assert list(kept) == ["a", "b"] and (kept.expired, kept.evictions) == (1, 0)
+
+
+def test_what_was_put_anew_lives_as_long_as_was_said_last() -> None:
+    kept: Segmented[str, int] = Segmented(100)
+    for key, moment in (("a", 5.0), ("b", 5.0), ("a", 50.0), ("c", 7.0), ("d", 7.0)):
+        kept.put(key, 0, 1, worthless_at=moment)
+    assert (kept.pop_expired(4.9), kept.pop_expired(5.0)) == (0, 1)
+    assert kept.pop_expired(10.0) == 2 and kept.expired == 3
+    assert list(kept) == ["a"]
+
+
 def test_within_5_percent_of_the_bound_under_random_sizes() -> None:
     draw = random.Random(7)
     bound, largest = 1_000_000, 50_000
