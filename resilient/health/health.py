@@ -9,57 +9,27 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 
-from ..clock import Clock
 from ..core.bounds import flag, one_of, positive
 from ..core.check import ILL, pause
 from ..core.startup import Startup
 from ..events import CheckChanged, StartupChanged
-from ..outbox import Outbox
 from ..runtime import AsyncRuntime
 from ..threads import Threads
 from .asking import CLOSED, ask, credit, invoke
 from .check import Check, Question, name_of, question
 from .run import Run
+from .service import Service, Settings
 
-__all__ = ["Health", "Service"]
+__all__ = ["Health"]
 
 logger = logging.getLogger("resilient")
 
 MOST = 50  # checks, and start-up tasks: each is a task, or a thread, and a label value
 LONGEST_PAUSE = 10.0  # seconds between two tries of a start-up task
-
-
-class Counter(Protocol):
-    def count_check(self, check: str, result: str) -> None: ...
-
-
-class Settings(Protocol):
-    """What is said of the service from outside."""
-
-    def value(self, name: str, code: Any) -> Any:
-        """A setting of the service, or the program's."""
-        ...
-
-    def check(self, name: str, own: dict[str, Any]) -> dict[str, Any]:
-        """The settings of a check, over the program's."""
-        ...
-
-
-class Service(Protocol):
-    """What is needed of a `Resilience`."""
-
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def outbox(self) -> Outbox: ...
-    @property
-    def metrics(self) -> Counter: ...
-    @property
-    def dependencies(self) -> Mapping[str, Any]: ...
 
 
 class Health:
@@ -187,13 +157,17 @@ class Health:
             if anew or self.startup.began == math.inf:
                 keys = [*(_key(check) for check in self.checks.values() if _awaited(check)), *self._tasks]
                 self.startup.begin(keys, self._service.clock.now())
-                self._warn()
+                unchecked = self.unchecked
+            else:
+                unchecked = []
             stuck, self._run = self._run, Run(self._runtime, self._take, self._left)
             run = self._run
             self.pending = False
         if stuck is not None:
             stuck.cancel()  # its event loop may go on one day
         run.start()
+        for name in unchecked:
+            logger.warning('readiness="required", and dependency %s is required, but has no check: it has no part in readiness', name)
         return run
 
     @property
@@ -204,10 +178,6 @@ class Health:
         checked = {check.dependency.name for check in self.checks.values() if check.dependency is not None}
         known = self._service.dependencies.values()
         return [one.name for one in known if getattr(one, "required", False) and one.variant_of is None and one.name not in checked]
-
-    def _warn(self) -> None:
-        for name in self.unchecked:
-            logger.warning('readiness="required", and dependency %s is required, but has no check: it has no part in readiness', name)
 
     def _take(self, run: Run) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ mypy (strict) and basedpyright read this file; `assert_type` says what each expr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, assert_type
 
 import httpx
@@ -270,3 +270,33 @@ def job(payload: dict[str, Any]) -> None:
         assert_type(loaded.deadline, Deadline | None)
         assert_type(loaded.trace, Trace | None)
         assert_type(dump(trace=loaded.trace), dict[str, Any])
+
+
+# -- health -----------------------------------------------------------------------------------------------------------
+
+healthy = Resilience(readiness="required", startup_timeout=30, start_anyway=False)
+
+
+@healthy.check("disk", interval=5, required=True)
+def disk() -> bool:
+    return True
+
+
+@healthy.check("catalog", dependency=catalog, startup=True, failures=2)
+async def catalog_answers() -> None: ...
+
+
+@healthy.on_startup
+async def warm_caches() -> int:
+    return 7
+
+
+async def of_health() -> None:
+    assert_type(disk(), bool)
+    assert_type(await warm_caches(), int)
+    assert_type(healthy.check("again", disk, timeout=3), Callable[[], bool])
+    assert_type(healthy.checks["disk"].state, str)
+    assert_type(healthy.startup_complete, bool)
+    healthy.startup_complete = True
+    async with healthy.health.running():
+        await catalog_answers()
