@@ -10,6 +10,7 @@ from typing import Any
 from ..core.route import Route
 from ..core.writes import SAFE_METHODS, ReadOnly, WriteMode
 from ..events import CallRejected
+from .criticality import path_of
 from .errors import LONGEST, SPREAD
 from .protocols import Scope
 from .responses import Problem
@@ -46,7 +47,7 @@ class WriteGate:
 
     def refuses(self, scope: Scope) -> bool:
         """Whether a read-only service does not serve this request."""
-        method, path = scope["method"], scope["path"]
+        method, path = scope["method"], path_of(scope)
         return method not in SAFE_METHODS and not any(route.matches(method, None, path) for route in self._exempt)
 
     def answer(self, stop: ReadOnly, resilience: Any) -> Problem | None:

@@ -99,3 +99,20 @@ def test_no_answer_is_absurdly_far_away(clock: FakeClock) -> None:
     assert problem is not None
     assert problem.retry_after is not None
     assert problem.retry_after < 100_000
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("path", "root"), [("/mounted/login", "/mounted"), ("/login", ""), ("/login", "/mounted")])
+async def test_exempt_is_what_lies_beneath_where_the_app_is_mounted(path: str, root: str, resilience: Resilience) -> None:
+    resilience.read_only()
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any: ...
+
+    served = ResilienceMiddleware(app, resilience, exempt_writes=["POST /login"])
+    for asked in (path, f"{root}/other"):
+        await served({"type": "http", "method": "POST", "path": asked, "root_path": root, "headers": []}, receive, send)
+    assert [message["status"] for message in sent if "status" in message] == [200, 503]
