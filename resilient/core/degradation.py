@@ -169,7 +169,7 @@ class Hysteresis:
         """Full again, nothing remembered."""
         self.level = self._held = Level.FULL
         self.steady = True
-        self._cause = ""  # of the last use that confirmed the level, or of the pending fall
+        self._cause = ""  # of the pending fall
         self._changed_at = -math.inf
         self._served = [-math.inf] * len(Level)  # when each level was last served, by severity
         self._pending = Level.FULL  # a fall that waits for the dwell to be over; FULL if there is none
@@ -178,11 +178,10 @@ class Hysteresis:
         """One use was served at `level`, which is not full. Returns the changes that are now to be told."""
         changes = self.look(now)
         self._served[level.severity] = now
-        if level.severity < self.level.severity:
+        if level.severity <= self.level.severity:
             return changes
         if level.severity >= self._pending.severity:
-            self._cause = cause
-            self._pending = level if level.severity > self.level.severity else Level.FULL
+            self._pending, self._cause = level, cause
         return changes + self.look(now)
 
     def hold(self, level: Level, cause: str, now: float) -> list[LevelChange]:

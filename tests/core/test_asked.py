@@ -107,6 +107,7 @@ class TestCollapsing:
     [
         ([], ()),
         (["Foo"], ("foo",)),
+        (["X-Foo"], ("x-foo",)),
         (["Foo, BAR", "foo"], ("bar", "foo")),
         ([""], ()),
         (["*"], None),
@@ -134,6 +135,7 @@ def test_vary(lines: list[str], expected: tuple[str, ...] | None) -> None:
         ("Accept-Language", ["en;q=1.0, de;q=0.50"], ["de ; q=0.5,en"]),
         ("Accept-Encoding", ["gzip, br"], ["BR", "gzip"]),
         ("Accept-Encoding", ["gzip, gzip"], ["gzip"]),
+        ("Accept-Encoding", ["gzip,, br,"], ["gzip, br"]),  # RFC 9110 section 5.6.1.2
     ],
 )
 def test_what_makes_no_difference(name: str, one: list[str], other: list[str]) -> None:
@@ -152,6 +154,7 @@ def test_what_makes_no_difference(name: str, one: list[str], other: list[str]) -
         ("Foo", ["1 2"], ["12"]),
         ("Foo", ["1\xa0"], ["1"]),
         ("Foo", ["X1X"], ["1"]),
+        ("Accept-Language", ["en, \xa0de"], ["en, de"]),
         ("Foo", ['"1, 2"'], ['"1,2"']),
         ("Accept-Language", ["en;q=0.1, de"], ["en, de;q=0.1"]),
         ("Accept-Encoding", ["gzip;q=0"], ["gzip"]),

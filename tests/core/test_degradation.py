@@ -129,7 +129,7 @@ def test_the_first_degraded_use_is_told_at_once_and_the_next_is_not(hysteresis: 
 
 def test_it_recovers_ten_seconds_after_the_last_degraded_use(hysteresis: Hysteresis) -> None:
     hysteresis.degraded(STATIC, "x", 100)
-    hysteresis.degraded(STATIC, "x", 105)
+    assert hysteresis.degraded(STATIC, "x", 105) == []
     assert hysteresis.look(114.999) == []
     assert pairs(hysteresis.look(115)) == [(STATIC, FULL, "recovered")]
     assert hysteresis.look(1000) == []

@@ -73,26 +73,42 @@ def test_what_falls_out_of_the_protected_part_is_on_probation_once_more() -> Non
     kept = filled(("a", 30), ("b", 30), ("c", 30))
     for key in "abc":
         assert kept.get(key) == f"value of {key}"
-    assert list(kept) == ["a", "b", "c"]  # "a" on probation again
-    kept.put("d", "", 40)
-    assert list(kept) == ["d", "b", "c"] and kept.peek("a") is None
+    kept.put("d", "", 10)
+    assert list(kept) == ["a", "d", "b", "c"]  # "a" on probation again, and longer than "d"
     kept.get("d")
-    kept.put("e", "", 20)
-    assert list(kept) == ["e", "c", "d"], "the one that was asked for least lately went first"
+    kept.get("a")
+    kept.put("e", "", 0)
+    assert list(kept) == ["b", "e", "c", "d", "a"], "the one that was asked for least lately fell out"
+    kept.put("f", "", 1)
+    assert kept.peek("b") is None and kept.evictions == 1
 
 
 def test_eighty_percent_may_be_protected() -> None:
-    kept = filled(("a", 40), ("b", 40), ("c", 20))
+    kept = filled(("a", 30), ("b", 50))
     kept.get("a")
     kept.get("b")
+    kept.put("c", "", 20)
     assert list(kept) == ["c", "a", "b"] and kept.size == 100
-    kept.remove("a")
-    kept.put("d", "", 40)
-    kept.get("d")
-    assert list(kept) == ["c", "b", "d"]
-    large = filled(("large", 80), ("small", 20))
+    large = filled(("large", 80))
     large.get("large")
+    large.put("small", "", 20)
     assert list(large) == ["small", "large"]
+
+
+def test_what_is_removed_is_protected_no_more() -> None:
+    kept = filled(("a", 30), ("b", 50))
+    kept.get("a")
+    kept.get("b")
+    kept.remove("a")
+    kept.put("c", "", 30)
+    kept.get("c")
+    kept.put("d", "", 10)
+    assert list(kept) == ["d", "b", "c"]
+    kept.remove("c")
+    kept.put("e", "", 40)
+    kept.get("e")
+    kept.put("f", "", 0)
+    assert list(kept) == ["d", "b", "f", "e"], "50 and 40 are more than 80"
 
 
 def test_a_newer_answer_is_as_protected_as_the_one_before() -> None:
