@@ -147,7 +147,7 @@ class Admission:
 
     def spares(self, scope: Scope) -> bool:
         """Whether a request is none of its business."""
-        path = path_of(scope)
+        path = path_of(scope) if scope.get("root_path") else scope["path"]
         if path in self._exempt_paths:
             return True
         if not path.startswith(self._exempt_heads):

@@ -70,7 +70,7 @@ class Pulse:
         if not self._beating:
             self._beating = True
             self._look_later(now)
-        task = asyncio.current_task() if self.native else None
+        task = asyncio.current_task(self.loop()) if self.native else None
         if self._turning:
             # Who comes from the very task that was let in last has nobody to wait for: nothing runs before it does.
             if now - self._began >= self._target and (task is None or task is not self._task):
