@@ -150,7 +150,7 @@ class Segmented(Generic[K, V]):
         self.size -= kept[1]
         moment = self._moments.get(_second(kept[2]))
         if moment is not None:
-            moment.pop(key, None)
+            del moment[key]
         return kept[0]
 
     def pop_expired(self, now: float) -> int:
@@ -170,7 +170,7 @@ class Segmented(Generic[K, V]):
 
     def _note(self, key: K, worthless_at: float) -> None:
         second = _second(worthless_at)
-        if second >= _NEVER:
+        if second == _NEVER:
             return
         moment = self._moments.get(second)
         if moment is None:
@@ -185,4 +185,4 @@ class Segmented(Generic[K, V]):
 
 def _second(moment: float) -> int:
     """The whole second at or after a moment."""
-    return math.ceil(moment) if -_NEVER < moment < _NEVER else _NEVER
+    return math.ceil(max(moment, -_NEVER)) if moment < _NEVER else _NEVER

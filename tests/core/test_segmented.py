@@ -41,6 +41,7 @@ def test_the_number_is_bounded_too() -> None:
     for number in range(10):
         assert kept.put(number, number, 1)
     assert list(kept) == [7, 8, 9]
+    assert Segmented(1).max_entries == 100_000, "if nobody says how many"
 
 
 def test_what_fits_nowhere_is_not_kept_and_nothing_else_goes_for_it() -> None:
@@ -177,7 +178,24 @@ def test_moments_long_gone_take_no_memory() -> None:
     kept: Segmented[int, int] = Segmented(100)
     for number in range(100_000):
         kept.put(number, number, 10, worthless_at=number + 1e6, now=0.0)
-    assert len(kept._heap) < 200 and len(kept._moments) == len(kept._heap)
+        assert len(kept._heap) <= 2 * len(kept) + 65
+    assert len(kept._moments) == len(kept._heap) < 200
+
+
+def test_as_long_as_nothing_is_gone_nothing_is_tidied_up() -> None:
+    kept: Segmented[int, int] = Segmented(10_000)
+    moments = kept._moments
+    for number in range(1000):
+        kept.put(number, number, 1, worthless_at=float(number))
+    assert kept._moments is moments and len(moments) == 1000
+
+
+@pytest.mark.parametrize(("moment", "dropped"), [(-math.inf, 1), (-(2.0**60), 1), (0.0, 1), (2.0**60, 0), (math.inf, 0), (math.nan, 0)])
+def test_any_moment_will_do(moment: float, dropped: int) -> None:
+    kept: Segmented[str, int] = Segmented(10)
+    assert kept.put("a", 1, 1, worthless_at=moment)
+    assert kept.pop_expired(0.0) == dropped
+    assert len(kept) == 1 - dropped and kept.pop_expired(1e15) == 0
 
 
 class Model(RuleBasedStateMachine):
