@@ -253,6 +253,12 @@ def test_it_rises_from_the_last_use_at_the_level_that_it_rises_to(hysteresis: Hy
     assert pairs(hysteresis.look(118)) == [(REDUCED, FULL, "recovered")]
 
 
+def test_what_was_served_as_long_ago_as_recovery_takes_is_no_hindrance(hysteresis: Hysteresis) -> None:
+    hysteresis.degraded(OFF, "x", 100)
+    hysteresis.degraded(REDUCED, "y", 100)
+    assert pairs(hysteresis.look(110)) == [(OFF, FULL, "recovered")]
+
+
 def test_a_fall_that_waited_has_the_cause_of_its_last_use(hysteresis: Hysteresis) -> None:
     hysteresis.degraded(REDUCED, "x", 100)
     hysteresis.degraded(OFF, "y", 100.5)
