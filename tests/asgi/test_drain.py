@@ -509,9 +509,9 @@ def test_a_drain_that_was_begun_on_a_loop_that_is_gone_is_looked_after_by_the_se
     resilience = Resilience(listeners=[listener])
 
     async def serve() -> None:
-        async with resilience.leaving.life():
-            drained_elsewhere(resilience, 0.05)
-            with anyio.fail_after(30):
+        with anyio.fail_after(30):
+            async with resilience.leaving.life():
+                drained_elsewhere(resilience, 0.05)
                 await resilience.drain_closing.wait()
                 assert await resilience.drain()
 
