@@ -6,6 +6,7 @@ that has no loop at all; its run then has a thread of its own.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
@@ -40,10 +41,11 @@ TOLD = 5  # routes that are named
 class Departure:
     """A drain that is going on. Awaited, it says whether all that was under way has ended in time."""
 
-    __slots__ = ("begun", "complete", "hooks_done", "over", "waiter")
+    __slots__ = ("begun", "complete", "home", "hooks_done", "over", "waiter")
 
     def __init__(self) -> None:
         self.begun = False
+        self.home: Any = None  # the event loop that looks after it
         self.complete = False
         self.hooks_done = Moment()
         self.over = Moment()
@@ -59,6 +61,11 @@ class Departure:
     async def _end(self) -> bool:
         await self.over.wait()
         return self.complete
+
+    @property
+    def stuck(self) -> bool:
+        """Whether its event loop was closed, or stands still. Trio ends its tasks with a run."""
+        return isinstance(self.home, asyncio.AbstractEventLoop) and not self.home.is_running()
 
     def wake(self) -> None:
         """Look again: the order has changed."""
@@ -186,9 +193,10 @@ class Leaving:
     # -- the run --------------------------------------------------------------------------------------------------
 
     def _go_on(self, departure: Departure) -> None:
-        """See that somebody looks after it: the loop that runs here, that of a server, or a thread."""
+        """See that somebody looks after it: the loop that runs here if a server does there, or a server's; any other, or a thread."""
         with self._lock:
-            begun, departure.begun = departure.begun, True
+            begun, departure.begun = departure.begun and not departure.stuck, True
+            homes = self._homes
         if begun:
             departure.wake()
             return
@@ -196,9 +204,13 @@ class Leaving:
         async def work() -> None:
             await self._run(departure)
 
-        for home in (home_here(), *reversed(self._homes)):
+        here = home_here()
+        # A loop that is no server's may end before the drain does, and servers wait for the drain.
+        for home in (here, *reversed(homes)) if here in homes else (*reversed(homes), here):
             if home is not None and begin_on(home, work, departure.end):
+                departure.home = home
                 return
+        departure.home = None
         threading.Thread(target=anyio.run, args=(work,), name="resilient-drain", daemon=True).start()
 
     async def _run(self, departure: Departure) -> None:

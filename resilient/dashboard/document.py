@@ -53,6 +53,7 @@ class Described:
             "window": rounded(rates.seconds),
             "service": self._service(now),
             "load": load(resilience, rates),
+            "checks": [_check(one) for one in resilience.checks.values()],
             "dependencies": [self._dependency(one, rates.of(one.name), counted, now) for one in alone],
             "others": _others(every, alone, rates.others),
             "features": [self._feature(one, counted, now) for one in features[:MOST_FEATURES]],
@@ -68,14 +69,14 @@ class Described:
         elif not resilience.startup_complete:
             status = "starting"
         else:
-            health = getattr(resilience, "health", None)  # the service's own checks, where it has any
-            status = "ready" if resilience.ready and (health is None or health.look()) else "not ready"
+            status = "ready" if resilience.ready and resilience.health.look() else "not ready"
         stop = resilience.writes.refuses(now)
         return {
             "level": resilience.level,
             "ready": status == "ready",
             "status": status,
             "draining": bool(resilience.draining),
+            "waiting": [] if resilience.startup_complete else list(resilience.health.startup.waiting),
             "enabled": resilience.enabled,
             "read_only": None
             if stop is None
@@ -152,6 +153,17 @@ class Described:
             ],
             "levels": list(one.levels),
         }
+
+
+def _check(one: Any) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "state": one.state,
+        "reason": one.reason,
+        "age": rounded(one.age),
+        "required": one.required,
+        "dependency": None if one.dependency is None else one.dependency.name,
+    }
 
 
 def _shown(policy: Any) -> str:

@@ -11,9 +11,13 @@ from ..events import (
     BrownoutChanged,
     CacheUsed,
     CallRejected,
+    CheckChanged,
     CircuitChanged,
+    ClientGone,
     ControlUsed,
     DeadlinePassed,
+    DrainChanged,
+    DrainHookFailed,
     Event,
     FailedOver,
     FallbackFailed,
@@ -29,6 +33,7 @@ from ..events import (
     RetryDecided,
     ServiceChanged,
     SettingChanged,
+    StartupChanged,
 )
 
 __all__ = ["LONGEST", "QUIET", "about", "severity", "text"]
@@ -40,6 +45,7 @@ QUIET = frozenset(
     {
         CacheUsed,
         CallRejected,
+        ClientGone,
         DeadlinePassed,
         FailedOver,
         FallbackFailed,
@@ -86,6 +92,33 @@ def _control(event: ControlUsed) -> str:
     return event.action + (f" ({event.told})" if event.told else "") + _said(event)
 
 
+DRAIN = {
+    "begun": "a drain has begun",
+    "closed": "no new work is taken on",
+    "drained": "drained",
+    "overdue": "not drained in time",
+    "resumed": "serves again",
+}
+
+
+def _drain(event: DrainChanged) -> str:
+    routes = f" ({', '.join(event.routes)})" if event.routes else ""
+    return f"{DRAIN.get(event.what, event.what)}, {event.in_flight} under way{routes}{_said(event)}"
+
+
+def _hook(event: DrainHookFailed) -> str:
+    return f"drain hook {event.hook} " + ("failed" if event.cause == "error" else "was not done in time")
+
+
+def _check(event: CheckChanged) -> str:
+    return f"check {event.check}: {event.old} -> {event.new}" + (f" ({event.reason})" if event.reason else "")
+
+
+def _startup(event: StartupChanged) -> str:
+    without = f", without {', '.join(event.waiting)}" if event.waiting else ""
+    return f"{'started' if event.complete else 'not started'} after {event.seconds:.1f} s{without}"
+
+
 TEXTS: dict[type[Event], Callable[[Any], str]] = {
     CircuitChanged: _circuit,
     FeatureChanged: lambda event: f"{event.old} -> {event.new} ({event.cause}{_said(event)})",
@@ -95,6 +128,10 @@ TEXTS: dict[type[Event], Callable[[Any], str]] = {
     ReadOnlyChanged: _read_only,
     SettingChanged: lambda event: f"{event.old} -> {event.new} ({event.source})",
     ControlUsed: _control,
+    DrainChanged: _drain,
+    DrainHookFailed: _hook,
+    CheckChanged: _check,
+    StartupChanged: _startup,
 }
 
 
@@ -135,6 +172,12 @@ def severity(event: Any) -> str:
             return "warning" if event.share < 1 else "info"
         case ReadOnlyChanged():
             return "warning" if event.read_only else "info"
-        case ControlUsed() | SettingChanged():
+        case DrainChanged():
+            return {"begun": "warning", "closed": "warning", "overdue": "bad"}.get(event.what, "info")
+        case CheckChanged():
+            return {"ill": "bad", "unknown": "warning"}.get(event.new, "info")
+        case StartupChanged():
+            return "warning" if event.waiting else "info"
+        case ControlUsed() | SettingChanged() | DrainHookFailed():
             return "warning"
     return "info"

@@ -18,6 +18,7 @@ __all__ = ["Screen", "event_line"]
 SEVERITY = {"bad": "red", "warning": "yellow"}
 MARKS = {"bad": "■", "warning": "▲"}
 EVENTS = 8  # that are shown where there is room
+MOST = 4  # checks that are ill, and things that are waited for, that are named
 WITH_WHY = 116  # columns from which there is room for reasons
 
 
@@ -100,7 +101,7 @@ class Screen:
         lines = [first]
         if self._view.why:
             lines.append(Text(clean(self._view.why), "yellow"))
-        lines += [Text(line, "yellow") for line in _remarks(service)]
+        lines += [Text(line, "yellow") for line in _remarks(document)]
         load = document.get("load")
         if isinstance(load, dict):
             lines.append(_load(load))
@@ -193,14 +194,25 @@ def event_line(event: dict[str, Any]) -> Text:
     )
 
 
-def _remarks(service: dict[str, Any]) -> list[str]:
-    lines = []
+def _remarks(document: dict[str, Any]) -> list[str]:
+    service, lines = document["service"], []
+    waiting = service.get("waiting")
+    if isinstance(waiting, list) and waiting:
+        lines.append(clean("waits for " + ", ".join(map(str, waiting[:MOST]))))
+    ill = sorted((one for one in members(document.get("checks")) if one.get("state") == "ill"), key=lambda one: not one.get("required"))
+    lines += [_check(one) for one in ill[:MOST]]
     if service.get("enabled") is False:
         lines.append("the policies are switched off: every call passes untouched")
     stop = service.get("read_only")
     if isinstance(stop, dict):
         lines.append(" ".join(part for part in ("read-only: writes are refused", _said(stop)) if part))
     return lines
+
+
+def _check(one: dict[str, Any]) -> str:
+    facts = ["required"] if one.get("required") else []
+    facts += [clean(one.get("reason"), 100)] if one.get("reason") else []
+    return f"check {clean(one.get('name'), 100)} is ill" + (f" ({', '.join(facts)})" if facts else "")
 
 
 def _load(load: dict[str, Any]) -> Text:

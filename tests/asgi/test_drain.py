@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -491,6 +492,44 @@ def test_from_a_thread_of_a_service_it_runs_on_its_loop() -> None:
         assert anyio.run(departure._end) is True
         assert "resilient-drain" not in {thread.name for thread in threading.enumerate()} | before
     assert len(where) == 1 and where[0] is not threading.current_thread()
+
+
+def drained_elsewhere(resilience: Resilience, delay: float) -> None:
+    """A drain is begun on an event loop that ends before the drain does."""
+
+    async def begin() -> None:
+        resilience.drain(delay=delay)
+
+    thread = threading.Thread(target=asyncio.run, args=(begin(),))
+    thread.start()
+    thread.join(30)
+
+
+def test_a_drain_that_was_begun_on_a_loop_that_is_gone_is_looked_after_by_the_server(listener: RecordingListener) -> None:
+    resilience = Resilience(listeners=[listener])
+
+    async def serve() -> None:
+        with anyio.fail_after(30):
+            async with resilience.leaving.life():
+                drained_elsewhere(resilience, 0.05)
+                await resilience.drain_closing.wait()
+                assert await resilience.drain()
+
+    asyncio.run(serve())
+    assert told(listener) == [("begun", 0), ("closed", 0), ("drained", 0)]
+
+
+def test_a_server_ends_although_the_loop_of_its_drain_has_ended_before(listener: RecordingListener) -> None:
+    resilience = Resilience(listeners=[listener])
+    drained_elsewhere(resilience, 60.0)
+
+    async def serve() -> None:
+        with anyio.fail_after(30):
+            async with resilience.leaving.life():
+                assert resilience.draining
+
+    asyncio.run(serve())
+    assert told(listener) == [("begun", 0), ("closed", 0), ("drained", 0)]
 
 
 def test_the_end_of_a_lifespan_is_a_drain_and_another_client_is_served(listener: RecordingListener) -> None:

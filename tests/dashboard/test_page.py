@@ -296,6 +296,7 @@ def test_names_from_outside_are_text_wherever_they_are_shown(visit: Visit) -> No
             worker={"host": HOSTILE, "pid": HOSTILE, "started": 0, "id": HOSTILE},
             dependencies=[dependency(name, **facts) for name in names],
             features=[feature(HOSTILE, level=HOSTILE, cause=HOSTILE, by=HOSTILE, why=HOSTILE, needs=[HOSTILE], orders=[level])],
+            checks=[{"name": HOSTILE, "state": "ill", "reason": HOSTILE, "age": 1.0, "required": True, "dependency": HOSTILE}],
             controls={"token": "t", "who": HOSTILE, "actions": EVERY},
         )
     )
@@ -306,6 +307,7 @@ def test_names_from_outside_are_text_wherever_they_are_shown(visit: Visit) -> No
     with served(staged.app("")) as url:
         page = visit(url)
         expect(page.locator("#events-list li")).to_contain_text(HOSTILE)
+        expect(page.locator("#reasons")).to_contain_text(f"check {HOSTILE} is ill (required, of {HOSTILE}, {HOSTILE})")
         for name in names:
             row(page, name).get_by_role("button", name=name, exact=True).click()
         row(page, HOSTILE).get_by_role("button", name="Isolate").click()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -58,10 +57,11 @@ async def test_a_service_that_does_nothing_yet(ask: Any, app: Any) -> None:
         "ready": True,
         "status": "ready",
         "draining": False,
+        "waiting": [],
         "enabled": True,
         "read_only": None,
     }
-    assert document["dependencies"] == document["features"] == document["events"] == []
+    assert document["dependencies"] == document["features"] == document["checks"] == document["events"] == []
     assert document["others"] is None
     assert document["controls"] is None
     assert document["worker"]["id"] == f"{document['worker']['host']}:{document['worker']['pid']}"
@@ -279,10 +279,28 @@ async def test_the_service_as_a_whole(ask: Any, app: Any, resilience: Resilience
     assert (service["status"], service["draining"], service["read_only"]) == ("draining", True, None)
 
 
-async def test_checks_of_its_own_say_whether_it_is_ready(resilience: Resilience, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resilience, "health", SimpleNamespace(look=lambda: False), raising=False)
-    board: Any = resilience._board
-    assert board.look().document["service"]["status"] == "not ready"
+async def test_checks_of_its_own_say_whether_it_is_ready_and_what_it_waits_for(ask: Any, app: Any, resilience: Resilience) -> None:
+    answers = {"disk": True, "mail": True}
+    catalog = resilience.dependency("catalog")
+    resilience.check("disk", lambda: answers["disk"], required=True, failures=1, interval=1)
+    resilience.check("mail", lambda: answers["mail"], failures=1, interval=1)
+    resilience.check("catalog", lambda: None, dependency=catalog)
+    document = await state(ask, app)
+    assert (document["service"]["status"], document["service"]["waiting"]) == ("starting", ["check disk"])
+    assert [one["state"] for one in document["checks"]] == ["unknown"] * 3 and document["checks"][0]["age"] is None
+    await anyio.sleep(2)
+    answers.update(disk=False, mail=False)
+    await anyio.sleep(2)
+    document = await state(ask, app)
+    assert (document["service"]["ready"], document["service"]["status"], document["service"]["waiting"]) == (False, "not ready", [])
+    disk, mail, last = document["checks"]
+    assert disk["age"] <= 1.1
+    assert disk == {"name": "disk", "state": "ill", "reason": "returned False", "age": disk["age"], "required": True, "dependency": None}
+    assert (mail["state"], mail["required"]) == ("ill", False)
+    assert (last["state"], last["reason"], last["dependency"]) == ("well", "", "catalog")
+    told = [(one["text"], one["severity"], one["about"]) for one in document["events"] if one["kind"] == "CheckChanged"]
+    assert ("check disk: well -> ill (returned False)", "bad", "service") in told
+    assert ("check catalog: unknown -> well", "info", "dependency:catalog") in told
 
 
 async def test_requests_and_how_long_they_take(ask: Any, clock: FakeClock) -> None:

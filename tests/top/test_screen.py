@@ -48,6 +48,21 @@ ILL = {
 }
 
 
+def test_what_is_ill_of_the_service_itself_and_what_it_waits_for_is_named() -> None:
+    service = {"level": "healthy", "ready": False, "status": "starting", "waiting": ["task warm", "check disk"]}
+    checks = [
+        {"name": "mail", "state": "ill", "reason": "", "required": False},
+        {"name": "disk", "state": "ill", "reason": "returned False", "required": True},
+        {"name": "cpu", "state": "well", "reason": "", "required": True},
+        "nonsense",
+    ]
+    text = shown(view_of(service=service, checks=checks))
+    assert "waits for task warm, check disk" in text
+    lines = [line.strip() for line in text.splitlines() if "check " in line and " is ill" in line]
+    assert lines == ["check disk is ill (required, returned False)", "check mail is ill"]
+    assert "waits" not in shown(view_of(service={**service, "waiting": 3}, checks=None))
+
+
 def test_what_an_operator_looks_for_is_there_the_worst_first() -> None:
     text = shown(view_of(**ILL))
     assert "▲ DEGRADED  worker shop:17, up 1 h 0 min  live" in text

@@ -84,6 +84,7 @@ export function summaryOf(document) {
 export function reasonsOf(document) {
   return [
     ...ofService(document.service),
+    ...ofChecks(document.checks ?? []),
     ...ofDependencies(document.dependencies),
     ...ofFeatures(document.features),
     ...ofLoad(document.load),
@@ -92,9 +93,11 @@ export function reasonsOf(document) {
 
 function* ofService(service) {
   if (service.draining || service.status === "draining")
-    yield { tone: "warning", shape: "warning", text: "draining: what is in flight is finished, new requests are refused" };
-  else if (service.status === "starting") yield { tone: "warning", shape: "half", text: "starting: not ready yet" };
-  else if (!service.ready) yield { tone: "bad", shape: "bad", text: "not ready: no requests should be sent here" };
+    yield { tone: "warning", shape: "warning", text: "draining: no requests should be sent here, what is in flight is finished" };
+  else if (service.status === "starting") {
+    const waiting = service.waiting?.length > 0 ? `, waits for ${several(service.waiting, 4)}` : "";
+    yield { tone: "warning", shape: "half", text: `starting: not ready yet${waiting}` };
+  } else if (!service.ready) yield { tone: "bad", shape: "bad", text: "not ready: no requests should be sent here" };
   if (!service.enabled) yield { tone: "off", shape: "off", text: "the policies are switched off: every call passes untouched" };
   if (service.read_only !== null && service.read_only !== undefined) {
     const stop = service.read_only;
@@ -105,6 +108,16 @@ function* ofService(service) {
     if (stop.until) parts.push(`until ${clock(stop.until)}`);
     yield { tone: "warning", shape: "isolated", text: parts.filter(Boolean).join(", ") };
   }
+}
+
+function ofChecks(checks) {
+  const ill = checks.filter((one) => one.state === "ill");
+  ill.sort((a, b) => b.required - a.required);
+  return ill.map((one) => {
+    const facts = [one.required ? "required" : "", one.dependency ? `of ${one.dependency}` : "", one.reason].filter(Boolean);
+    const text = `check ${one.name} is ill${facts.length > 0 ? ` (${facts.join(", ")})` : ""}`;
+    return { tone: one.required ? "bad" : "warning", shape: one.required ? "bad" : "warning", text };
+  });
 }
 
 function ofDependencies(dependencies) {
