@@ -69,7 +69,7 @@ class Outbox:
         if self.listeners:
             if len(self.pending) == CAPACITY:
                 self.dropped += 1
-            self.pending.append((event, context or copy_context()) if self.in_context else event)
+            self.pending.append((event, copy_context() if context is None else context) if self.in_context else event)
 
     def defer(self, told: Callable[[], object]) -> None:
         """Queue a call of somebody else's code, in order with the events."""

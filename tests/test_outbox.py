@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
@@ -154,3 +155,24 @@ def test_from_many_threads_every_event_arrives_once() -> None:
     for thread in range(8):
         own = [at for at in seen if at // 1000 == thread]
         assert own == sorted(own)  # what one thread saw in an order is told in that order
+
+
+def test_where_it_happened_may_be_a_context_without_any_variables() -> None:
+    """As of a request whose refusal another request tells: it is not told as that one's."""
+    whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+    seen: list[str] = []
+
+    class Here:
+        in_context = True
+
+        def on_event(self, event: Event) -> None:
+            seen.append(whose.get())
+
+    def another_request() -> None:
+        whose.set("another's")
+        outbox.emit(event(1), Context())
+        outbox.emit(event(2))
+
+    outbox = Outbox([Here()])
+    Context().run(another_request)
+    assert seen == ["nobody's", "another's"]

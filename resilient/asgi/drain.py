@@ -30,6 +30,7 @@ __all__ = ["Drain", "DrainGate", "DrainMiddleware"]
 FAIL_CHECK = (b"x-envoy-immediate-health-check-fail", b"true")
 """Envoy stops to send requests here at once, without waiting for its next health check."""
 SERVICE_RESTART = 1012  # the close code of a websocket, in the registry of RFC 6455
+LAST = frozenset({"websocket.close", "websocket.http.response.start"})  # what nothing of ours may follow
 MET = "resilient.draining"
 """Where the scope of a websocket says whose gates it has passed."""
 
@@ -174,25 +175,26 @@ class DrainGate:
 class _Socket:
     """A websocket that is under way. It is a waiter, too: woken, it closes."""
 
-    __slots__ = ("_closed", "_home", "_outer", "_scope", "_send")
+    __slots__ = ("_closed", "_ended", "_home", "_outer", "_scope", "_send")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
         self._send = send
         self._home = current_home()
         self._outer = None
-        self._closed = False
+        self._closed = self._ended = False  # by us, and by the app
 
     async def send(self, message: Message) -> None:
         """What the app sends through; nothing is sent any more after the close."""
         if not self._closed:
+            self._ended = self._ended or message["type"] in LAST
             await self._send(message)
 
     def wake(self) -> bool:
         return begin_on(self._home, self._close)
 
     async def _close(self) -> None:
-        if not self._closed:
+        if not (self._closed or self._ended):
             self._closed = True
             await self._send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "service restart"})
 

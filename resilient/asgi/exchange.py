@@ -251,8 +251,8 @@ class Exchange(Limited):
         await self._send(body)
 
     async def _answer_late(self) -> None:
-        self._observe()
-        if self._armed:
+        if self._armed:  # else it came too late, and was refused at the door
+            self._observe()
             self._disarm()
         if not await self._stood_in(DeadlineExceeded.cause, LATE.status):
             await self._answer_problem(LATE)

@@ -133,3 +133,24 @@ async def test_in_a_mounted_app_one_is_one(resilience: Resilience, clock: FakeCl
         await anyio.wait_all_tasks_blocked()
         assert resilience.leaving.in_flight == 1
         group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("denied", [False, True])
+async def test_one_that_the_app_has_closed_itself_is_not_closed_again(denied: bool, resilience: Resilience, clock: FakeClock) -> None:
+    """Servers raise at a message after the last one."""
+
+    async def lingers(scope: Any, receive: Any, send: Any) -> None:
+        if denied:
+            await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+            await anyio.sleep(2)
+            await send({"type": "websocket.http.response.body", "body": b"no"})
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+        await anyio.sleep(2)  # and goes on with something
+
+    peer = Peer()
+    async with anyio.create_task_group() as group:
+        group.start_soon(peer.talk, DrainMiddleware(lingers, resilience, close_websockets=True))
+        await anyio.sleep(1)
+        assert await resilience.drain(budget=20) is True
+    assert peer.types == (["http.response.start", "http.response.body"] if denied else ["close"])

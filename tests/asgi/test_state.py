@@ -142,3 +142,12 @@ async def test_what_is_refused_at_the_door_says_nothing_and_what_is_late_does(cl
     assert (await ask(served)).status == 504
     assert (await ask(served)).status == 504
     assert brownout.measured == pytest.approx(4, rel=0.05)
+
+
+@pytest.mark.anyio
+async def test_what_comes_too_late_and_is_refused_says_nothing(clock: FakeClock, ask: Any) -> None:
+    brownout = Brownout(target=0.5, min_samples=100, period=10)
+    served = ResilienceMiddleware(slow(clock, 0.4), Resilience(clock=clock, brownout=brownout), trusted=["192.0.2.1"], max_expired=0.5)
+    statuses = [(await ask(served, headers={"X-Request-Timeout-Ms": "0"})).status for _ in range(2)]
+    assert sorted(statuses) == [200, 504]
+    assert brownout._samples == [pytest.approx(0.4)]
