@@ -208,7 +208,7 @@ class AsyncRuntime:
         def work() -> None:
             try:
                 value = act()
-            except Exception as error:  # noqa: BLE001 - raised where the caller waits
+            except BaseException as error:  # noqa: BLE001 - raised where the caller waits
                 box.append(partial(_throw, error))
             else:
                 box.append(lambda: value)

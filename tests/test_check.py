@@ -44,6 +44,25 @@ def test_it_explains_the_composition(tmp_path: Path, target: str) -> None:
     assert told["middleware"] == ([] if "resilience" in target else ["ResilienceMiddleware"])
 
 
+def test_checks_and_the_drain_are_told_with_the_settings_over_them(tmp_path: Path) -> None:
+    app = APP + (
+        'resilience.check("disk", lambda: True, required=True)\n'
+        'resilience.check("recs", lambda: True, dependency=recs)\n'
+        'resilience.check("note", lambda: True)\n'
+    )
+    settings = "[drain]\ndelay = 7\nenforce = false\n[checks.disk]\ninterval = 3.5"
+    told = json.loads(check(tmp_path, "shop:app", "--json", "--strict", app=app, settings=settings).stdout)
+    assert told["drain"] == {"signals": [], "delay": 7, "budget": 20.0, "close_websockets": False, "enforce": False}
+    assert told["checks"] == [
+        {"name": "disk", "interval": 3.5, "timeout": 2.0, "required": True, "ill": "takes the service out, holds the start-up up"},
+        {"name": "recs", "interval": 10.0, "timeout": 2.0, "required": False, "ill": "of recommendations"},
+        {"name": "note", "interval": 10.0, "timeout": 2.0, "required": False, "ill": "only told"},
+    ]
+    done = check(tmp_path, "shop:app", app=app, settings=settings)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "drain begun by no signal: 7 s until" in done.stdout and "every 3.5 s, for 2 s" in done.stdout
+
+
 def test_it_is_readable_in_eighty_columns(tmp_path: Path) -> None:
     done = check(tmp_path, "shop:app")
     assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80

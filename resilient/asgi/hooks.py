@@ -70,7 +70,9 @@ class DrainHooks:
                 else:
                     # On a thread, for it may block; what it returns may be there to be awaited (an object whose call is async).
                     ended: list[Any] = []
-                    await anyio.to_thread.run_sync(lambda: ended.append(one.hook()), abandon_on_cancel=True)
+                    # Not one of those that endpoints share: they may all be taken, which is when a drain is overdue.
+                    own = anyio.CapacityLimiter(1)
+                    await anyio.to_thread.run_sync(lambda: ended.append(one.hook()), abandon_on_cancel=True, limiter=own)
                     if inspect.isawaitable(ended[0]):
                         await ended[0]
                 cause = ""

@@ -65,6 +65,19 @@ def _print(console: Console, told: dict[str, Any]) -> None:
             name = escape(one["name"]) + (" (critical)" if one["critical"] else "")
             table.add_row(name, escape(", ".join(one["needs"]) or "-"), escape(one["failing"]))
         console.print(table)
+    if told["checks"]:
+        console.print()
+        table = Table("check", "asked", "while it is ill", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for one in told["checks"]:
+            table.add_row(escape(one["name"]), f"every {one['interval']:g} s, for {one['timeout']:g} s", escape(one["ill"]))
+        console.print(table)
+    drain = told["drain"]
+    if drain:
+        begins = ", ".join(drain["signals"]) or "no signal"
+        console.print(
+            f"\n[bold]drain[/] begun by {begins}: {drain['delay']:g} s until new work is refused, then {drain['budget']:g} s"
+            + ("" if drain["enforce"] else " (shadow: refuses nothing)")
+        )
     if told["middleware"]:
         console.print(f"\n[bold]middleware[/] {escape(', '.join(told['middleware']))}")
     for warning in told["warnings"]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import signal
 from typing import Any
 
+from ..asgi.drain import Drain
 from ..dependency import Dependency
 from ..feature import Feature
+from ..health import Check
 from ..policies.cache import Cache
 from ..policies.cached import CachedFallback
 from ..policies.fallback import Fallback
@@ -31,9 +34,30 @@ def report(resilience: Resilience, app: Any, mistakes: list[str]) -> dict[str, A
         "settings": repr(resilience.settings),
         "dependencies": [_dependency(one, list(features.values())) for one in dependencies],
         "features": [_feature(one) for one in features.values()],
+        "readiness": resilience.health.readiness,
+        "checks": [_check(one) for one in resilience.checks.values()],
+        "drain": _drain(resilience.leaving.settings),
         "middleware": [getattr(one.cls, "__name__", repr(one.cls)) for one in getattr(app, "user_middleware", ())],
         "warnings": [masked(one) for one in [*dict.fromkeys(mistakes), *unused, *unchecked]],
     }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    facts = {
+        "takes the service out": check.required,
+        "holds the start-up up": check.startup or check.required,
+        f"of {check.dependency.name}" if check.dependency else "": check.dependency is not None,
+    }
+    ill = ", ".join(fact for fact, true in facts.items() if true) or "only told"
+    return {"name": check.name, "interval": check.interval, "timeout": check.timeout, "required": check.required, "ill": ill}
+
+
+def _drain(drain: Drain | None) -> dict[str, Any] | None:
+    """How the service takes leave; None where no middleware says so."""
+    if drain is None:
+        return None
+    signals = [signal.Signals(number).name for number in drain.signals]
+    return {"signals": signals, **{name: getattr(drain, name) for name in ("delay", "budget", "close_websockets", "enforce")}}
 
 
 def _feature(feature: Feature) -> dict[str, Any]:

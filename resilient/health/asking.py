@@ -26,6 +26,10 @@ LONGEST_WORD = 100
 CALLS = 0.95  # of its time, for the calls that a check makes: so it is they who end, as a trial that failed, and not we who cancel them
 
 
+class Ended(Exception):
+    """What is no `Exception` was raised in a thread: it is named, and ends nothing but that."""
+
+
 class Answer(NamedTuple):
     """What came of a question.
 
@@ -55,6 +59,8 @@ async def ask(check: Check, runtime: AsyncRuntime, threads: Threads | None) -> A
         if task is None or task.cancelling():
             raise
         return Answer("raised", "CancelledError", error)  # its own: something that it awaited was cancelled
+    except Ended as error:
+        return Answer("raised", str(error)[:LONGEST_WORD], error)
     except Exception as error:  # noqa: BLE001 - the answer, which is logged
         return Answer("raised", type(error).__name__[:LONGEST_WORD], error)
     return Answer("timeout", f"no answer within {check.timeout:g} s")
@@ -98,6 +104,10 @@ def _work(fn: Question, check: Check | None) -> Callable[[], Any]:
     def work() -> Any:
         try:
             return context.run(fn)
+        except Exception:
+            raise
+        except BaseException as error:  # sys.exit() in it must not end the event loop
+            raise Ended(type(error).__name__) from error
         finally:
             if check is not None:
                 check.busy = False

@@ -494,6 +494,23 @@ def test_from_a_thread_of_a_service_it_runs_on_its_loop() -> None:
     assert len(where) == 1 and where[0] is not threading.current_thread()
 
 
+async def test_a_hook_has_a_thread_though_the_threads_of_endpoints_are_all_taken() -> None:
+    resilience = Resilience()
+    called: list[int] = []
+    resilience.on_drain(lambda: called.append(1), timeout=5)
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    guests = [object() for _ in range(int(limiter.total_tokens))]
+    for guest in guests:
+        await limiter.acquire_on_behalf_of(guest)
+    try:
+        with anyio.fail_after(30):
+            assert await resilience.drain()
+    finally:
+        for guest in guests:
+            limiter.release_on_behalf_of(guest)
+    assert called == [1] and resilience.leaving.hooks.errors == 0
+
+
 def drained_elsewhere(resilience: Resilience, delay: float) -> None:
     """A drain is begun on an event loop that ends before the drain does."""
 

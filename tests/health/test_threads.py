@@ -148,3 +148,20 @@ async def test_a_check_declared_in_another_thread_is_asked_on_the_loop() -> None
         await until(lambda: bool(asked))
         thread.join()
     assert asked == [threading.current_thread()]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("error", [SystemExit, BaseException])
+async def test_a_check_that_wants_to_end_the_program_is_ill_and_gives_its_thread_back(error: type[BaseException]) -> None:
+    resilience = Resilience()
+
+    def disk() -> None:
+        raise error("it is over")
+
+    resilience.check("disk", disk, interval=10, timeout=5)
+    async with resilience.health.running():
+        await until(lambda: resilience.checks["disk"].age < 100)
+        assert (resilience.checks["disk"].state, resilience.checks["disk"].reason) == ("ill", error.__name__)
+    threads = resilience.health._threads
+    assert threads is not None
+    await until(lambda: threads.count == 0)
