@@ -28,6 +28,8 @@ EXEMPT = ("/livez", "/readyz", "/startupz", "/metrics", "/health", "/healthz", "
 NOT_HERE = (b"x-envoy-overloaded", b"true")
 """Tells whoever might ask again that it is of no use here: our own transport, and Envoy, whose word it is."""
 TRY_AGAIN_LATER = 1013  # the close code of a websocket, RFC 6455's registry
+ADMITTED = "resilient.admitted"
+"""Where the scope of a websocket says whose admission has let it in."""
 SMALLEST = 2  # times two is the least that the limit comes to while the loop is late
 
 
@@ -171,17 +173,25 @@ class Admission:
         return {**start, "headers": [*start["headers"]]}, {**body, "body": b""} if head else {**body}
 
     async def attend(self, inbound: Inbound, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a websocket, if there is a place for it."""
+        """Serve a websocket, if there is a place for it. What is none of its business has one, and what was let in further out."""
         said = inbound.criticality.of(scope)
-        permit = inbound.door.come(current_criticality() if said is None else said, stream=True)
+        admitted = scope.get(ADMITTED, ())
+        spared = self.spares(scope) or any(one is inbound.resilience for one in admitted)
+        permit = None if spared else inbound.door.come(current_criticality() if said is None else said, stream=True)
         token = None if said is None else CRITICALITY.set(said)
         try:
-            if permit.refused:
+            if permit is not None:
+                scope[ADMITTED] = (*admitted, inbound.resilience)
+            if permit is not None and permit.refused:
                 await _turn_away(self, scope, receive, send)
             else:
                 await inbound.app(scope, receive, send)
         finally:
-            permit.end(0)
+            if permit is not None:
+                permit.end(0)
+                scope[ADMITTED] = admitted
+                if not admitted:
+                    del scope[ADMITTED]
             if token is not None:
                 CRITICALITY.reset(token)
 

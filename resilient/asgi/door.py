@@ -132,7 +132,7 @@ class Door:
     def _refused(self, permit: Permit, reason: str) -> None:
         resilience = self.resilience
         permit.reason = reason
-        if self._brownout is not None and reason != "streams":
+        if self.enforce and self._brownout is not None and reason != "streams":
             with self._lock:
                 self._shed += 1
         word = WORDS[permit.criticality]

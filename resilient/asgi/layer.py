@@ -34,6 +34,8 @@ class Layer:
     _inner: Layer | None = None
     _told: tuple[Surroundings, ...] = ()
     """Who knows that the request is late; kept by the outermost."""
+    _doubted: tuple[Surroundings, ...] = ()
+    """Who knows that it came too late by what it said, and was served all the same; likewise."""
     _deadline: Deadline | None
     # Set together with the deadline: when its own limit ends, and those further out.
     _own_at: float
@@ -76,13 +78,25 @@ class Layer:
 
     def first_to_be_late(self) -> bool:
         """Whether its `Resilience` has yet to be told that the request is late. Two limits may be over at one time."""
-        outermost = self
-        while outermost._outer is not None:
-            outermost = outermost._outer
+        outermost = self._outermost()
         if any(told is self._resilience for told in outermost._told):
             return False
         outermost._told += (self._resilience,)
         return True
+
+    def first_to_doubt(self) -> bool:
+        """Whether its `Resilience` has yet to be told that the request is served though it came too late by what it said."""
+        outermost = self._outermost()
+        if any(told is self._resilience for told in outermost._doubted):
+            return False
+        outermost._doubted += (self._resilience,)
+        return True
+
+    def _outermost(self) -> Layer:
+        layer = self
+        while layer._outer is not None:
+            layer = layer._outer
+        return layer
 
     def lifted(self, outer_at: float) -> None:
         """A limit, its own or one further out, holds no more; `outer_at` is when the rest of those further out end."""

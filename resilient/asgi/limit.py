@@ -78,7 +78,7 @@ class Limited(Layer):
     def _believed(self, deadlines: InboundDeadlines, seconds: float) -> float | None:
         now = self._resilience.clock.now()
         granted = deadlines.granted(seconds, now)
-        if granted != seconds and (granted is not None or self.first_to_be_late()):
+        if granted != seconds and (self.first_to_be_late() if granted is None else self.first_to_doubt()):
             self._resilience.outbox.emit(DeadlinePassed(at=now, side="inbound", limit="expired", enforced=granted is None))
         return granted
 

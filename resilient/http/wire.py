@@ -59,6 +59,8 @@ def _tell(call: HttpCall, propagation: Propagation, headers: Any) -> None:
         told = propagation.time_left(call.attempt_deadline - call.runtime.now())
         if told is not None:
             headers[propagation.deadline] = told
+        elif propagation.deadline in headers:
+            del headers[propagation.deadline]
 
 
 class Clamped(dict[str, "float | None"]):

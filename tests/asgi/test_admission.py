@@ -525,7 +525,7 @@ async def test_websockets_are_streams(around: Any, extended: bool, listener: Rec
     app = around(echo, max_streams=1, criticality={"/socket": "sheddable"})
     scope = {"type": "websocket", "path": "/socket", "headers": [], "extensions": {"websocket.http.response": {}} if extended else {}}
     async with anyio.create_task_group() as group:
-        group.start_soon(app, scope, receive, send)
+        group.start_soon(app, {**scope}, receive, send)
         await turns()
         assert app.door.streams == 1
         await app(scope, receive, send)
@@ -660,3 +660,63 @@ async def test_what_is_turned_away_dims_what_is_optional(anyio_backend: Any, ask
     assert 1 < brownout.measured <= 4
     await seconds(20, 2)
     assert brownout.share == 1
+
+
+@pytest.mark.anyio
+async def test_shadow_mode_dims_nothing(anyio_backend: Any, held: Held, asked: Any, clock: FakeClock) -> None:
+    """All are served: how long they take says what load they are, and nothing comes on top."""
+    brownout = Brownout(target=1.0, period=0.1)
+    resilience = Resilience(clock=clock, brownout=brownout)
+    app = ResilienceMiddleware(held, resilience, timeout=None, admission=Admission(**SMALL, queue=0, enforce=False))
+    for _ in range(20):
+        async with anyio.create_task_group() as group:
+            await asked.start(group, app, *["/"] * 12)
+            await anyio.sleep(0.05)
+            held.let_all_go()
+    assert asked.statuses == {"/": 200} and app.door.in_flight == 0
+    assert 'reason="shadow_full"} 160.0' in resilience.metrics.render()[0].decode()
+    assert brownout.share == 1 and brownout.measured <= 1
+
+
+@pytest.mark.anyio
+async def test_a_websocket_of_administration_is_none_of_its_business(around: Any) -> None:
+    sent: list[Any] = []
+
+    async def socket(scope: Any, receive: Any, send: Any) -> None:
+        assert app.door.streams == 0
+        await send({"type": "websocket.accept"})
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    app = around(socket, **SMALL, max_streams=0)
+    await app({"type": "websocket", "path": "/resilience/live", "headers": []}, receive, send)
+    await app({"type": "websocket", "path": "/chat", "headers": []}, receive, send)
+    assert sent == ["websocket.accept", "websocket.close"]
+
+
+@pytest.mark.anyio
+async def test_a_websocket_of_a_mounted_app_is_let_in_once(resilience: Resilience) -> None:
+    open_streams: list[int] = []
+
+    async def socket(scope: Any, receive: Any, send: Any) -> None:
+        open_streams.append(outer.door.streams)
+        await send({"type": "websocket.accept"})
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    sent: list[str] = []
+    admission = Admission(**SMALL, max_streams=1)
+    inner = ResilienceMiddleware(socket, resilience, admission=admission)
+    outer = ResilienceMiddleware(Starlette(routes=[Mount("/chat", app=inner)]), resilience, admission=admission)
+    scope: dict[str, Any] = {"type": "websocket", "path": "/chat/room", "root_path": "", "headers": []}
+    await outer(scope, receive, send)
+    assert sent == ["websocket.accept"] and open_streams == [1] and outer.door.streams == 0
+    assert not any(key.startswith("resilient") for key in scope)

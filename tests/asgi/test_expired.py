@@ -124,3 +124,14 @@ async def test_shadow_mode_looks_at_what_it_would_have_cut(
 async def test_without_any_limit_shadow_mode_has_nothing_to_tell(resilience: Resilience, listener: RecordingListener, ask: Any) -> None:
     assert (await ask(DeadlineMiddleware(App(), resilience, timeout=None, enforce=False))).status == 200
     assert told(listener) == []
+
+
+@pytest.mark.parametrize("enforce", [False, True])
+async def test_a_mounted_app_with_its_own_middleware_tells_once(
+    enforce: bool, resilience: Resilience, listener: RecordingListener, ask: Any
+) -> None:
+    app = App()
+    settings: dict[str, Any] = {"trusted": ["192.0.2.1"], "max_expired": 0.0, "enforce_deadlines": enforce}
+    await ask(ResilienceMiddleware(ResilienceMiddleware(app, resilience, **settings), resilience, **settings), headers=LATE)
+    assert len(app.had) == 1
+    assert told(listener) == [("expired", False)]

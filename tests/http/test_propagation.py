@@ -52,7 +52,8 @@ async def test_without_a_deadline_only_the_criticality_is_told(library: Any, clo
     inner = FaultyTransport([200])
     async with client(library, declare(Retry(attempts=1), origin=ORIGIN, propagate=True), inner) as http:
         await http.get(ORIGIN)
-    assert told(inner.requests[0]) == (None, "critical")
+        await http.get(ORIGIN, headers={"X-Request-Timeout-Ms": "1"})  # a caller's, of which this service believes nothing
+    assert [told(request) for request in inner.requests] == [(None, "critical")] * 2
 
 
 async def test_each_attempt_is_told_anew(library: Any, clock: FakeClock, declare: Declare) -> None:
