@@ -119,8 +119,8 @@ class Store(Protocol):
     log it. Its methods are called from several threads at a time.
 
     A store may also have `peek(keys)`, which returns what `load` would if that takes no input or output at all, else
-    None; `flush(timeout)`, which waits for writes that are still on their way; `clear()`; and to be read by metrics `size`
-    and `limit` in bytes, `count`, `evictions`, `corrupt`, `up`.
+    None (`peek` itself may be None: it never does); `flush(timeout)`, which waits for writes that are still on their way;
+    `clear()`; and to be read by metrics `size` and `limit` in bytes, `count`, `evictions`, `corrupt`, `up`.
 
     Attributes:
         blocking: whether its methods may wait for input and output, so that an event loop runs them on a thread.

@@ -7,6 +7,7 @@ suspending, so that a synchronous caller drives the very same policy with a sing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import math
 import warnings
@@ -23,7 +24,7 @@ from .core.outcome import Outcome, outcome_of_cut
 from .interruption import EXPIRED, interruptible
 from .race import AsyncioRace, Race, ThreadRace, TrioRace
 from .threads import Threads
-from .waiters import ThreadWaiter, waiter_here
+from .waiters import ThreadWaiter, TrioWaiter, waiter_here
 from .wheel import current_home, native_loop
 
 if TYPE_CHECKING:
@@ -46,6 +47,51 @@ class ThreadsBusy(RuntimeError):
 
 def _throw(error: BaseException) -> NoReturn:
     raise error
+
+
+class _Errand:
+    """Something to be done on a thread.
+
+    Attributes:
+        value, error: what came of it.
+    """
+
+    __slots__ = ("_act", "error", "value")
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self._act = act
+        self.error: BaseException | None = None
+
+    def do(self) -> None:
+        """On the thread."""
+        try:
+            self.value = self._act()
+        except BaseException as error:  # noqa: BLE001 - raised where the caller waits
+            self.error = error
+
+    def result(self) -> Any:
+        """What came of it.
+
+        Raises:
+            Exception: likewise.
+        """
+        error, self.error = self.error, None  # what its traceback leads to is not to lead back to it
+        if error is None:
+            return self.value
+        try:
+            raise error
+        finally:
+            del error
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed: its tasks are gone
+        loop.call_soon_threadsafe(_told, future)
+
+
+def _told(future: asyncio.Future[None]) -> None:
+    if not future.done():  # who waited for it was cancelled
+        future.set_result(None)
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -202,24 +248,22 @@ class AsyncRuntime:
 
     async def offload(self, act: Callable[[], T], *, patient: bool = False, threads: Threads = THREADS) -> T:
         """On a thread, while the event loop goes on. A caller who is cancelled leaves it to its end."""
-        box: list[Callable[[], T]] = []
-        waiter = self.waiter()
-
-        def work() -> None:
-            try:
-                value = act()
-            except BaseException as error:  # noqa: BLE001 - raised where the caller waits
-                box.append(partial(_throw, error))
-            else:
-                box.append(lambda: value)
-            waiter.wake()
-
-        if not threads.start(work):
-            if patient:  # in the line for anyio's threads
-                return await anyio.to_thread.run_sync(act)
-            raise ThreadsBusy("every thread for blocking work is busy")
-        await self.wait(waiter, INFINITY)
-        return box[0]()
+        # Nothing is between a thread and a future that need not be: it is on the way of each hit of a store with a disk.
+        errand = _Errand(act)
+        loop = asyncio._get_running_loop()
+        if loop is not None and asyncio.current_task(loop) is not None:
+            future: asyncio.Future[None] = loop.create_future()
+            if threads.start(errand.do, partial(_tell, loop, future)):
+                await future
+                return errand.result()  # type: ignore[no-any-return]
+        else:
+            waiter = TrioWaiter()
+            if threads.start(errand.do, waiter.wake):
+                await waiter.event.wait()
+                return errand.result()  # type: ignore[no-any-return]
+        if patient:  # in the line for anyio's threads
+            return await anyio.to_thread.run_sync(act)
+        raise ThreadsBusy("every thread for blocking work is busy")
 
     async def wait(self, waiter: Any, deadline: float) -> bool:
         event = waiter.event

@@ -15,6 +15,9 @@ IDLE = 10.0
 Job = Callable[[], object]
 
 
+def _nothing() -> None: ...
+
+
 class Threads:
     """Runs each job on a thread of its own; a thread that is done waits a while for another job.
 
@@ -35,7 +38,7 @@ class Threads:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._count = 0
-        self._free: list[SimpleQueue[Job]] = []
+        self._free: list[SimpleQueue[tuple[Job, Job]]] = []
         self._pid = os.getpid()
 
     @property
@@ -43,40 +46,51 @@ class Threads:
         """Threads there are, busy and idle."""
         return self._count
 
-    def start(self, job: Job) -> bool:
-        """Run `job` on a thread. False if all are busy, or the system gives no more of them: then it does not run."""
+    def start(self, job: Job, tell: Job = _nothing) -> bool:
+        """Run `job` on a thread. False if all are busy, or the system gives no more of them: then it does not run.
+
+        Args:
+            job: what to do.
+            tell: called by the thread once it is free for another job: whoever is told may have one at once, and would
+                have to begin another thread.
+        """
         if self._pid != os.getpid():
             self._begin()  # threads don't survive a fork, and neither does a lock that one of them held
-        with self._lock:
-            inbox = self._free.pop() if self._free else None
-            if inbox is None:
-                if self._count >= self._limit:
-                    return False
-                self._count += 1
-        if inbox is not None:
-            inbox.put(job)
-            return True
         try:
-            threading.Thread(target=self._work, args=(job,), name="resilient-race", daemon=True).start()
+            inbox = self._free.pop()  # which needs no lock: it is one step, as is the way back
+        except IndexError:
+            return self._begin_thread(job, tell)
+        inbox.put((job, tell))
+        return True
+
+    def _begin_thread(self, job: Job, tell: Job) -> bool:
+        with self._lock:
+            if self._count >= self._limit:
+                return False
+            self._count += 1
+        try:
+            threading.Thread(target=self._work, args=(job, tell), name="resilient-race", daemon=True).start()
         except RuntimeError:  # the system's limit, or the interpreter is about to end
             with self._lock:
                 self._count -= 1
             return False
         return True
 
-    def _work(self, job: Job) -> None:
-        inbox: SimpleQueue[Job] = SimpleQueue()
+    def _work(self, job: Job, tell: Job) -> None:
+        inbox: SimpleQueue[tuple[Job, Job]] = SimpleQueue()
         while True:
             job()
-            del job  # or the last call's objects would live for as long as the thread is idle
-            with self._lock:
-                self._free.append(inbox)
+            self._free.append(inbox)
+            tell()
+            del job, tell  # or the last call's objects would live for as long as the thread is idle
             try:
-                job = inbox.get(timeout=self._idle)
+                job, tell = inbox.get(timeout=self._idle)
             except Empty:
-                with self._lock:
-                    if inbox in self._free:
-                        self._free.remove(inbox)
+                try:
+                    self._free.remove(inbox)
+                except ValueError:
+                    job, tell = inbox.get()  # given in the very moment that the wait was over
+                else:
+                    with self._lock:
                         self._count -= 1
-                        return
-                job = inbox.get()  # given in the very moment that the wait was over
+                    return

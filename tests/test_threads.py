@@ -30,6 +30,21 @@ def test_a_thread_takes_one_job_after_the_other() -> None:
     assert threading.get_ident() not in ids
 
 
+def test_who_is_told_has_the_thread_for_the_next_job() -> None:
+    threads, ids, over = Threads(), [], threading.Event()
+
+    def next_job() -> None:
+        ids.append(threading.get_ident())
+        if len(ids) == 50:
+            over.set()
+        else:
+            assert threads.start(lambda: None, next_job)
+
+    assert threads.start(lambda: None, next_job)
+    assert over.wait(5)
+    assert len(set(ids)) == 1 and threads.count == 1
+
+
 def test_no_more_than_so_many() -> None:
     threads, released = Threads(limit=2), threading.Event()
     assert [threads.start(lambda: released.wait(5)) for _ in range(3)] == [True, True, False]

@@ -16,10 +16,10 @@ from ..core.vary import selected
 if TYPE_CHECKING:
     from ..core.asked import Asked
 
-__all__ = ["checked_prefix", "entry_key", "group_of", "mark_key", "normal", "things_of", "variant_key"]
+__all__ = ["checked_prefix", "entry_key", "group_of", "mark_key", "normal", "places_of", "things_of", "variant_key"]
 
 DEPTH = 6  # segments of a path that have a mark of their own
-REMEMBERED = 1024  # choices of a variant that are remembered
+REMEMBERED = 1024  # choices of a variant that are remembered, and URIs with their places
 
 
 def normal(name: str, url: str) -> str:
@@ -80,6 +80,13 @@ def group_of(uri: str, group: str) -> str:
 def _origin(uri: str) -> str:
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+@functools.lru_cache(REMEMBERED)
+def places_of(uri: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The things of an entry, and the keys that are looked at for who is nobody in particular: its own, and those of their marks."""
+    things = things_of(uri)
+    return things, (entry_key(uri, ""), *map(mark_key, things))
 
 
 def things_of(uri: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..core.entry import Entry, Mark, Variants
 from ..core.vary import selected
-from .places import entry_key, group_of, mark_key, things_of, variant_key
+from .places import entry_key, group_of, mark_key, places_of, things_of, variant_key
 
 if TYPE_CHECKING:
     from ..core.asked import Asked
@@ -138,9 +138,9 @@ class Stock:
         return self._found(asked, _nothing, runtime) if found is None else found
 
     def _found(self, asked: Asked, look: Look, runtime: Runtime) -> Found:
-        if asked.partition is None and not self._marked:
-            return self._found_for_all(asked, look, runtime)
         uri, partition, found = asked.uri, asked.partition, Found()
+        if partition is None and not (self._hints and entry_key(uri, "") in self._hints):
+            return self._found_for_all(asked, found, look, runtime)
         bases = ANYBODY if partition is None else ("", partition)
         things = things_of(uri) if self._marked else ()
         keys = [entry_key(uri, base) for base in bases]
@@ -168,16 +168,23 @@ class Stock:
                 self._take(found, asked, record, look, runtime)
         return found
 
-    def _found_for_all(self, asked: Asked, look: Look, runtime: Runtime) -> Found:
-        """The same where nothing was invalidated and the caller is nobody in particular, as nearly always in a store of this process."""
-        found, uri = Found(), asked.uri
-        records = _known(look((entry_key(uri, ""),)))
-        if type(records[0]) is Variants:
-            found.specs, found.varied = {"": records[0]}, True
-            records = _known(look([variant_key(uri, "", asked, names) for names in records[0].specs]))
-        for record in records:
-            if type(record) is Entry:
-                self._take(found, asked, record, look, runtime)
+    def _found_for_all(self, asked: Asked, found: Found, look: Look, runtime: Runtime) -> Found:
+        """The same where the caller is nobody in particular, and nothing is known of variants: one entry, as nearly always."""
+        uri = asked.uri
+        if self._marked:
+            things, keys = places_of(uri)
+            record, *marks = _known(look(keys))
+            self._generation(found, things, marks)
+        else:
+            (record,) = _known(look((entry_key(uri, ""),)))
+        if type(record) is Entry:
+            self._take(found, asked, record, look, runtime)
+        elif type(record) is Variants:
+            found.specs, found.varied = {"": record}, True
+            self._hint(entry_key(uri, ""), record.specs)
+            for variant in _known(look([variant_key(uri, "", asked, names) for names in record.specs])):
+                if type(variant) is Entry:
+                    self._take(found, asked, variant, look, runtime)
         return found
 
     def _take(self, found: Found, asked: Asked, entry: Entry, look: Look, runtime: Runtime) -> None:
@@ -199,11 +206,13 @@ class Stock:
         tokens = []
         for thing, mark in zip(things, marks, strict=True):
             if type(mark) is Mark:
-                token, soft, before = mark.token.partition(SOFT)
-                tokens.append(token)
-                if soft:
+                token = mark.token
+                if SOFT in token:
+                    token, _, before = token.partition(SOFT)
                     found.softened = {**found.softened, token: before}
-                self._seen(thing, mark)
+                tokens.append(token)
+                if self._made:
+                    self._seen(thing, mark)
             elif self.store.blocking:
                 made = self._made_up(thing)
                 found.new_marks = {**found.new_marks, thing: made}

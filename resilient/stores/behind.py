@@ -57,7 +57,8 @@ class Behind:
         renewed_in_children(self)
 
     def _begin(self) -> None:
-        self._change = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._change = threading.Condition(self._lock)
         self._waiting: Records = {}
         self._size = 0
         # What the thread is writing, and what has to be there instead once it has.
@@ -87,7 +88,7 @@ class Behind:
 
     def look(self, keys: Sequence[str]) -> dict[str, Record | None]:
         """What is going to be written under these keys, or is being written; None for what is going to be removed."""
-        with self._change:
+        with self._lock:  # of the condition, which takes as long again to enter
             if not (self._waiting or self._writing or self._after):
                 return {}
             pairs = {key: self._waiting.get(key) or self._after.get(key) or self._writing.get(key) for key in keys}

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from functools import lru_cache
 from hashlib import blake2b
 from math import isfinite
 from typing import Any
@@ -35,7 +34,6 @@ _KINDS: dict[type, bytes] = {Entry: b"E", Variants: b"V", Mark: b"M"}
 _SEAL = 16
 _START = len(_MAGIC) + 2
 _LENGTHS = struct.Struct(">II")
-_REMEMBERED = 512  # bytes of a mark that is worth it
 _LEAST = _START + _SEAL + _LENGTHS.size
 _say = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _parse = json.JSONDecoder().decode
@@ -79,10 +77,6 @@ def decode(data: bytes, *, key: str = "", secret: bytes = b"") -> Record:
     Raises:
         ValueError: they are corrupt, cut, of another version, or not ours at all.
     """
-    return _mark_in(data, key, secret) if data[3:4] == _KINDS[Mark] and len(data) <= _REMEMBERED else _decoded(data, key, secret)
-
-
-def _decoded(data: bytes, key: str, secret: bytes) -> Record:
     if not _LEAST <= len(data) <= _LEAST + 2 * MAX_HEAD + MAX_BODY or data[:3] != _MAGIC:
         raise ValueError("not a record")
     if data[4] != VERSION:
@@ -100,10 +94,6 @@ def _decoded(data: bytes, key: str, secret: bytes) -> Record:
         return read(_parse(str(rest[_LENGTHS.size : fields_at], "utf-8")), rest[fields_at:body_at], rest[body_at:])
     except (LookupError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"a record that makes no sense: {error!r}") from error
-
-
-# Each answer is read together with the marks above it, and these are the same again and again.
-_mark_in = lru_cache(1024)(_decoded)
 
 
 def recover(data: object, *, key: str = "", secret: bytes = b"", mark: bool = False) -> tuple[Record | None, bool]:

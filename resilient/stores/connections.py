@@ -9,6 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from .forks import renewed_in_children
@@ -71,8 +72,12 @@ class Connections:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._opening = threading.Lock()
-        self._places = threading.BoundedSemaphore(self._count)
-        self._file = ""
+        # A token for each connection that there may be: on the way of each hit, where a semaphore costs ten times as much.
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self._count):
+            self._places.put(None)
+        # The file in use, and the one that would follow it.
+        self._file = "", ""
 
     def renew(self) -> None:
         """Begin anew in a forked child, which must not use its parent's connections, nor close them."""
@@ -93,39 +98,60 @@ class Connections:
                     connection.execute("ROLLBACK")
                 raise
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for this thread alone.
+    def reading(self) -> _Reading:
+        """A connection for this thread alone, as a context.
 
         Raises:
-            Busy: there was none, or no lock, in time.
+            Busy: on entering there was none, on leaving: there was no lock in time.
         """
-        import sqlite3  # a Python without it has the other stores
+        return _Reading(self)
 
-        places = self._places
-        if not places.acquire(timeout=self._timeout):
-            raise Busy
-        file, connection = "", None
+    def take(self) -> tuple[str, Connection]:
+        """A connection for this thread alone, and its file; to be given back.
+
+        Raises:
+            Busy: there was none in time.
+            Exception: whatever kept it from being opened, as `failed` says.
+        """
+        try:
+            self._places.get(timeout=self._timeout)
+        except Empty:
+            raise Busy from None
+        file = ""
         try:
             file = self._current()
             connection = self._taken(file)
             if connection is None:
                 with self._opening:  # a change of the journal's mode waits for nobody
                     connection = self._open(file)
-            yield connection
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise Busy from error
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                self.corrupt += 1
-                self._leave(file, f"is corrupt ({error})")
+        except BaseException as error:
+            self._places.put(None)
+            self.failed(file, error)
             raise
-        finally:
-            if connection is not None:
-                with self._lock:
-                    self._free.append((file, connection))
-            places.release()
+        return file, connection
+
+    def give_back(self, file: str, connection: Connection) -> None:
+        """It can be taken by others."""
+        with self._lock:
+            self._free.append((file, connection))
+        self._places.put(None)
+
+    def failed(self, file: str, error: BaseException) -> None:
+        """What was raised by a connection to a file, which is left where it is corrupt.
+
+        Raises:
+            Busy: it found no lock in time.
+        """
+        import sqlite3  # a Python without it has the other stores
+
+        if not isinstance(error, sqlite3.DatabaseError):
+            return
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Busy from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            self.corrupt += 1
+            self._leave(file, f"is corrupt ({error})")
 
     def close(self) -> None:
         """Close those that nobody is using."""
@@ -147,11 +173,15 @@ class Connections:
 
     def _current(self) -> str:
         """The file in use; another process may have begun the next one."""
-        if not self._file:
-            self._file = max(self._files(), key=self._number)
-        while os.path.exists(following := self._following(self._file)):
-            self._file = following
-        return self._file
+        file, following = self._file
+        if not file:
+            file = max(self._files(), key=self._number)
+            following = self._following(file)
+            self._file = file, following
+        while os.access(following, os.F_OK):
+            file, following = following, self._following(following)
+            self._file = file, following
+        return file
 
     def _files(self) -> list[str]:
         """The file and those that followed it."""
@@ -214,6 +244,26 @@ class Connections:
             f"busy_timeout = {int(self._timeout * 1000)}",
         ):
             connection.execute(f"PRAGMA {setting}")
+
+
+class _Reading:
+    """A connection that is taken, and given back."""
+
+    __slots__ = ("_connection", "_connections", "_file")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> Connection:
+        self._file, self._connection = self._connections.take()
+        return self._connection
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if error is not None:
+                self._connections.failed(self._file, error)
+        finally:
+            self._connections.give_back(self._file, self._connection)
 
 
 def _create(file: str) -> None:

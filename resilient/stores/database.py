@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..core.entry import Entry, Mark, Record
 from .codec import check_value, encode, recover
 from .connections import Connections
 from .guarded import Busy
+from .known import Known
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -50,6 +52,7 @@ class Database:
         self.size = self.count = self.evictions = self.refused = self._corrupt = 0
         # What was read, and when; noted rarely, so that a hit writes nothing.
         self._touched: dict[str, float] = {}
+        self._known = Known()
         self._next_touch = self._next_sweep = 0.0
 
     @property
@@ -64,15 +67,11 @@ class Database:
 
     def load(self, keys: Sequence[str]) -> list[Record | None]:
         now = self._wall()
-        marks = ",".join("?" * len(keys))
         with self.connections.reading() as connection:
-            rows = connection.execute(
-                f"SELECT key, data, used, mark FROM records WHERE key IN ({marks}) AND expires > ?", (*keys, now)
-            ).fetchall()
+            rows = connection.execute(_selecting(len(keys)), (*keys, now)).fetchall()
         found: dict[str, Record] = {}
         for key, data, used, mark in rows:
-            record, whole = recover(data, key=key, mark=bool(mark))
-            self._corrupt += not whole
+            record = self._known.get(key, data) or self._read(key, data, mark=bool(mark))
             if record is not None:
                 found[key] = record
             if used < now - TOUCH and len(self._touched) < _TOUCHED:
@@ -80,6 +79,14 @@ class Database:
         if self._touched and now >= self._next_touch:
             self._touch(now)
         return [found.get(key) for key in keys]
+
+    def _read(self, key: str, data: bytes, *, mark: bool) -> Record | None:
+        record, whole = recover(data, key=key, mark=mark)
+        if not whole:
+            self._corrupt += 1
+        elif record is not None:
+            self._known.put(key, data, record)
+        return record
 
     def _touch(self, now: float) -> None:
         self._next_touch = now + TOUCH / 4
@@ -118,10 +125,12 @@ class Database:
 
     def clear(self) -> None:
         """Forget every entry. Marks stay, for answers that are still on their way."""
+        self._known.renew()
         with self.connections.writing() as connection:
             connection.execute("DELETE FROM records WHERE mark = 0")
 
     def close(self) -> None:
+        self._known.renew()
         self.connections.close()
 
     # -- bounds -------------------------------------------------------------------------------------------------------
@@ -154,6 +163,11 @@ class Database:
         if newest is not None:
             connection.execute("DELETE FROM records WHERE id <= ?", newest)
         (self.count,) = connection.execute("SELECT count(*) FROM records").fetchone()
+
+
+@lru_cache(64)
+def _selecting(keys: int) -> str:
+    return f"SELECT key, data, used, mark FROM records WHERE key IN ({','.join('?' * keys)}) AND expires > ?"
 
 
 def _used(connection: Connection) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..clock import Clock
 from ..core.breaker import CLOSED, OPEN, Breaker
@@ -27,6 +28,8 @@ OWED = 10_000
 # Seconds for which somebody who reads waits for one who writes marks, as each does who stores: it would be a miss else.
 PATIENCE = 0.05
 _BATCH = 500
+FAILED: Any = object()
+"""What a call of a store comes to that failed."""
 
 
 class Busy(Exception):
@@ -75,16 +78,16 @@ class Guarded:
         """What the store has; None if it cannot be asked."""
         if self.owing and not self.settle(PATIENCE):
             return None
-        found: list[Sequence[Record | None]] = []
-        return found[0] if self._try(lambda: found.append(self._store.load(keys))) else None
+        found = self._try(self._store.load, keys)
+        return None if found is FAILED else found
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> bool:
         """Whether records could be saved. Marks are for `owe`."""
-        return self._try(lambda: self._store.save(records))
+        return self._try(self._store.save, records) is not FAILED
 
     def remove(self, keys: Sequence[str]) -> bool:
         """Whether they could be removed; whoever needs that they are is for `owe`."""
-        return self._try(lambda: self._store.remove(keys))
+        return self._try(self._store.remove, keys) is not FAILED
 
     def owe(self, marks: Mapping[str, tuple[Mark | None, float]]) -> bool:
         """Write marks, or remove what is there (None), now or as soon as it can be; whether it was now."""
@@ -121,7 +124,7 @@ class Guarded:
     def _settle(self) -> bool:
         if self._to_be_emptied:
             clear = getattr(self._store, "clear", None)
-            if clear is None or not self._try(clear):
+            if clear is None or self._try(clear) is FAILED:
                 return False
             self._to_be_emptied = False
         now = self._clock.now()
@@ -137,14 +140,16 @@ class Guarded:
                     del self._owed[key]
         return True
 
-    def _try(self, act: Callable[[], object]) -> bool:
+    def _try(self, act: Callable[..., Any], *args: Any) -> Any:
+        """What `act` returns; FAILED where it is left alone or fails."""
         with self._lock:
             permit = self._breaker.admit(self._clock.now())
         if permit is None:
-            return False
+            return FAILED
         outcome: Outcome = IGNORED
+        result = FAILED
         try:
-            act()
+            result = act(*args)
             outcome = SUCCESS
         except Busy:
             self.busy += 1
@@ -154,10 +159,13 @@ class Guarded:
             self._why = repr(error)
         finally:
             self._record(permit, outcome)
-        return outcome is SUCCESS
+        return result
 
     def _record(self, permit: Permit, outcome: Outcome) -> None:
         with self._lock:
+            if outcome is SUCCESS and type(permit) is int and self.up:  # which changes nothing
+                self._breaker.record_success(permit, self._clock.now())
+                return
             self._breaker.record(permit, outcome, self._clock.now(), None, random.random())
             was, state = self.up, self._breaker.state
             self.up = state is CLOSED or (was and state is not OPEN)

@@ -75,8 +75,12 @@ class LayeredStore:
         self._emptied_at = 0.0
         self._closed = False
 
-    def peek(self, keys: Sequence[str]) -> list[Record | None] | None:
-        """What is kept under each key, if that is known without input or output; else None."""
+    @property
+    def peek(self) -> Callable[[Sequence[str]], list[Record | None] | None] | None:
+        """What tells what is kept under each key, if that is known without input or output, else None; None without a first level."""
+        return self._peek if self._near.limit else None
+
+    def _peek(self, keys: Sequence[str]) -> list[Record | None] | None:
         answers, unknown = self._near.look(keys, self._clock.now())
         return None if unknown else answers
 
@@ -87,8 +91,10 @@ class LayeredStore:
         if not unknown:
             return answers
         # What waits to be written is the newest there is.
-        waiting = self._behind.look([keys[place] for place in unknown])
-        asked = [keys[place] for place in unknown if keys[place] not in waiting]
+        asked = keys if len(unknown) == len(keys) else [keys[place] for place in unknown]
+        waiting = self._behind.look(asked)
+        if waiting:
+            asked = [key for key in asked if key not in waiting]
         believed: dict[str, Record | None] = {}
         if asked:
             since = self._near.number
@@ -96,8 +102,12 @@ class LayeredStore:
             if found is None:
                 return self._near.alone(keys, now)
             wall = self._wall()
-            known = {key: _placed(record, now, wall) for key, record in zip(asked, found, strict=True)}
-            believed = self._near.learn(known, since, now)
+            for record in found:
+                if type(record) is Entry and record.arrived != record.arrived:  # NaN: it comes from another process
+                    record.place(now, wall)
+            if asked is keys and not self._near.limit:
+                return [*found]
+            believed = self._near.learn(dict(zip(asked, found, strict=True)), since, now)
         for place in unknown:
             key = keys[place]
             answers[place] = waiting[key] if key in waiting else believed[key]
@@ -228,9 +238,3 @@ class LayeredStore:
     def l1_size(self) -> int:
         """Bytes in the first level."""
         return self._near.size
-
-
-def _placed(record: Record | None, now: float, wall: float) -> Record | None:
-    if isinstance(record, Entry) and record.arrived != record.arrived:  # NaN: it comes from another process
-        record.place(now, wall)
-    return record
