@@ -132,7 +132,7 @@ async def test_a_blip_takes_no_service_out_though_it_is_asked_more_often(clock: 
         while len(answers.answers) > 1:
             await anyio.sleep(1)
             assert ready(resilience) == (True, "ready")
-        assert len(answers.asked) == 16
+        assert len(answers.asked) in (16, 17)  # the pauses are of random lengths
 
 
 async def test_a_check_that_fails_closes_nothing(resilience: Resilience, script: Any, listener: RecordingListener) -> None:
