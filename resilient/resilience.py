@@ -117,7 +117,7 @@ class Resilience(Checkable, Drainable):
         self.lifespan: Lifespan = Lifespan()
         self.health: Health = Health(self, self._configuration, readiness, startup_timeout, start_anyway)
         self.lifespan.add(self.health.running)
-        self.leaving = Leaving(self, self._configuration.drain())
+        self.leaving: Leaving = Leaving(self, self._configuration.drain())
         self.lifespan.add(self.leaving.life, over=self.leaving.ended)
         self.metrics: Metrics = Metrics(self, registry=registry)
         own: tuple[Listener, ...] = (self._registry, self.metrics, TransitionLog())

@@ -78,7 +78,7 @@ class Drain:
             flag(name, value)
         self.delay = delay
         self.budget = budget
-        self.signals = _signals(signals)
+        self.signals: tuple[int, ...] = _signals(signals)
         self.close_websockets = close_websockets
         self.enforce = enforce
         self._exempt = patterns("exempt", exempt)
