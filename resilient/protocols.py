@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .core.entry import Record
     from .core.outcome import Outcome
+    from .outbox import Outbox
     from .policies.pipeline import Pipeline
     from .race import Race
 
-__all__ = ["Holder", "Inner", "Policy", "Router", "Runtime", "Store", "Waiter"]
+__all__ = ["Holder", "Inner", "Policy", "Router", "Runtime", "Store", "Surroundings", "Waiter"]
 
 Inner = Callable[["Call"], Awaitable[Any]]
 """The rest of the pipeline: what `Policy.run` calls, once or more often or not at all."""
@@ -48,6 +49,17 @@ class Holder(Protocol):
             A moment before which another try is useless, or None.
         """
         ...
+
+
+class Surroundings(Protocol):
+    """The part of a `Resilience` that whatever belongs to it needs."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def outbox(self) -> Outbox: ...
 
 
 @runtime_checkable
