@@ -354,7 +354,7 @@ class Resilience(Checkable, Drainable):
         Raises:
             ValueError: the system has no such signal, or this isn't the main thread.
         """
-        return on_signal(self.reload, number)
+        return on_signal(self.reload, number, self.settings)
 
     def add_listener(self, listener: Listener) -> None:
         """Hand every later event to `listener.on_event`."""
