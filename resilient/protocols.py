@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .policies.pipeline import Pipeline
     from .race import Race
 
-__all__ = ["Holder", "Inner", "Policy", "Router", "Runtime", "Store", "Surroundings", "Waiter"]
+__all__ = ["Holder", "Inner", "Policy", "Router", "Runtime", "Store", "Waiter"]
 
 Inner = Callable[["Call"], Awaitable[Any]]
 """The rest of the pipeline: what `Policy.run` calls, once or more often or not at all."""
