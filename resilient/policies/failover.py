@@ -13,8 +13,8 @@ from ..core.outcome import Outcome
 from ..errors import AllTargetsFailed, Rejected
 from ..events import FailedOver
 from .breaker import CircuitBreaker
+from .composing import compose
 from .mistakes import warn
-from .pipeline import compose
 from .shown import shown
 from .target import Target, TargetPipeline
 
