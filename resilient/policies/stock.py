@@ -53,14 +53,15 @@ class Found:
     Attributes:
         entry: the stored answer that is for this caller, fresh or not.
         varied: whether there are answers, but to requests with other fields.
+        foreign: whether there is an answer, but for other callers.
         generation: of the marks that hold now.
     """
 
-    __slots__ = ("entry", "generation", "new_marks", "softened", "specs", "varied")
+    __slots__ = ("entry", "foreign", "generation", "new_marks", "softened", "specs", "varied")
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
-        self.varied = False
+        self.varied = self.foreign = False
         self.generation = ""
         # Seldom anything but empty, and replaced rather than changed.
         self.new_marks: Mapping[str, Mark] = NONE
@@ -164,8 +165,12 @@ class Stock:
         if missing:
             candidates += zip((base for base, _ in missing), _known(look([key for _, key in missing])), strict=True)
         for base, record in candidates:
-            if type(record) is Entry and self._fits(asked, record, base):
+            if type(record) is not Entry:
+                continue
+            if self._fits(asked, record, base):
                 self._take(found, asked, record, look, runtime)
+            else:
+                found.foreign = True
         return found
 
     def _found_for_all(self, asked: Asked, found: Found, look: Look, runtime: Runtime) -> Found:
