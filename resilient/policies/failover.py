@@ -92,9 +92,7 @@ class Failover:
     def _of(self, owner: Pipeline) -> tuple[TargetPipeline, ...]:
         if not self._pipelines:
             self._pipelines = tuple(
-                TargetPipeline(
-                    *target.policies, name=f"{owner.name or 'pipeline'}/{target.name}"[:100], clock=owner.clock, outbox=owner.outbox
-                )
+                TargetPipeline(*target.policies, name=f"{owner.name or 'pipeline'}/{target.name}"[:100], within=owner)
                 for target in self.targets
             )
         return self._pipelines
