@@ -68,16 +68,19 @@ class Threads:
             if self._count >= self._limit:
                 return False
             self._count += 1
+        # Not as arguments of the thread, which would keep them for as long as it lives.
+        inbox: SimpleQueue[tuple[Job, Job]] = SimpleQueue()
+        inbox.put((job, tell))
         try:
-            threading.Thread(target=self._work, args=(job, tell), name="resilient-race", daemon=True).start()
+            threading.Thread(target=self._work, args=(inbox,), name="resilient-race", daemon=True).start()
         except RuntimeError:  # the system's limit, or the interpreter is about to end
             with self._lock:
                 self._count -= 1
             return False
         return True
 
-    def _work(self, job: Job, tell: Job) -> None:
-        inbox: SimpleQueue[tuple[Job, Job]] = SimpleQueue()
+    def _work(self, inbox: SimpleQueue[tuple[Job, Job]]) -> None:
+        job, tell = inbox.get()
         while True:
             job()
             self._free.append(inbox)
