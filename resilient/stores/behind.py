@@ -69,6 +69,12 @@ class Behind:
 
     renew = _begin  # in a forked child: the parent writes what waits there
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is being written: `look` would find nothing."""
+        # No lock: what goes from one to the next is in both for a moment, in this order.
+        return not (self._waiting or self._writing or self._after)
+
     def put(self, records: Mapping[str, tuple[Record, float]]) -> None:
         """Have records written, in place of older ones that still wait."""
         with self._change:
@@ -89,8 +95,6 @@ class Behind:
     def look(self, keys: Sequence[str]) -> dict[str, Record | None]:
         """What is going to be written under these keys, or is being written; None for what is going to be removed."""
         with self._lock:  # of the condition, which takes as long again to enter
-            if not (self._waiting or self._writing or self._after):
-                return {}
             pairs = {key: self._waiting.get(key) or self._after.get(key) or self._writing.get(key) for key in keys}
         return {key: pair[0] for key, pair in pairs.items() if pair is not None}
 
@@ -184,15 +188,17 @@ class Behind:
                 return None
             batch = self._next_batch()
             self._writing = dict(batch)
+            for key in batch:
+                self._take_out(key)
             self._busy = True
             return batch
 
     def _next_batch(self) -> Records:
         batch: Records = {}
         size = 0
-        while self._waiting and len(batch) < _BATCH and size < _BATCH_BYTES:
-            key = next(iter(self._waiting))
-            batch[key] = self._waiting[key]
-            size += weight(key, batch[key][0])
-            self._take_out(key)
+        for key, kept in self._waiting.items():
+            if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+                break
+            batch[key] = kept
+            size += weight(key, kept[0])
         return batch
