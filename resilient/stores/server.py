@@ -12,7 +12,7 @@ from typing import Any
 from ..core.entry import Entry, Mark, Record
 from .codec import check_value, encode, recover
 from .guarded import Busy
-from .known import Known
+from .known import Kept, Known
 
 __all__ = ["Server"]
 
@@ -84,13 +84,17 @@ class Server:
 
     def _read(self, key: str, value: bytes, epoch: bytes | None) -> Record | None:
         written = value[:_EPOCH]
-        record = self._known.get(key, value)
-        if record is None:
+        kept = self._known.get(key, value)
+        if kept is not None:
+            record: Record | None = kept.record()
+        else:
             record, whole = recover(value[_EPOCH:], key=key, secret=self._seals)
             if not whole:
                 self.corrupt += 1
             elif record is not None:
-                self._known.put(key, value, record)
+                kept = Kept(value, record)
+                self._known.put(key, kept, 2 * len(value))
+                record = kept.record()
         # The epoch is not sealed: a mark is one in any, and nothing else is one without.
         return record if isinstance(record, Mark) or (written == epoch and written != _ALWAYS) else None
 
