@@ -56,7 +56,8 @@ class AsyncioErrand(Errand):
     __slots__ = ("_asyncio_future_blocking", "_cancelled", "_loop", "_over", "_waiting")
 
     def __init__(self, act: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(act)
+        self._act = act
+        self.error = None
         self._loop = loop
         self._asyncio_future_blocking = False
         # The task's callback, which is taken out by whoever calls it: the thread, or who cancels the task.

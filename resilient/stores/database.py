@@ -86,21 +86,20 @@ class Database:
 
     def _look(self, keys: Sequence[str]) -> list[Kept | None]:
         """What there is under keys. Their numbers take the index alone: what is known by its number is not read again."""
-        known = self._known.get
         lease = self.connections.take()
         try:
             numbers = lease[1].execute(_numbering(len(keys)), keys).fetchone()
-            found = [None if number is None else known(key, number) for key, number in zip(keys, numbers, strict=True)]
-            new = {number: key for key, number, kept in zip(keys, numbers, found, strict=True) if kept is None and number is not None}
-            rows = lease[1].execute(_selecting(len(new)), [*new]).fetchall() if new else ()
+            found = self._known.look(keys, numbers)
+            if None in found and (new := _new(keys, numbers, found)):
+                rows = lease[1].execute(_selecting(len(new)), [*new]).fetchall()
+            else:
+                return found
         except BaseException as error:
             self.connections.failed(lease[0], error)
             raise
         finally:
             self.connections.give_back(lease)
-        if not rows:  # nothing was new, or it went in between
-            return found
-        read = {row[0]: self._read(new[row[0]], *row) for row in rows}
+        read = {row[0]: self._read(new[row[0]], *row) for row in rows}  # but those that went in between
         return [read.get(number) if kept is None else kept for number, kept in zip(numbers, found, strict=True)]
 
     def _read(self, key: str, number: int, mark: int, until: float, used: float, data: bytes) -> Kept | None:
@@ -187,6 +186,11 @@ class Database:
         if newest is not None:
             connection.execute("DELETE FROM records WHERE id <= ?", newest)
         (self.count,) = connection.execute("SELECT count(*) FROM records").fetchone()
+
+
+def _new(keys: Sequence[str], numbers: Sequence[int | None], found: Sequence[Kept | None]) -> dict[int, str]:
+    """What there is and is not known, by its number."""
+    return {number: key for key, number, kept in zip(keys, numbers, found, strict=True) if kept is None and number is not None}
 
 
 @lru_cache(64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields
 from functools import partial
@@ -76,6 +77,15 @@ class Known:
         """What was read under a key, if it is known again by `sign`."""
         held = self._kept.get(key)
         return held[0] if held is not None and held[0].sign == sign else None
+
+    def look(self, keys: Iterable[str], signs: Iterable[bytes | int | None]) -> list[Kept | None]:
+        """The same for many; None where there is no sign."""
+        kept: list[Kept | None] = []
+        get = self._kept.get
+        for key, sign in zip(keys, signs, strict=True):
+            held = get(key)
+            kept.append(held[0] if held is not None and held[0].sign == sign else None)
+        return kept
 
     def put(self, key: str, kept: Kept, size: int) -> None:
         """Remember what was read under a key: so many bytes, whatever an entry says of its own size."""
