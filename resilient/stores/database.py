@@ -114,8 +114,11 @@ class Database:
     def _touch(self, now: float) -> None:
         self._next_touch = now + TOUCH / 4
         touched, self._touched = self._touched, {}
-        with contextlib.suppress(Busy), self.connections.writing() as connection:
-            connection.executemany("UPDATE records SET used = ? WHERE key = ?", [(used, key) for key, used in touched.items()])
+        try:
+            with self.connections.writing() as connection:
+                connection.executemany("UPDATE records SET used = ? WHERE key = ?", [(used, key) for key, used in touched.items()])
+        except Busy:
+            self._touched = touched | self._touched  # for the next time
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
         now = self._wall()

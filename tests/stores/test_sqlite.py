@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,37 @@ def test_what_is_known_ends_in_its_time_and_its_use_is_noted(path: Path) -> None
             assert connection.execute("SELECT used FROM records").fetchone() == (1150.0,)
         now[0] = 1200.0
         assert bodies(store, "a") == [None]
+
+
+def test_a_use_that_cannot_be_noted_at_once_is_noted_later(path: Path) -> None:
+    now = [1000.0]
+    with stored(path, wall=lambda: now[0], timeout=0.01) as store, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        saved(store, "a")
+        now[0] = 1100.0
+        other.execute("BEGIN IMMEDIATE")
+        assert bodies(store, "a") == [b"green"]
+        other.execute("ROLLBACK")
+        now[0] = 1116.0
+        assert bodies(store, "a") == [b"green"]
+        assert other.execute("SELECT used FROM records").fetchone() == (1100.0,)
+
+
+def test_what_goes_between_two_questions_is_a_miss(path: Path) -> None:
+    with stored(path) as store, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        saved(store, "a")
+        saved(store, "b")
+        store.load(["b"])
+        database = store.store
+        look = database._known.look
+
+        def gone(keys: Any, numbers: Any) -> Any:
+            found = look(keys, numbers)
+            other.execute("DELETE FROM records WHERE key = 'a'")
+            return found
+
+        database._known.look = gone
+        assert bodies(store, "a", "b") == [None, b"green"]
+        assert (store.corrupt, store.failures) == (0, 0)
 
 
 def test_the_file_is_for_its_owner_alone(path: Path) -> None:
