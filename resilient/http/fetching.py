@@ -164,7 +164,8 @@ class _Fetched:
             why = why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
         if status in rules.stale_statuses:
             entry, now = found.entry, self.branch.runtime.now()
-            if entry is not None and outlasts(entry, status, now, rules):
+            # Kept for all, it would stand before what was answered to other fields, or to other callers, as well.
+            if found.varied or found.foreign or (entry is not None and outlasts(entry, status, now, rules)):
                 why = why or "outlasted"
             if why and await self._failure(covered=entry is not None and usable_on_error(entry, asked, now, rules) is not None):
                 return
