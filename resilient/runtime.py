@@ -19,10 +19,9 @@ import anyio
 from .clock import SYSTEM_CLOCK, Clock
 from .context import COVER, DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
-from .errands import AsyncioErrand, Errand
 from .interruption import EXPIRED, interruptible
 from .race import AsyncioRace, Race, ThreadRace, TrioRace
-from .threads import Threads
+from .threads import AsyncioErrand, Errand, Threads
 from .waiters import ThreadWaiter, TrioWaiter, waiter_here
 from .wheel import current_home, native_loop
 

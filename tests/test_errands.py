@@ -13,9 +13,8 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient.errands import AsyncioErrand
 from resilient.runtime import AsyncRuntime, ThreadsBusy
-from resilient.threads import Threads
+from resilient.threads import AsyncioErrand, Threads
 
 pytestmark = pytest.mark.anyio
 
