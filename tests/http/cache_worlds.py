@@ -252,6 +252,12 @@ class World:
 
     def judge(self, request: Any, response: Any, body: bytes | None, asked_by: int, began: float, now: float, floor: int) -> None:
         asked, said = fields_of(request.headers), fields_of(response.headers)
+        if "detail=failure-alone" in said.get("cache-status", ""):
+            # That the origin failed is told to all who waited, and nothing of what it said to one of them.
+            self.seen["failure alone"] += 1
+            assert response.status_code in (500, 503) and not body, said
+            assert said.keys() <= {"cache-status", "cache-control", "content-length", "retry-after"}, said
+            return
         if "x-number" not in said:
             assert response.status_code == 504 and "only-if-cached" in asked["cache-control"]
             return
