@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import httpx2
-import hypothesis  # noqa: F401 - it asks the collector who refers to trio's random numbers, which has to come before the freeze
+import hypothesis  # it asks the collector who refers to trio's random numbers, which has to come before the freeze
 import pytest
 
 import resilient.httpx
@@ -18,10 +18,15 @@ from resilient.testing import FakeClock, RecordingListener
 
 from .conformance.counting import count, tell
 from .measuring import MEASURED, childless, choose, import_all, measured, stop_here
+from .thorough import often
 
 ROOT = Path(__file__).parent
 TIMED = {"asgi", "dashboard", "demo", "http", "recipes", "scenarios", "stores", "telemetry", "top"}
 """Folders of tests with sockets, threads and processes in them."""
+
+
+hypothesis.settings.register_profile("usual", max_examples=often(100))
+hypothesis.settings.load_profile("usual")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_short_run(sync: list[str], tmp_path: Path) -> None:
     figures, picture = tmp_path / "overload.json", tmp_path / "overload.svg"
     script = str(ROOT / "benchmarks" / "bench_overload.py")
-    short = ["--seconds", "3", "--burn", "0.02", "--only", "ours", "--recovery", "1"]
+    short = ["--seconds", "2.6", "--burn", "0.02", "--only", "ours", "--recovery", "1"]
     command = [sys.executable, script, *short, *sync, "--json", str(figures), "--svg", str(picture)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode in (0, 1), done.stderr

@@ -34,6 +34,7 @@ windows = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(windows)
 def test_it_never_leaves_its_limits(fed: list[Seen]) -> None:
     law = SteadyGradient(initial=20, least=4, most=500)
@@ -42,6 +43,7 @@ def test_it_never_leaves_its_limits(fed: list[Seen]) -> None:
         assert math.isfinite(law.estimate)
 
 
+@pytest.mark.slow
 @given(windows)
 def test_what_is_not_limited_concludes_nothing(fed: list[Seen]) -> None:
     law = SteadyGradient(initial=100, least=4, most=500)
