@@ -17,7 +17,16 @@ from .head import Fields, Head
 from .lifetime import HEURISTIC, UNDERSTOOD, age_value, date_value, lifetime, said
 from .vary import vary_names
 
-__all__ = ["CachingRules", "forbids_stale", "kept_fields", "means_everybody", "wants_validation", "why_not_shared", "why_not_stored"]
+__all__ = [
+    "CachingRules",
+    "forbids_stale",
+    "kept_fields",
+    "means_everybody",
+    "tells_all",
+    "wants_validation",
+    "why_not_shared",
+    "why_not_stored",
+]
 
 STALE_STATUSES = frozenset({500, 502, 503, 504})
 _LARGEST_HEAD = 65_536
@@ -167,6 +176,15 @@ def why_not_shared(asked: Asked, status: int, fields: Fields, rules: CachingRule
     if not forbids_stale(head, rules):
         fresh += delta_seconds(head.directives.get("stale-while-revalidate")) or 0
     return "stale" if age is None or fresh <= age else None
+
+
+def tells_all(status: int) -> bool:
+    """Whether all who wait for an answer may be told that it was a failure, though its body is not for them.
+
+    They asked the very same, in the same partition. That the origin is out of order concerns each of them; what it says to one who is
+    not known, or who asks too often, does not.
+    """
+    return status not in _ABOUT_IDENTITY and status not in _NEVER
 
 
 def _why_not_this_request(asked: Asked) -> str | None:

@@ -10,7 +10,7 @@ import anyio
 
 from ..body import Body
 from ..core.asked import Asked
-from ..core.caching import why_not_shared, why_not_stored
+from ..core.caching import tells_all, why_not_shared, why_not_stored
 from ..core.entry import Entry
 from ..core.freshness import Use, look, outlasts, seconds_of_use, usable_on_error
 from ..core.head import Head
@@ -164,7 +164,8 @@ class _Fetched:
             why = why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
         if status in rules.stale_statuses:
             entry, now = found.entry, self.branch.runtime.now()
-            if entry is not None and outlasts(entry, status, now, rules):
+            # Kept for all, it would stand before what was answered to other fields, or to other callers, as well.
+            if found.varied or found.foreign or (entry is not None and outlasts(entry, status, now, rules)):
                 why = why or "outlasted"
             if why and await self._failure(covered=entry is not None and usable_on_error(entry, asked, now, rules) is not None):
                 return
@@ -177,12 +178,14 @@ class _Fetched:
             await self._take_in(length)
 
     async def _failure(self, *, covered: bool) -> bool:
-        """An answer that is a failure. False if it is too long to be kept for everybody."""
+        """An answer that is a failure. False if it is too long to be kept: then everybody is told of it, and one has it."""
         branch, response = self.branch, self.response
         _, length = look_at_head(response)
-        if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
-            return False
         outcome = branch.outcome_of(response)
+        if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
+            if tells_all(response.status_code):
+                self.flight.cause, self.flight.outcome = branch.degraded or branch.cause_of(response, None), outcome
+            return False
         kept = await branch.keep(response)
         branch.response = None
         self._close(outcome)
@@ -222,6 +225,8 @@ class _Fetched:
         tape = Tape(size, copied)
         flight.take_in(tape, size)
         body = Body(branch, branch.outcome_of(self.response))
+        if flight.background:
+            body.end_by(flight.ends)
         self.closed = True
         if branch.timed:
             branch.read_limit = body.read_limit

@@ -64,6 +64,7 @@ class Flight:
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
         until: when the time of the one who makes it on his own thread is over, if it has a limit.
+        ends: when it is given up where nobody has to wait for it.
         source: what the body comes from where no task reads it, but whoever wants more of it.
         outcome, cause: what a failure says of the dependency, and in a word; no word where nothing may stand in for it.
     """
@@ -76,6 +77,7 @@ class Flight:
         "background",
         "cause",
         "doomed",
+        "ends",
         "entry",
         "error",
         "fetching",
@@ -125,7 +127,7 @@ class Flight:
         self.groups: tuple[str, ...] = ()
         self.length: int | None = None
         self.task: Task | None = None
-        self.until = math.inf
+        self.until = self.ends = math.inf
 
     # -- for those who wait ---------------------------------------------------------------------------------------
 
@@ -207,13 +209,18 @@ class Flight:
             self.landing = landing
             waiters, self._waiters = self._waiters, {}
             wanted = self.owned or landing is not Landing.PASSED
-        if landing is Landing.PASSED and not self.solo:
-            self._flights.passed(self.key)
+        if landing is Landing.PASSED and not (self.solo or self.cause):
+            self._flights.passed(self.key)  # of a failure everybody is told
         if landing is not Landing.SHARED:
             self._flights.end(self)
         for waiter in waiters:
             waiter.wake()
         return wanted
+
+    def end_within(self, seconds: float) -> None:
+        """Have the fetch end so many seconds after it began."""
+        self.ends = self.fetching.started + seconds
+        self.fetching.lower(self.ends, "total")
 
     def take_in(self, tape: Tape, size: int) -> None:
         """A body begins to come in, of so many bytes at the most."""

@@ -53,14 +53,15 @@ class Found:
     Attributes:
         entry: the stored answer that is for this caller, fresh or not.
         varied: whether there are answers, but to requests with other fields.
+        foreign: whether there is an answer, but for other callers.
         generation: of the marks that hold now.
     """
 
-    __slots__ = ("entry", "generation", "new_marks", "softened", "specs", "varied")
+    __slots__ = ("entry", "foreign", "generation", "new_marks", "softened", "specs", "varied")
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
-        self.varied = False
+        self.varied = self.foreign = False
         self.generation = ""
         # Seldom anything but empty, and replaced rather than changed.
         self.new_marks: Mapping[str, Mark] = NONE
@@ -164,8 +165,12 @@ class Stock:
         if missing:
             candidates += zip((base for base, _ in missing), _known(look([key for _, key in missing])), strict=True)
         for base, record in candidates:
-            if type(record) is Entry and self._fits(asked, record, base):
+            if type(record) is not Entry:
+                continue
+            if self._fits(asked, record, base):
                 self._take(found, asked, record, look, runtime)
+            else:
+                found.foreign = True
         return found
 
     def _found_for_all(self, asked: Asked, found: Found, look: Look, runtime: Runtime) -> Found:
@@ -188,7 +193,7 @@ class Stock:
         return found
 
     def _take(self, found: Found, asked: Asked, entry: Entry, look: Look, runtime: Runtime) -> None:
-        """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4)."""
+        """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4), but no failure before an answer."""
         if entry.arrived != entry.arrived:  # NaN: it is from another process
             entry.place(runtime.now(), time.time())
         if entry.generation != found.generation or entry.groups:
@@ -198,7 +203,7 @@ class Stock:
             entry = held
         if entry.vary and selected(asked, entry.vary) != entry.selected:
             found.varied = True
-        elif found.entry is None or entry.date >= found.entry.date:
+        elif found.entry is None or (entry.status < 500, entry.date) >= (found.entry.status < 500, found.entry.date):
             found.entry = entry
 
     def _generation(self, found: Found, things: Sequence[str], marks: Sequence[Any]) -> str:
