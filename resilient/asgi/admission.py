@@ -19,6 +19,7 @@ from .deadline import Trusted
 from .door import Door
 from .inbound import Inbound
 from .protocols import ASGIApp, Measured, Message, Receive, Scope, Send
+from .pulse import running_loop
 from .responses import Problem
 
 __all__ = ["EXEMPT", "Admission", "AdmissionMiddleware"]
@@ -177,7 +178,9 @@ class Admission:
         said = inbound.criticality.of(scope)
         admitted = scope.get(ADMITTED, ())
         spared = self.spares(scope) or any(one is inbound.resilience for one in admitted)
-        permit = None if spared else inbound.door.come(current_criticality() if said is None else said, stream=True)
+        door, permit = inbound.door, None
+        if not spared:
+            permit = door.come(current_criticality() if said is None else said, door.now(), running_loop(), None, stream=True)
         token = None if said is None else CRITICALITY.set(said)
         try:
             if permit is not None:
@@ -186,9 +189,14 @@ class Admission:
                 await _turn_away(self, scope, receive, send)
             else:
                 await inbound.app(scope, receive, send)
+        except GeneratorExit:
+            if permit is not None:
+                permit.abandon()
+            permit = token = None  # nothing of them may be given back from here
+            raise
         finally:
             if permit is not None:
-                permit.end(0)
+                door.leave(permit, door.now())
                 scope[ADMITTED] = admitted
                 if not admitted:
                     del scope[ADMITTED]
