@@ -46,7 +46,8 @@ class Wheel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         # What asyncio's own loops say is this very number, at the price of a frame.
-        self._time: Callable[[], float] = time.monotonic if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time else loop.time
+        plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        self._time: Callable[[], float] = time.monotonic if plain else loop.time
         self.slots: dict[float, set[Any]] = {}
         self._least = self._most = 0.0  # the seconds for which a slot as wide as the latest one is right: none
         self._width = self._at = 0.0
@@ -128,7 +129,9 @@ def new_scope() -> anyio.CancelScope:
     kind = _local.scope
     if kind is None:
         kind = _local.scope = type(anyio.CancelScope())
-    return kind()
+    scope = object.__new__(kind)  # as the class does itself, at the price of a frame
+    kind.__init__(scope)
+    return scope
 
 
 def shielded() -> anyio.CancelScope:

@@ -27,6 +27,7 @@ __all__ = ["Door"]
 
 MOST_LOAD = 4.0  # four times what is served: beyond it the brownout would learn nothing more
 
+
 class Door:
     """The run of an `Admission` in one service.
 
@@ -100,17 +101,10 @@ class Door:
             pulse = self._pulse_of(loop)
         permit = Permit(self, pulse, criticality, now)
         if stream:
-            with self._lock:
-                if self._slots.open_stream():
-                    permit.state = STREAMING
-                    pulse.streams += 1
-                else:
-                    permit.state = REFUSED
-            if permit.state is REFUSED:
-                self._refused(permit, "streams")
-            return permit
-        takes_on, slots = pulse.open(now, task), self._slots
-        with self._lock:
+            return self._come_to_stay(permit)
+        takes_on, slots, lock = pulse.open(now, task), self._slots, self._lock
+        lock.acquire()  # `with` costs three times that, which every request would pay
+        try:
             if takes_on and slots.enter(criticality):
                 pulse.held += 1
                 permit.state = INSIDE
@@ -125,12 +119,25 @@ class Door:
                 one.state = REFUSED
             if turned_away is not None:
                 turned_away[1].state = REFUSED
+        finally:
+            lock.release()
         if overdue:
             self._turn_away(overdue, "waited")
         if turned_away is not None:
             self._turn_away((turned_away[1],), turned_away[0])
         if permit.state is WAITING:
             pulse.kick()
+        return permit
+
+    def _come_to_stay(self, permit: Permit) -> Permit:
+        with self._lock:
+            if self._slots.open_stream():
+                permit.state = STREAMING
+                permit.pulse.streams += 1
+            else:
+                permit.state = REFUSED
+        if permit.state is REFUSED:
+            self._refused(permit, "streams")
         return permit
 
     def _pulse_of(self, loop: Any) -> Pulse:
@@ -252,8 +259,9 @@ class Door:
         """Give back whatever is held; `alive` unless the permit's event loop is gone."""
         if permit.state is REFUSED:
             return  # for good: nothing is held
-        slots, pulse = self._slots, permit.pulse
-        with self._lock:
+        slots, pulse, lock = self._slots, permit.pulse, self._lock
+        lock.acquire()
+        try:
             state, permit.state = permit.state, OUTSIDE
             if state is INSIDE:
                 if pulse.held:  # or the loop was closed, and all that its requests had was taken back
@@ -267,6 +275,8 @@ class Door:
                 pulse.streams -= 1
                 slots.close_stream()
             queued = slots.queued
+        finally:
+            lock.release()
         if queued and alive:
             pulse.kick()
 

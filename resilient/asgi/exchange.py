@@ -35,9 +35,13 @@ class Exchange(Answering):
     """The state of one request while it is being served.
 
     Every request of the service has one, so that what all of them need is done in as few frames as may be.
+
+    Attributes:
+        app: what serves it: the app, or the line in front of it.
+        abandoned: whether its task is gone, and whoever comes next closes it.
     """
 
-    __slots__ = ("_abandoned", "_admission", "_criticality_token", "_record_token", "_to_end", "app")
+    __slots__ = ("_admission", "_criticality_token", "_record_token", "_to_end", "abandoned", "app")
 
     _admission: Admission
 
@@ -57,13 +61,13 @@ class Exchange(Answering):
             self.nest(outer)
         self._send = send
         self._status = 0
-        self._started = self._replaced = self._armed = self._gone = self._observed = self._abandoned = False
+        self._started = self._replaced = self._armed = self._gone = self.cut = self._observed = self.abandoned = False
         self._to_end = False  # somebody wants to know of the response's last chunk
         self._due = math.inf
         self._attendance = self._deadline_token = self._reply = self._slot = self._permit = self._copy = None
         self._record_token: Token[DegradationRecord | None] | None = None
         self._criticality_token: Token[Criticality] | None = None
-        self.app: ASGIApp = inbound.app  # what serves it: the app, or the line in front of it
+        self.app: ASGIApp = inbound.app
         # One look at the clock and at what runs it, for all that are to know.
         self._began = inbound.now()
         self._loop: Any = _get_running_loop()
@@ -81,8 +85,9 @@ class Exchange(Answering):
         said = criticality.of(scope) if criticality.asks else None
         if said is not None:
             self._criticality_token = CRITICALITY.set(said)
+        stream = admission.concerned(scope)
         # What an outer middleware of the same service has let in is not asked again.
-        if admission.spares(scope) or (self._outer is not None and self._outer.admits_for(self._resilience)):
+        if stream is None or (self._outer is not None and self._outer.admits_for(self._resilience)):
             return True
         self.admits = True
         self._permit = permit = door.come(
@@ -90,7 +95,7 @@ class Exchange(Answering):
             self._began,
             self._loop or running_loop(),
             self._task,
-            stream=admission.is_stream(scope),
+            stream=stream,
         )
         if permit.state is INSIDE:
             return True
@@ -174,25 +179,20 @@ class Exchange(Answering):
 
     def close(self) -> None:  # noqa: PLR0912 - a branch for each thing held
         """Give back what the request holds, and count it."""
-        if self._abandoned:
-            return
         inbound = self._inbound
-        if self._armed:
-            self._disarm()
-        if self._attendance is not None:
-            self._attendance.end()
-        if self._deadline_token is not None:
-            DEADLINE.reset(self._deadline_token)
-        if self._reply is not None and not self._reply.done():
-            self._reply.cancel()  # the server gave the request up; nobody waits for its answer
-        if self._record_token is not None:
-            RECORD.reset(self._record_token)
-        if self._criticality_token is not None:
-            CRITICALITY.reset(self._criticality_token)
-        self._settle(inbound)
-
-    def _settle(self, inbound: Inbound) -> None:
-        """The part of it that has nothing to do with the task."""
+        if not self.abandoned:  # or its task is gone, and whatever was the task's
+            if self._armed:
+                self._disarm()
+            if self._attendance is not None:
+                self._attendance.end()
+            if self._deadline_token is not None:
+                DEADLINE.reset(self._deadline_token)
+            if self._reply is not None and not self._reply.done():
+                self._reply.cancel()  # the server gave the request up; nobody waits for its answer
+            if self._record_token is not None:
+                RECORD.reset(self._record_token)
+            if self._criticality_token is not None:
+                CRITICALITY.reset(self._criticality_token)
         if inbound.drain is not None:
             inbound.drain.leave(self)
         if self._due != math.inf:
@@ -221,10 +221,9 @@ class Exchange(Answering):
         return loop is not self._loop or current_task(loop) is not self._task
 
     def abandon(self) -> None:
-        """Let whoever comes next settle it. Takes no lock, and touches nothing of the loop's."""
-        self._abandoned = True
+        """Let whoever comes next close it. Takes no lock, and touches nothing of the loop's."""
+        self.abandoned = True
         if self._slot is not None:
             self._slot.discard(self)
         self._attendance = self._reply = None
-        inbound = self._inbound
-        inbound.abandoned.append(lambda: self._settle(inbound))
+        self._inbound.abandoned.append(self.close)

@@ -100,7 +100,11 @@ class Inbound:
         exchange = Exchange(self, scope, send)
         try:
             if self.degradation is not None:
-                self._show(scope)
+                state = scope.get("state")
+                if state is None:  # as `_show` has it, without its frame
+                    scope["state"] = {**self._shown}
+                else:
+                    state.update(self._shown)
             drain, writes = self.drain, self.writes
             if (
                 (drain is not None and drain.leaving.order is not None) or (writes is not None and writes.mode.stop is not None)
@@ -121,7 +125,7 @@ class Inbound:
             else:
                 with exchange.bounded(deadlines, seconds) as cancel_scope:
                     await exchange.app(scope, receive, exchange.send)
-                if cancel_scope.cancel_called:
+                if (exchange.cut or not exchange.native) and cancel_scope.cancel_called:
                     await exchange.ended(caught=cancel_scope.cancelled_caught)
         except BaseException as error:
             if exchange.is_lost(error):
@@ -132,7 +136,8 @@ class Inbound:
             if not isinstance(error, Exception) or not await exchange.answered(error):
                 raise
         finally:
-            exchange.close()
+            if not exchange.abandoned:
+                exchange.close()
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What is no HTTP request, or while everything is switched off."""

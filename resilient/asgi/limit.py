@@ -35,12 +35,20 @@ CLIENT_GONE = 499
 
 
 class Limited(Layer):
-    """A request that can be ended early. All that may end it does so through one cancel scope."""
+    """A request that can be ended early. All that may end it does so through one cancel scope.
+
+    Attributes:
+        cut: whether anything has.
+        native: whether that could only be one of us: the scope has no deadline of its own.
+    """
 
     __slots__ = (
         *("_armed", "_attendance", "_began", "_body_bounded", "_cancel_scope", "_context", "_deadline_token", "_due", "_gone", "_hard"),
-        *("_loop", "_replaced", "_reply", "_slot", "_started", "_task"),
+        *("_loop", "_replaced", "_reply", "_slot", "_started", "_task", "cut", "native"),
     )
+
+    cut: bool
+    native: bool
 
     _began: float
     """When it came."""
@@ -110,6 +118,7 @@ class Limited(Layer):
             self._context = copy_context()
         if self._attendance is not None:
             self._attendance.begin(self._context)
+        self.native = slot is not None
         if slot is not None:
             self._cancel_scope = new_scope()
             slot.add(self)
@@ -127,6 +136,7 @@ class Limited(Layer):
             self._tell_passed("inbound")
             # In the request's own context: the timer's is that of whichever request armed it first.
             self._reply = asyncio.get_running_loop().create_task(self._answer_late(), context=self._context)
+        self.cut = True
         self._cancel_scope.cancel()
 
     def _lift(self) -> None:
@@ -177,7 +187,7 @@ class Limited(Layer):
         if not enforce:
             self._resilience.outbox.emit(ClientGone(at=self._resilience.clock.now(), enforced=False))
             return
-        self._gone = True
+        self._gone = self.cut = True
         self._cancel_scope.cancel()
 
     # -- its end --------------------------------------------------------------------------------------------------

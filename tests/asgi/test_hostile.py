@@ -412,7 +412,7 @@ def test_any_request_is_answered_once(backend: str, inside: str, scopes: list[di
                 app, given.pop("path"), client=given.pop("client"), method=given.pop("method"), headers=given.pop("headers"), **given
             )
             assert answered["status"] in (200, 204, 304, 307, 404, 405, 503, 504)
-            if scope["client"] != TRUSTED and scope["path"] != "/readyz":
+            if tuple(scope["client"] or ()) != TRUSTED and scope["path"] != "/readyz":
                 assert not [secret for secret in SECRETS if secret in shown(answered, body)]
 
     anyio.run(ask, backend=backend)
