@@ -46,6 +46,8 @@ from resilient.settings.schema import DEPENDENCY, FEATURE, KINDS, parameters
 from resilient.stores import MemoryStore
 from resilient.testing import FakeClock, RecordingListener
 
+from .thorough import often
+
 
 def catalog(**table: Any) -> dict[str, Any]:
     return {"dependencies": {"catalog": table}}
@@ -368,7 +370,7 @@ TABLES = st.one_of(
 )
 
 
-@drawn(max_examples=300, deadline=None)
+@drawn(max_examples=often(300), deadline=None)
 @given(TABLES, st.dictionaries(st.sampled_from([*DEPENDENCY, *FEATURE, "nonsense"]), VALUES, max_size=2), st.booleans())
 def test_any_mapping_applies_or_is_refused_by_name(table: dict[str, Any], more: dict[str, Any], feature: bool) -> None:
     mapping = {"features": {"catalog": more}} if feature else catalog(**{**more, **table})
