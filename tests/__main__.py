@@ -3,6 +3,8 @@
 Prints each check's name, what it says and how long it took, and exits with 1 if any failed. The later ones run all the
 same, so that one run tells everything.
 
+With THOROUGH=1 in the environment, tests that draw their cases at random draw three times as many (see `tests/thorough.py`).
+
 One more takes half an hour, and runs only when it is asked for: `python -m tests mutants` (see `tests/mutants.py`).
 """
 
