@@ -188,7 +188,7 @@ class Admission:
         spared = self.spares(scope) or any(one is inbound.resilience for one in admitted)
         door, permit = inbound.door, None
         if not spared:
-            permit = door.come(current_criticality() if said is None else said, door.now(), running_loop(), None, stream=True)
+            permit = door.come(current_criticality() if said is None else said, door.now(), running_loop(), 0, stream=True)
         token = None if said is None else CRITICALITY.set(said)
         try:
             if permit is not None:

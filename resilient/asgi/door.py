@@ -94,7 +94,7 @@ class Door:
 
     # -- who comes ------------------------------------------------------------------------------------------------
 
-    def come(self, criticality: Criticality, now: float, loop: Any, task: object, *, stream: bool) -> Permit:
+    def come(self, criticality: Criticality, now: float, loop: Any, task: int, *, stream: bool) -> Permit:
         """Somebody comes, in a task of a loop. He is inside, waits, or is refused: the permit says."""
         pulse = self._pulse
         if pulse is None or pulse.loop() is not loop:

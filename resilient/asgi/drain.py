@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import signal
@@ -183,6 +184,11 @@ class _Socket:
         self._home = current_home()
         self._outer = None
         self._closed = self._ended = False  # by us, and by the app
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its event loop was closed. Trio ends its tasks with a run."""
+        return isinstance(self._home, asyncio.AbstractEventLoop) and self._home.is_closed()
 
     async def send(self, message: Message) -> None:
         """What the app sends through; nothing is sent any more after the close."""

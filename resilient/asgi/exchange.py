@@ -45,7 +45,7 @@ class Exchange(Answering):
 
     _admission: Admission
 
-    def __init__(self, inbound: Inbound, scope: Scope, send: Send) -> None:
+    def __init__(self, inbound: Inbound, scope: Scope, send: Send, loop: Any) -> None:
         self._inbound = inbound
         self._resilience = inbound.resilience
         drain = inbound.drain
@@ -68,10 +68,11 @@ class Exchange(Answering):
         self._record_token: Token[DegradationRecord | None] | None = None
         self._criticality_token: Token[Criticality] | None = None
         self.app: ASGIApp = inbound.app
-        # One look at the clock and at what runs it, for all that are to know.
+        # One look at the clock and at what runs it, for all that are to know. The task itself is not kept: whoever keeps a
+        # request, as a timer and a drain do, would keep it from being finalized where nobody else does.
         self._began = inbound.now()
-        self._loop: Any = _get_running_loop()
-        self._task = None if self._loop is None else current_task(self._loop)
+        task = None if loop is None else current_task(loop)
+        self._task = 0 if task is None else id(task)
         # Give the request its degradation record, unless a middleware further out has done so.
         if inbound.degradation is not None and (outer is None or not outer.has_record):
             self._record = record = DegradationRecord()
@@ -79,7 +80,7 @@ class Exchange(Answering):
 
     # -- admission ------------------------------------------------------------------------------------------------
 
-    def come(self, admission: Admission, door: Door) -> bool:
+    def come(self, admission: Admission, door: Door, loop: Any) -> bool:
         """Ask for a slot. False if the request is turned away at once; `app` waits for one where that is needed."""
         criticality, scope = self._inbound.criticality, self._scope
         said = criticality.of(scope) if criticality.asks else None
@@ -93,7 +94,7 @@ class Exchange(Answering):
         self._permit = permit = door.come(
             CRITICALITY.get() if said is None else said,
             self._began,
-            self._loop or running_loop(),
+            loop or running_loop(),
             self._task,
             stream=stream,
         )
@@ -215,10 +216,15 @@ class Exchange(Answering):
 
     def is_lost(self, error: BaseException) -> bool:
         """Whether its task is gone, so that a garbage collection ends it: the event loop was closed, or has dropped the task."""
-        if self._task is None:
+        if not self._task:
             return isinstance(error, GeneratorExit)
         loop = _get_running_loop()
-        return loop is not self._loop or current_task(loop) is not self._task
+        return loop is None or id(current_task(loop)) != self._task
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its event loop was closed, as far as it is known which one that was."""
+        return self._permit is not None and self._permit.pulse.gone
 
     def abandon(self) -> None:
         """Let whoever comes next close it. Takes no lock, and touches nothing of the loop's."""

@@ -6,6 +6,7 @@ So each behaviour is written once, and all of them together cost one scope check
 from __future__ import annotations
 
 import math
+from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,8 @@ class Inbound:
             self._health.attend()  # the app has no lifespan, or its loop is another one
         while self.abandoned:
             self.abandoned.popleft()()
-        exchange = Exchange(self, scope, send)
+        loop = _get_running_loop()
+        exchange = Exchange(self, scope, send, loop)
         try:
             if self.degradation is not None:
                 state = scope.get("state")
@@ -118,12 +120,12 @@ class Inbound:
             seconds = math.inf if deadlines is None else deadlines.fixed or exchange.time_for(deadlines)
             if seconds is None:
                 await exchange.ended(caught=True)
-            elif admission is not None and not exchange.come(admission, self.door):
+            elif admission is not None and not exchange.come(admission, self.door, loop):
                 await exchange.turn_away(admission)
             elif seconds == math.inf and not exchange.is_attended:
                 await exchange.app(scope, receive, exchange.send)
             else:
-                with exchange.bounded(deadlines, seconds) as cancel_scope:
+                with exchange.bounded(deadlines, seconds, loop) as cancel_scope:
                     await exchange.app(scope, receive, exchange.send)
                 if (exchange.cut or not exchange.native) and cancel_scope.cancel_called:
                     await exchange.ended(caught=cancel_scope.cancelled_caught)

@@ -114,6 +114,8 @@ class Leaving:
     def under_way(self) -> list[Any]:
         """What has to end: each request once, and none that only asks how the service is."""
         settings = self.settings
+        for gone in [one for one in list(self.inside) if one.is_gone]:
+            self.inside.discard(gone)  # nobody will end it
         found = [one for one in list(self.inside) if not self.knows(one._outer)]
         return found if settings is None else [one for one in found if not settings.spares(one._scope)]
 

@@ -44,7 +44,7 @@ class Limited(Layer):
 
     __slots__ = (
         *("_armed", "_attendance", "_began", "_body_bounded", "_cancel_scope", "_context", "_deadline_token", "_due", "_gone", "_hard"),
-        *("_loop", "_replaced", "_reply", "_slot", "_started", "_task", "cut", "native"),
+        *("_replaced", "_reply", "_slot", "_started", "_task", "cut", "native"),
     )
 
     cut: bool
@@ -52,10 +52,8 @@ class Limited(Layer):
 
     _began: float
     """When it came."""
-    _loop: asyncio.AbstractEventLoop | None
-    """What runs it, where that is asyncio ..."""
-    _task: object
-    """... and in a task of its own, which is not so where trio runs as a guest."""
+    _task: int
+    """The identity of its task; 0 unless that is one of asyncio's, which is not so either where trio runs as a guest."""
 
     _cancel_scope: anyio.CancelScope
     _context: Context
@@ -97,7 +95,7 @@ class Limited(Layer):
             self._resilience.outbox.emit(DeadlinePassed(at=now, side="inbound", limit="expired", enforced=granted is None))
         return granted
 
-    def bounded(self, deadlines: InboundDeadlines | None, seconds: float) -> anyio.CancelScope:
+    def bounded(self, deadlines: InboundDeadlines | None, seconds: float, loop: Any) -> anyio.CancelScope:
         """A scope to serve the request in: cancelled after `seconds` unless that is lifted before, or once the client has gone."""
         slot: set[Any] | None = None
         if deadlines is not None and seconds != math.inf:
@@ -111,8 +109,8 @@ class Limited(Layer):
                 deadline.at = at if at < outer_at else outer_at  # noqa: FURB136 - and so does this, of min()
                 deadline.clock, deadline.inbound = self._resilience.clock, True
                 self._deadline_token = DEADLINE.set(deadline)
-            if self._task is not None and self._loop is not None:
-                self._slot = slot = slot_in(self._loop, seconds)
+            if self._task:
+                self._slot = slot = slot_in(loop, seconds)
             self._hard = deadlines.hard and slot is not None
         if slot is not None or self._attendance is not None:
             self._context = copy_context()

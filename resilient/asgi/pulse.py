@@ -61,7 +61,7 @@ class Pulse:
         self._turning = self._beating = self._arrived = False
         self._began = self._due = 0.0
         self._context = Context()  # empty, or it would keep the variables of whoever came first; no two threads may share one
-        self._task: object = None
+        self._task = 0
         self._let_in = 0
         self._cost = 0.0  # seconds that a request takes of the loop, before it first waits for something
         self.held = self.streams = 0
@@ -74,15 +74,15 @@ class Pulse:
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
-    def open(self, now: float, task: object) -> bool:
-        """Whether this turn takes on one more, which `task` runs. To be asked by each who comes."""
+    def open(self, now: float, task: int) -> bool:
+        """Whether this turn takes on one more, which the task of that identity runs, if it is known. To be asked by each who comes."""
         self._arrived = True
         if not self._beating:
             self._beating = True
             self._look_later(now)
         if self._turning:
             # Who comes from the very task that was let in last has nobody to wait for: nothing runs before it does.
-            if now - self._began >= self._target and (task is None or task is not self._task):
+            if now - self._began >= self._target and (not task or task != self._task):
                 return False
             self._task = task
             self._let_in += 1
@@ -104,7 +104,7 @@ class Pulse:
             taken = max(self._now() - self._began, 0.0) / self._let_in
             self._cost += RECENT * (taken - self._cost) if self._cost else taken
             self._let_in = 0
-        self._task = None
+        self._task = 0
         if self._door.queued:
             self._soon(self._listen)
         else:

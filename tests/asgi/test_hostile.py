@@ -320,7 +320,7 @@ async def test_strangers_are_told_no_names_and_no_causes(fortress: Fortress) -> 
 async def test_nor_is_anybody_who_is_turned_away_or_comes_too_late() -> None:
     tight = Fortress(admission=Admission(limit=1, min_concurrent=1, max_concurrent=1, queue=0), max_expired=1.0)
     (door,) = tight.resilience.admissions
-    held = door.come(Criticality.CRITICAL_PLUS, door.now(), running_loop(), None, stream=False)
+    held = door.come(Criticality.CRITICAL_PLUS, door.now(), running_loop(), 0, stream=False)
     answers = [await tight.ask("/nowhere"), await tight.ask(client=TRUSTED, headers=[(b"x-request-timeout-ms", b"0")])]
     door.leave(held, door.now())
     assert [start["status"] for start, _ in answers] == [503, 504]
