@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytest
 from rich.console import Console
 
 from resilient.demo.live import Screen, verdict_table
