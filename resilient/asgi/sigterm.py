@@ -19,8 +19,9 @@ import anyio
 from ..background import begin_on
 
 if TYPE_CHECKING:
+    from .departure import Departure
     from .drain import Drain
-    from .leaving import Departure, Leaving
+    from .leaving import Leaving
 
 __all__ = ["SignalChain"]
 
