@@ -49,6 +49,8 @@ _SPECIAL = _DEMANDS | _CONDITIONS | {b"range"}
 _INCIDENTAL = frozenset({b"traceparent", b"tracestate", b"baggage", b"x-request-id", b"user-agent", b"date"})
 _NOBODY: frozenset[str] = frozenset()
 _IDENTITIES = {IDENTITY: frozenset(name.encode() for name in IDENTITY)}
+# Without these, and where nothing was forwarded, a request has nothing that could keep its answer from everybody.
+_NOTABLE = _UNKEYED | _IDENTITIES[IDENTITY] | {b"content-length", b"transfer-encoding", b"upgrade"}
 
 _NO_CACHE = parse_directives("no-cache")
 _NOTHING = parse_directives("")
@@ -127,6 +129,14 @@ class Asked:
         """Whether it says who asks."""
         names = _IDENTITIES.get(self.identity) or frozenset(name.encode("latin-1", "replace") for name in self.identity)
         return not names.isdisjoint(self._values)
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether it is a `plain` GET by nobody in particular, without a body or anything `suspicious`, as nearly all are."""
+        values = self._values
+        if not self.plain or self.method != "GET" or not _NOTABLE.isdisjoint(values):
+            return False
+        return self.identity == IDENTITY and _FORWARDED not in b" ".join(values)
 
     @property
     def suspicious(self) -> frozenset[str]:
