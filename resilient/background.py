@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+import sys
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import anyio
@@ -26,25 +28,43 @@ logger = logging.getLogger("resilient")
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
-
+EAGER = sys.version_info >= (3, 12)
+_new_native: Any = asyncio.Task
 # An event loop by itself holds its tasks only weakly. Each leaves this set when it is done.
-_RUNNING: set[asyncio.Task[None]] = set()
+_RUNNING: set[Any] = set()
 
 
 class Task:
-    """Work in progress.
+    """Work in progress. For as long as it is entered, as a context by the work itself, it does not end for being asked to.
 
     Attributes:
         cancelled: whether it was asked to end.
     """
 
-    __slots__ = ("_dropped", "_home", "_scope", "cancelled")
+    __slots__ = ("_dropped", "_entered", "_home", "_native", "_scope", "_shield", "cancelled")
 
     def __init__(self, scope: anyio.CancelScope | None, home: Any, dropped: Callable[[], None] | None = None) -> None:
         self._scope = scope
         self._home = home
         self._dropped = dropped
+        self._native: Any = None
+        self._entered = False
+        self._shield: anyio.CancelScope | None = None
         self.cancelled = False
+
+    def __enter__(self) -> None:
+        self._entered = True
+        # What a shielded scope keeps away on asyncio is our own asking alone, which a note can do. Trio ends its runs by scopes.
+        if not isinstance(self._home, asyncio.AbstractEventLoop):
+            self._shield = anyio.CancelScope(shield=True)
+            self._shield.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        self._entered = False
+        if self._shield is not None:
+            self._shield.__exit__(*raised)
+        if self.cancelled:
+            self._end()
 
     def cancel(self) -> None:
         """Ask it to end, from whichever thread. A thread cannot be interrupted: it only learns of it."""
@@ -53,9 +73,13 @@ class Task:
             return
         with contextlib.suppress(RuntimeError):  # of a closed loop, and trio's RunFinishedError: its tasks are gone
             if isinstance(self._home, asyncio.AbstractEventLoop):
-                self._home.call_soon_threadsafe(self._scope.cancel)
+                self._home.call_soon_threadsafe(self._end)
             else:
-                self._home.run_sync_soon(self._scope.cancel)
+                self._home.run_sync_soon(self._end)
+
+    def _end(self) -> None:
+        if self._scope is not None and not self._entered:
+            self._scope.cancel()
 
     @property
     def stuck(self) -> bool:
@@ -67,25 +91,40 @@ class Task:
         """Whether it may get stuck while the caller goes on."""
         return isinstance(self._home, asyncio.AbstractEventLoop) and asyncio._get_running_loop() is not self._home
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: Job, pause: bool = False) -> None:
         try:
+            if pause:
+                await _pause()
             with self._scope or anyio.CancelScope():
                 if not self.cancelled:
                     self._dropped = None
                     await job()
         except Exception:
             logger.exception("work in the background failed")
+        except GeneratorExit:  # its event loop has ended, and who collects what is left of it may hold any lock
+            self._dropped = None
+            raise
         finally:
-            self._drop()
+            self._native = None
+            _RUNNING.discard(self)
+            if self._dropped is not None:
+                self._dropped()
 
-    def _drop(self) -> None:
-        dropped, self._dropped = self._dropped, None
-        if dropped is not None:
-            dropped()
+    def _begin(self, job: Job, loop: asyncio.AbstractEventLoop, *, eager: bool) -> None:
+        """Let it run on asyncio."""
+        _RUNNING.add(self)
+        if eager:
+            self._native = _new_native(self._run(job), loop=loop, context=_context(), eager_start=True)
+            return
+        work = self._run(job, pause=True)
+        # What has begun reaches its end also where it is cancelled before the event loop comes to it.
+        work.send(None)
+        self._native = loop.create_task(work, context=_context())
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        _RUNNING.discard(task)
-        self._drop()  # it was cancelled before its first step
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
 
 
 def _context() -> contextvars.Context:
@@ -101,23 +140,27 @@ def _leave_caller() -> None:
     COVER.set(None)
 
 
-def begin_task(job: Job, dropped: Callable[[], None] | None = None) -> Task:
+def begin_task(job: Job, dropped: Callable[[], None] | None = None, known: Callable[[Task], None] | None = None) -> Task:
     """Run `job` in a task of its own on the event loop that runs now, asyncio's or trio's.
 
     Args:
         job: what to do.
         dropped: called in its place where it is cancelled before it has begun, as an event loop that ends may do.
+        known: told of the task before it begins. Where this is given the caller is about to wait for it, so that asyncio,
+            from Python 3.12 on, may take it to its first wait at once and spare a turn of the loop.
     """
     loop = native_loop()
     if loop is not None:
         task = Task(new_scope(), loop, dropped)
-        native = loop.create_task(task._run(job), context=_context())
-        _RUNNING.add(native)
-        native.add_done_callback(task._done)
+        if known is not None:
+            known(task)
+        task._begin(job, loop, eager=EAGER and known is not None and loop.get_task_factory() is None)
         return task
     import trio
 
     task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token(), dropped)
+    if known is not None:
+        known(task)
     trio.lowlevel.spawn_system_task(task._run, job, context=_context())
     return task
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..core.asked import Asked
@@ -46,13 +47,15 @@ class HttpCaching:
 
     def solo(self, asked: Asked, entry: Entry | None) -> bool:
         """Whether what is answered will be for this caller alone: his own conditions or range, or no body."""
+        if asked.plain:
+            return asked.method == "HEAD"
         return asked.method == "HEAD" or asked.ranged or (asked.conditional and (entry is None or not conditions(entry)))
 
     # -- the fetch ------------------------------------------------------------------------------------------------
 
-    async def fetch(self, cache: Cache, flight: Flight, branch: HttpCall, inner: Inner, asked: Asked, found: Found) -> None:
+    def fetch(self, cache: Cache, flight: Flight, branch: HttpCall, inner: Inner, asked: Asked, found: Found) -> Coroutine[Any, Any, None]:
         """Ask the origin, and let the flight land with what it says."""
-        await fetch(cache, flight, branch, inner, asked, found, validating=not self.solo(asked, found.entry))
+        return fetch(cache, flight, branch, inner, asked, found, validating=not self.solo(asked, found.entry))
 
     async def let_go(self, branch: HttpCall, head: Any) -> None:
         """Close an answer that nobody will read."""
@@ -85,22 +88,28 @@ class HttpCaching:
         status = "; fwd-status=304" if flight.validated else ""
         member = f"fwd={forward}{status}" + ("; collapsed" if collapsed else "") + ("; stored" if flight.kept else "")
         entry, head, tape, library = flight.entry, flight.head, flight.tape, call.library
-        reading = flight.take_reading()
-        if entry is not None and (tape is None or _decided(asked, entry)):
+        body = flight.body if tape is None else tape.body() if tape.done and not tape.spilled else None
+        reading = None if tape is None else flight.take_reading()
+        if entry is not None and ((tape is None and body is None) or (asked.conditional and _decided(asked, entry))):
             _put_back(flight, reading)
             return self._answer(call, asked, entry, member, entry.age(call.runtime.now()))
         if call.timeout is None and flight.fetching is not None and head.status_code in HOPS:
             # What follows a redirect has what is left of the time for all of it.
             call.lower(call.started + (flight.fetching.deadline - flight.fetching.started), "total")
-        if tape is not None and tape.done and not tape.spilled:
-            _put_back(flight, reading)
-            stream = library.module.ByteStream(tape.body())
-        elif reading is None:  # more came than was announced, faster than one of many could begin to read
+        member = f"{member_of(call.owner.name)}; {member}"
+        if body is not None:
+            stream = library.module.ByteStream(body)
+            if not collapsed:
+                _put_back(flight, reading)
+                return library.heads.passed(head, member, stream, _shared_extensions(head), alone=flight.forsaken)
+            answer = library.heads.passed(head, member, stream, _shared_extensions(head))
+            _put_back(flight, reading)  # not before: the first caller may be about to take the head itself
+            return answer
+        if reading is None:  # more came than was announced, faster than one of many could begin to read
             flight.leave()
             raise library.module.ReadError("the answer is longer than it said")
-        else:
-            stream = (library.sync_taped if call.sync else library.async_taped)(reading, call)
-        return library.heads.passed(head, f"{member_of(call.owner.name)}; {member}", stream, _shared_extensions(head))
+        stream = (library.sync_taped if call.sync else library.async_taped)(reading, call)
+        return library.heads.passed(head, member, stream, _shared_extensions(head))
 
     def answer(self, call: HttpCall, asked: Asked, entry: Entry, *, hit: bool, status: int | None = None, detail: str = "") -> Any:
         """What is stored, as an answer.
@@ -177,7 +186,7 @@ def _put_back(flight: Flight, reading: Any) -> None:
 
 def _decided(asked: Asked, entry: Entry) -> bool:
     """Whether a caller's own condition is answered by what came, without its body."""
-    return asked.conditional and (own := answer_to(asked, entry)) is not None and own[0] == 304
+    return (own := answer_to(asked, entry)) is not None and own[0] == 304
 
 
 def _shared_extensions(head: Any) -> dict[str, Any]:

@@ -57,12 +57,16 @@ class Heads:
         response.headers.encoding = headers.encoding
         return response
 
-    def passed(self, head: Any, member: str, stream: Any, extensions: dict[str, Any]) -> Any:
-        """An answer that has just come, with what the cache did as a last line."""
+    def passed(self, head: Any, member: str, stream: Any, extensions: dict[str, Any], *, alone: bool = False) -> Any:
+        """An answer that has just come, with what the cache did as a last line; itself, where nobody else has it or will get it."""
         headers = head.headers
         if "cache-status" in headers:
             headers = self._module.Headers([*headers.raw, (b"Cache-Status", member.encode("ascii"))])
             return self._module.Response(head.status_code, headers=headers, stream=stream, extensions=extensions)
+        if alone:
+            headers["Cache-Status"] = member
+            head.stream, head.extensions = stream, extensions
+            return head
         response = self._module.Response(head.status_code, headers=headers, stream=stream, extensions=extensions)
         response.headers.encoding = headers.encoding
         response.headers["Cache-Status"] = member

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_task, begin_thread
@@ -64,7 +65,7 @@ class Collapsing:
         solo, key = call.caching.solo(asked, found.entry), asked.collapse_key()
         while True:
             flight, first = flights.join(key, asked.uri, alone=solo)
-            if first and not solo and flights.overtaken(key, kept):
+            if first and flights.kept != kept and not solo and flights.overtaken(key, kept):
                 flight.finish()
                 return AGAIN
             try:
@@ -99,13 +100,11 @@ class Collapsing:
         branch.started = call.runtime.now()
         branch.counted, branch.elsewhere = True, None  # as of an attempt before, where it is retried outside of the cache
 
-        def fly() -> Coroutine[Any, Any, None]:
-            return flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
-
+        fly = partial(flight.run, partial(call.caching.fetch, self, flight, branch, inner, asked, found))
         if not call.runtime.sync:
             branch.detach()
             try:
-                flight.task = begin_task(fly, flight.finish)
+                begin_task(fly, flight.finish, flight.flown_by)
             except BaseException:
                 flight.finish()
                 raise
@@ -206,6 +205,8 @@ class Collapsing:
                 return self._stale(call, asked, entry, detail, "deadline", 504)
             unasked = isinstance(flight.error, CircuitOpen)
             status = None if unasked else 502 if broken is not None else caching.status_of(flight)
+            if first:
+                flight.take_error()  # nobody is to have it, and its traceback leads to the flight
             return self._stale(call, asked, entry, detail, flight.cause or "body", status)
         self.count(call, "error")
         call.counted, call.plain = not first, False

@@ -53,6 +53,7 @@ class Flight:
         landing: what it came to.
         entry: the stored answer that it brought or confirmed.
         tape: the body, while it is coming in.
+        body: the body, where all of it was here before anybody had to wait for it.
         head: the answer itself, whose body is on the tape, or that was handed to the first caller, or that is a failure.
         error: what it failed with.
         doomed: something was written meanwhile that its answer does not know of, so that it must not be kept.
@@ -74,6 +75,7 @@ class Flight:
         "_size",
         "_waiters",
         "background",
+        "body",
         "cause",
         "doomed",
         "entry",
@@ -113,6 +115,7 @@ class Flight:
         self.landing = Landing.OUT
         self.entry: Entry | None = None
         self.tape: Tape | None = None
+        self.body: bytes | None = None
         self.head: Any = None
         self.error: Exception | None = None
         self.outcome = Outcome.IGNORED
@@ -171,7 +174,7 @@ class Flight:
     def _nearly_done(self) -> bool:
         tape = self.tape
         if tape is None or self.task is None:
-            return False
+            return self.body is not None
         return tape.over or (self.length is not None and self.length - tape.size <= NEARLY_DONE)
 
     def disown(self) -> bool:
@@ -191,6 +194,11 @@ class Flight:
             reading, self.reading = self.reading, None
         return reading if reading is not None or self.tape is None else self.tape.open(self.leave)
 
+    @property
+    def forsaken(self) -> bool:
+        """Whether nobody has it, waits for it or may join any more, now that the last one has left."""
+        return self.interest <= 0 and self._flights.ended(self)
+
     def take_error(self) -> Any:
         """What it failed with, for the first caller: as it is, and no longer held here, where its own traceback leads."""
         error = self.error
@@ -198,6 +206,10 @@ class Flight:
         return error
 
     # -- for the fetch --------------------------------------------------------------------------------------------
+
+    def flown_by(self, task: Task) -> None:
+        """The task that makes the fetch is about to begin."""
+        self.task = task
 
     def land(self, landing: Landing) -> bool:
         """Tell everybody what it came to. False if that is for the first caller alone, and he has left."""
@@ -207,9 +219,9 @@ class Flight:
             self.landing = landing
             waiters, self._waiters = self._waiters, {}
             wanted = self.owned or landing is not Landing.PASSED
-        if landing is Landing.PASSED and not self.solo:
-            self._flights.passed(self.key)
         if landing is not Landing.SHARED:
+            if landing is Landing.PASSED and not self.solo:
+                self._flights.passed(self.key)
             self._flights.end(self)
         for waiter in waiters:
             waiter.wake()
@@ -249,12 +261,12 @@ class Flight:
     @property
     def crowded(self) -> bool:
         """Whether so much is coming in that this answer has to pass by."""
-        return self._flights.crowded
+        return self._flights.bytes > 0 and self._flights.crowded
 
-    async def run(self, fetch: Callable[[Flight], Coroutine[Any, Any, None]]) -> None:
+    async def run(self, fetch: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Fetch, and see that nobody waits for ever however that ends."""
         try:
-            await fetch(self)
+            await fetch()
         except Exception as error:
             if self.landing is not Landing.OUT:
                 raise
@@ -271,7 +283,8 @@ class Flight:
             if self.landing is Landing.SHARED and not self.doomed and not self.solo:
                 flights.stored(self)
             flights.end(self)
-            flights.refreshing.discard(self)
+            if self.background:
+                flights.refreshing.discard(self)
             flights.bytes -= self._size
             self._size = 0
         if self.landing is Landing.OUT:

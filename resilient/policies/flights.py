@@ -50,13 +50,14 @@ class Flights:
     def join(self, key: Hashable, uri: str, *, alone: bool = False) -> tuple[Flight, bool]:
         """The flight for `key`, and whether the caller has to fly it. One that is `alone` is nobody else's."""
         with self.lock:
-            flight = None if alone or self._is_passed(key) else self._out.get(key)
-            if flight is not None and flight.lost:
-                flight = None
-            if flight is not None:
-                flight.interest += 1
-                return flight, False
-            return self._begin(key, uri, solo=alone or key in self._passed or self._full()), True
+            if self._passed and self._is_passed(key):
+                alone = True
+            if not alone:
+                flight = self._out.get(key)
+                if flight is not None and not flight.lost:
+                    flight.interest += 1
+                    return flight, False
+            return self._begin(key, uri, solo=alone or (len(self._out) >= self._limit and self._full())), True
 
     def _begin(self, key: Hashable, uri: str, *, solo: bool, background: bool = False) -> Flight:
         flight = Flight(self, object() if solo else key, uri, solo=solo, background=background)
@@ -64,8 +65,6 @@ class Flights:
         return flight
 
     def _full(self) -> bool:
-        if len(self._out) < self._limit:
-            return False
         for flight in [flight for flight in self._out.values() if flight.lost]:
             self.end(flight)
         return len(self._out) >= self._limit
@@ -103,6 +102,10 @@ class Flights:
             self.refreshing.add(flight)
             return flight
 
+    def ended(self, flight: Flight) -> bool:
+        """Whether nobody can join it any more."""
+        return self._out.get(flight.key) is not flight
+
     def end(self, flight: Flight) -> None:
         """Nobody can join it any more."""
         with self.lock:
@@ -110,13 +113,13 @@ class Flights:
                 del self._out[flight.key]
 
     def stored(self, flight: Flight) -> None:
-        """What it has brought is in the store."""
-        with self.lock:
-            self.kept += 1
-            self._recent.pop(flight.key, None)
-            self._recent[flight.key] = self.kept
-            if len(self._recent) > RECENT:
-                del self._recent[next(iter(self._recent))]
+        """What it has brought is in the store. For who holds the lock."""
+        self.kept += 1
+        recent = self._recent
+        recent.pop(flight.key, None)
+        recent[flight.key] = self.kept
+        if len(recent) > RECENT:
+            del recent[next(iter(recent))]
 
     def overtaken(self, key: Hashable, kept: int) -> bool:
         """Whether an answer for `key` was stored since so many were: after one looked there, and before he joined."""

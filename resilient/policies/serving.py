@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_task, begin_thread
@@ -106,7 +107,7 @@ class Serving(Collapsing):
         branch.lower(branch.started + REFRESH_SECONDS, "total")
 
         async def fetch() -> None:
-            await flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
+            await flight.run(partial(call.caching.fetch, self, flight, branch, inner, asked, found))
             self.count(branch, "refreshed" if flight.landing is Landing.SHARED else "refresh_failed")
             branch.owner.outbox.flush()
 
