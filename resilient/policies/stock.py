@@ -193,7 +193,7 @@ class Stock:
         return found
 
     def _take(self, found: Found, asked: Asked, entry: Entry, look: Look, runtime: Runtime) -> None:
-        """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4)."""
+        """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4), but no failure before an answer."""
         if entry.arrived != entry.arrived:  # NaN: it is from another process
             entry.place(runtime.now(), time.time())
         if entry.generation != found.generation or entry.groups:
@@ -203,7 +203,7 @@ class Stock:
             entry = held
         if entry.vary and selected(asked, entry.vary) != entry.selected:
             found.varied = True
-        elif found.entry is None or entry.date >= found.entry.date:
+        elif found.entry is None or (entry.status < 500, entry.date) >= (found.entry.status < 500, found.entry.date):
             found.entry = entry
 
     def _generation(self, found: Found, things: Sequence[str], marks: Sequence[Any]) -> str:
