@@ -18,8 +18,9 @@ from typing import Any
 import anyio
 
 from .context import COVER, DEADLINE, RECORD
+from .interruption import AGAIN, interrupt
 from .threads import Threads
-from .wheel import current_home, native_loop, new_scope
+from .wheel import current_home, native_loop
 
 __all__ = ["Task", "begin_on", "begin_task", "begin_thread", "home_here"]
 
@@ -28,6 +29,7 @@ logger = logging.getLogger("resilient")
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
+SOON = 0.01  # seconds after which what is shielded, or about to go on, is looked at again
 EAGER = sys.version_info >= (3, 12)
 _new_native: Any = asyncio.Task
 # An event loop by itself holds its tasks only weakly. Each leaves this set when it is done.
@@ -41,7 +43,7 @@ class Task:
         cancelled: whether it was asked to end.
     """
 
-    __slots__ = ("_dropped", "_entered", "_home", "_native", "_scope", "_shield", "cancelled")
+    __slots__ = ("_dropped", "_entered", "_home", "_native", "_scope", "cancelled")
 
     def __init__(self, scope: anyio.CancelScope | None, home: Any, dropped: Callable[[], None] | None = None) -> None:
         self._scope = scope
@@ -49,27 +51,24 @@ class Task:
         self._dropped = dropped
         self._native: Any = None
         self._entered = False
-        self._shield: anyio.CancelScope | None = None
         self.cancelled = False
 
     def __enter__(self) -> None:
         self._entered = True
-        # What a shielded scope keeps away on asyncio is our own asking alone, which a note can do. Trio ends its runs by scopes.
-        if not isinstance(self._home, asyncio.AbstractEventLoop):
-            self._shield = anyio.CancelScope(shield=True)
-            self._shield.__enter__()
+        if self._scope is not None:
+            self._scope.shield = True  # trio ends what is left of a run, too
 
     def __exit__(self, *raised: Any) -> None:
         self._entered = False
-        if self._shield is not None:
-            self._shield.__exit__(*raised)
+        if self._scope is not None:
+            self._scope.shield = False
         if self.cancelled:
             self._end()
 
     def cancel(self) -> None:
         """Ask it to end, from whichever thread. A thread cannot be interrupted: it only learns of it."""
         self.cancelled = True
-        if self._scope is None:
+        if self._home is None:
             return
         with contextlib.suppress(RuntimeError):  # of a closed loop, and trio's RunFinishedError: its tasks are gone
             if isinstance(self._home, asyncio.AbstractEventLoop):
@@ -78,8 +77,13 @@ class Task:
                 self._home.run_sync_soon(self._end)
 
     def _end(self) -> None:
-        if self._scope is not None and not self._entered:
+        """Interrupt it where it may be interrupted, and again where it goes on all the same. On its own event loop."""
+        if self._entered:
+            return
+        if self._scope is not None:
             self._scope.cancel()
+        elif self._native is not None and not self._native.done():
+            self._home.call_later(AGAIN if interrupt(self._native) else SOON, self._end)
 
     @property
     def stuck(self) -> bool:
@@ -95,10 +99,9 @@ class Task:
         try:
             if pause:
                 await _pause()
-            with self._scope or anyio.CancelScope():
-                if not self.cancelled:
-                    self._dropped = None
-                    await job()
+            if not self.cancelled:
+                self._dropped = None
+                await job()
         except Exception:
             logger.exception("work in the background failed")
         except GeneratorExit:  # its event loop has ended, and who collects what is left of it may hold any lock
@@ -109,6 +112,10 @@ class Task:
             _RUNNING.discard(self)
             if self._dropped is not None:
                 self._dropped()
+
+    async def _run_in_scope(self, job: Job) -> None:
+        with self._scope or anyio.CancelScope():
+            await self._run(job)
 
     def _begin(self, job: Job, loop: asyncio.AbstractEventLoop, *, eager: bool) -> None:
         """Let it run on asyncio."""
@@ -151,7 +158,7 @@ def begin_task(job: Job, dropped: Callable[[], None] | None = None, known: Calla
     """
     loop = native_loop()
     if loop is not None:
-        task = Task(new_scope(), loop, dropped)
+        task = Task(None, loop, dropped)
         if known is not None:
             known(task)
         task._begin(job, loop, eager=EAGER and known is not None and loop.get_task_factory() is None)
@@ -161,7 +168,7 @@ def begin_task(job: Job, dropped: Callable[[], None] | None = None, known: Calla
     task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token(), dropped)
     if known is not None:
         known(task)
-    trio.lowlevel.spawn_system_task(task._run, job, context=_context())
+    trio.lowlevel.spawn_system_task(task._run_in_scope, job, context=_context())
     return task
 
 

@@ -23,7 +23,7 @@ from .wheel import slot_in
 if TYPE_CHECKING:
     from .call import Call
 
-__all__ = ["EXPIRED", "interruptible"]
+__all__ = ["AGAIN", "EXPIRED", "interrupt", "interruptible"]
 
 EXPIRED: Any = object()
 """What comes instead of a value where the deadline was first."""
@@ -181,6 +181,17 @@ class Interruption:
     def caused(self, error: BaseException) -> bool:
         """Whether a cancellation that the code let pass is ours, and nobody else has asked for one."""
         return self.delivered and error is not self._others and _native_requests(self._task) <= self._asked
+
+
+def interrupt(task: asyncio.Task[Any]) -> bool:
+    """Cancel a task of ours, with all that it does. False if it is inside a shielded anyio scope now, or about to go on."""
+    scope = _scope_of(task)
+    while scope is not None:
+        if scope.shield:
+            return False
+        scope = scope._parent_scope
+    waiting = getattr(task, "_fut_waiter", None)
+    return (waiting is None or not waiting.done()) and task.cancel()
 
 
 def _scope_of(task: asyncio.Task[Any]) -> Any:

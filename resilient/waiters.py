@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+from .wheel import native_loop
+
 if TYPE_CHECKING:
     from .protocols import Runtime, Waiter
 
@@ -98,10 +100,8 @@ class ThreadWaiter:
 
 def waiter_here() -> AsyncioWaiter | TrioWaiter:
     """A waiter for the running task."""
-    loop = asyncio._get_running_loop()
-    if loop is not None and asyncio.current_task() is not None:
-        return AsyncioWaiter(loop)
-    return TrioWaiter()
+    loop = native_loop()
+    return TrioWaiter() if loop is None else AsyncioWaiter(loop)
 
 
 class Moment:

@@ -170,7 +170,7 @@ class Asked:
 
         It is not known before the first answer what `Vary` will name, and anything narrower can hand out a wrong variant.
         """
-        return self.method, self.uri, self.partition, frozenset(item for item in self._values.items() if item[0] not in _INCIDENTAL)
+        return self.method, self.uri, self.partition, frozenset([item for item in self._values.items() if item[0] not in _INCIDENTAL])
 
 
 def _joined(fields: Lines) -> dict[bytes, bytes]:

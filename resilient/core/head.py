@@ -60,7 +60,7 @@ class Head:
                 values[low] = [value]
         self.size = size
         said = values.get(b"cache-control")
-        self.terms: Terms = NOTHING_SAID if said is None else terms_of(joined(said))
+        self.terms: Terms = NOTHING_SAID if said is None else terms_of(said[0].decode("latin-1") if len(said) == 1 else joined(said))
         self.directives: Directives = self.terms.directives
 
     @classmethod

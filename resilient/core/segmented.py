@@ -125,13 +125,14 @@ class Segmented(Generic[K, V]):
             now: the present moment: what is worthless by now is dropped before anything else.
         """
         protect = key in self._protected
-        self.remove(key)
+        if protect or key in self._probation:
+            self.remove(key)
         if size > self.max_bytes:
             return False
         if self.size + size > self.max_bytes or len(self) >= self.max_entries:
             self.pop_expired(now)
-        while self.size + size > self.max_bytes or len(self) >= self.max_entries:
-            self._evict()
+            while self.size + size > self.max_bytes or len(self) >= self.max_entries:
+                self._evict()
         self._probation[key] = value, size, worthless_at
         self.size += size
         self._note(key, worthless_at)

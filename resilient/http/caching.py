@@ -43,7 +43,7 @@ class HttpCaching:
         partition = call.partition if cache.partition is None else cache.partition(request)
         uri = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
         asked = Asked(method, uri, request.headers.raw, partition=partition, identity=cache.identity)
-        return None if reading and (asked.upgrades or asked.no_store) else cache.stock.own(asked)
+        return None if reading and (asked.upgrades or (not asked.plain and asked.no_store)) else cache.stock.own(asked)
 
     def solo(self, asked: Asked, entry: Entry | None) -> bool:
         """Whether what is answered will be for this caller alone: his own conditions or range, or no body."""
@@ -55,7 +55,8 @@ class HttpCaching:
 
     def fetch(self, cache: Cache, flight: Flight, branch: HttpCall, inner: Inner, asked: Asked, found: Found) -> Coroutine[Any, Any, None]:
         """Ask the origin, and let the flight land with what it says."""
-        return fetch(cache, flight, branch, inner, asked, found, validating=not self.solo(asked, found.entry))
+        validating = found.entry is not None and not self.solo(asked, found.entry)
+        return fetch(cache, flight, branch, inner, asked, found, validating=validating)
 
     async def let_go(self, branch: HttpCall, head: Any) -> None:
         """Close an answer that nobody will read."""
@@ -90,7 +91,7 @@ class HttpCaching:
         entry, head, tape, library = flight.entry, flight.head, flight.tape, call.library
         body = flight.body if tape is None else tape.body() if tape.done and not tape.spilled else None
         reading = None if tape is None else flight.take_reading()
-        if entry is not None and ((tape is None and body is None) or (asked.conditional and _decided(asked, entry))):
+        if entry is not None and ((tape is None and body is None) or (not asked.plain and _decided(asked, entry))):
             _put_back(flight, reading)
             return self._answer(call, asked, entry, member, entry.age(call.runtime.now()))
         if call.timeout is None and flight.fetching is not None and head.status_code in HOPS:
@@ -101,7 +102,7 @@ class HttpCaching:
             stream = library.module.ByteStream(body)
             if not collapsed:
                 _put_back(flight, reading)
-                return library.heads.passed(head, member, stream, _shared_extensions(head), alone=flight.forsaken)
+                return library.heads.passed(head, member, stream, _shared_extensions(head), alone=not head.is_closed and flight.forsaken)
             answer = library.heads.passed(head, member, stream, _shared_extensions(head))
             _put_back(flight, reading)  # not before: the first caller may be about to take the head itself
             return answer
@@ -186,7 +187,7 @@ def _put_back(flight: Flight, reading: Any) -> None:
 
 def _decided(asked: Asked, entry: Entry) -> bool:
     """Whether a caller's own condition is answered by what came, without its body."""
-    return (own := answer_to(asked, entry)) is not None and own[0] == 304
+    return asked.conditional and (own := answer_to(asked, entry)) is not None and own[0] == 304
 
 
 def _shared_extensions(head: Any) -> dict[str, Any]:

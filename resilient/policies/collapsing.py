@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Coroutine
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AGAIN", "Collapsing"]
 
+INFINITY = math.inf
 AGAIN: Any = object()
 """What a fetch comes to that was cut short, or overtaken by an answer that is in the store by now."""
 LANDED: Any = object()
@@ -75,7 +77,11 @@ class Collapsing:
                     solo = True  # it may be on this very event loop that the fetch is made
                     flight.leave()
                     continue
-                landed = await self._landed(flight, call, asked, found.entry)
+                landed = LANDED
+                if found.entry is not None or call.deadline != INFINITY:
+                    landed = await self._landed(flight, call, asked, found.entry)
+                else:
+                    await flight.wait(call.runtime, INFINITY)
             except BaseException:
                 await self._leave(flight, call, first)
                 raise

@@ -197,7 +197,7 @@ class Flight:
     @property
     def forsaken(self) -> bool:
         """Whether nobody has it, waits for it or may join any more, now that the last one has left."""
-        return self.interest <= 0 and self._flights.ended(self)
+        return self.interest <= 0 and not self._flights.knows(self)
 
     def take_error(self) -> Any:
         """What it failed with, for the first caller: as it is, and no longer held here, where its own traceback leads."""

@@ -102,9 +102,9 @@ class Flights:
             self.refreshing.add(flight)
             return flight
 
-    def ended(self, flight: Flight) -> bool:
-        """Whether nobody can join it any more."""
-        return self._out.get(flight.key) is not flight
+    def knows(self, flight: Flight) -> bool:
+        """Whether somebody may still join it."""
+        return self._out.get(flight.key) is flight
 
     def end(self, flight: Flight) -> None:
         """Nobody can join it any more."""

@@ -71,7 +71,7 @@ class Serving(Collapsing):
             detail = usable_on_error(entry, asked, now, self.rules) if cause else None
             if detail:
                 return self._stale(call, asked, entry, detail, cause, None)
-        elif asked.only_if_cached:
+        elif not asked.plain and asked.only_if_cached:
             return self._nothing(call)
         answer = await self._fetched(call, inner, asked, found, kept)
         return await self.run(call, inner) if answer is AGAIN else answer
