@@ -266,7 +266,7 @@ class AsyncRuntime:
         raise ThreadsBusy("every thread for blocking work is busy")
 
     def wait(self, waiter: Any, deadline: float) -> Coroutine[Any, Any, bool]:
-        return waiter.wait() if deadline == INFINITY else self._wait_until(waiter, deadline)  # type: ignore[no-any-return]
+        return waiter.wait() if deadline == INFINITY else self._wait_until(waiter, deadline)
 
     async def _wait_until(self, waiter: Any, deadline: float) -> bool:
         with anyio.CancelScope() as scope:

@@ -66,9 +66,10 @@ class Asked:
         partition: whose stored answers it may have besides those that are for everybody; None for nobody's.
         identity: names of the fields that say who asks.
         plain: it has neither directives nor conditions nor a range: everything is as the stored answer says.
+        ordinary: it is a plain GET by nobody in particular, without a body or anything `suspicious`, as nearly all are.
     """
 
-    __slots__ = ("_directives", "_values", "fields", "identity", "method", "partition", "plain", "uri")
+    __slots__ = ("_directives", "_values", "fields", "identity", "method", "ordinary", "partition", "plain", "uri")
 
     def __init__(
         self, method: str, uri: str, fields: Lines = (), *, partition: str | None = None, identity: frozenset[str] = IDENTITY
@@ -84,6 +85,14 @@ class Asked:
             values = _joined(fields)
         self._values: dict[bytes, bytes] = values
         self.plain = _SPECIAL.isdisjoint(values)
+        self.ordinary: bool = (
+            self.plain
+            and method == "GET"
+            and partition is None
+            and _NOTABLE.isdisjoint(values)
+            and (identity is IDENTITY or not self.identified)
+            and _FORWARDED not in b" ".join(values)
+        )
 
     @classmethod
     def of(cls, method: str, uri: str, fields: Lines, *, partition: str | None = None, identity: frozenset[str] = IDENTITY) -> Asked:
@@ -129,14 +138,6 @@ class Asked:
         """Whether it says who asks."""
         names = _IDENTITIES.get(self.identity) or frozenset(name.encode("latin-1", "replace") for name in self.identity)
         return not names.isdisjoint(self._values)
-
-    @property
-    def ordinary(self) -> bool:
-        """Whether it is a `plain` GET by nobody in particular, without a body or anything `suspicious`, as nearly all are."""
-        values = self._values
-        if not self.plain or self.method != "GET" or not _NOTABLE.isdisjoint(values):
-            return False
-        return self.identity == IDENTITY and _FORWARDED not in b" ".join(values)
 
     @property
     def suspicious(self) -> frozenset[str]:

@@ -169,9 +169,9 @@ def why_not_shared(asked: Asked, status: int, fields: Fields, rules: CachingRule
 
 def _is_ordinary(asked: Asked, status: int, head: Head) -> bool:
     """Whether all that can keep an answer from being stored is for how long it is of use: as of nearly every one."""
-    if status != 200 or head.size > _LARGEST_HEAD or not head.terms.mild or not _NOTABLE.isdisjoint(head.values):
+    if status != 200 or not asked.ordinary or head.size > _LARGEST_HEAD or not head.terms.mild or not _NOTABLE.isdisjoint(head.values):
         return False
-    return asked.ordinary and not _endless(head)
+    return not _endless(head)
 
 
 def _endless(head: Head) -> bool:

@@ -14,7 +14,7 @@ from ..core.validation import answer_to, conditions
 from ..policies.flight import Flight
 from ..policies.serving import SAFE
 from .fetching import fetch, let_go, settle_lost
-from .heads import member_of
+from .heads import member_of, shared_extensions
 from .hops import HOPS
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .request import HttpCall
 
 __all__ = ["HttpCaching"]
-
-UNSHARED = frozenset({"network_stream"})  # of a response: what belongs to its connection
 
 
 class HttpCaching:
@@ -43,7 +41,9 @@ class HttpCaching:
         partition = call.partition if cache.partition is None else cache.partition(request)
         uri = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
         asked = Asked(method, uri, request.headers.raw, partition=partition, identity=cache.identity)
-        return None if reading and (asked.upgrades or (not asked.plain and asked.no_store)) else cache.stock.own(asked)
+        if asked.ordinary:
+            return asked
+        return None if reading and (asked.upgrades or asked.no_store) else cache.stock.own(asked)
 
     def solo(self, asked: Asked, entry: Entry | None) -> bool:
         """Whether what is answered will be for this caller alone: his own conditions or range, or no body."""
@@ -89,8 +89,11 @@ class HttpCaching:
         status = "; fwd-status=304" if flight.validated else ""
         member = f"fwd={forward}{status}" + ("; collapsed" if collapsed else "") + ("; stored" if flight.kept else "")
         entry, head, tape, library = flight.entry, flight.head, flight.tape, call.library
-        body = flight.body if tape is None else tape.body() if tape.done and not tape.spilled else None
-        reading = None if tape is None else flight.take_reading()
+        body, reading = flight.body, None
+        if tape is not None:
+            reading = flight.take_reading()
+            if tape.done and not tape.spilled:
+                body = tape.body()
         if entry is not None and ((tape is None and body is None) or (not asked.plain and _decided(asked, entry))):
             _put_back(flight, reading)
             return self._answer(call, asked, entry, member, entry.age(call.runtime.now()))
@@ -100,17 +103,17 @@ class HttpCaching:
         member = f"{member_of(call.owner.name)}; {member}"
         if body is not None:
             stream = library.module.ByteStream(body)
-            if not collapsed:
-                _put_back(flight, reading)
-                return library.heads.passed(head, member, stream, _shared_extensions(head), alone=not head.is_closed and flight.forsaken)
-            answer = library.heads.passed(head, member, stream, _shared_extensions(head))
-            _put_back(flight, reading)  # not before: the first caller may be about to take the head itself
-            return answer
+            if collapsed:
+                answer = library.heads.passed(head, member, stream)
+                _put_back(flight, reading)  # not before: the first caller may be about to take the head itself
+                return answer
+            _put_back(flight, reading)
+            return library.heads.passed(head, member, stream, alone=flight.forsaken)
         if reading is None:  # more came than was announced, faster than one of many could begin to read
             flight.leave()
             raise library.module.ReadError("the answer is longer than it said")
         stream = (library.sync_taped if call.sync else library.async_taped)(reading, call)
-        return library.heads.passed(head, member, stream, _shared_extensions(head))
+        return library.heads.passed(head, member, stream)
 
     def answer(self, call: HttpCall, asked: Asked, entry: Entry, *, hit: bool, status: int | None = None, detail: str = "") -> Any:
         """What is stored, as an answer.
@@ -165,7 +168,7 @@ class HttpCaching:
         if first:
             return head
         return call.library.module.Response(
-            head.status_code, headers=head.headers.raw, stream=head.stream, extensions=_shared_extensions(head)
+            head.status_code, headers=head.headers.raw, stream=head.stream, extensions=shared_extensions(head)
         )
 
 
@@ -188,7 +191,3 @@ def _put_back(flight: Flight, reading: Any) -> None:
 def _decided(asked: Asked, entry: Entry) -> bool:
     """Whether a caller's own condition is answered by what came, without its body."""
     return asked.conditional and (own := answer_to(asked, entry)) is not None and own[0] == 304
-
-
-def _shared_extensions(head: Any) -> dict[str, Any]:
-    return {name: value for name, value in head.extensions.items() if name not in UNSHARED}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ..body import Body
@@ -54,9 +55,9 @@ class Intake:
 
     # -- from an event loop ---------------------------------------------------------------------------------------
 
-    async def read(self) -> None:
+    def read(self) -> Awaitable[None]:
         """Read it all, in the task of its flight."""
-        await told_of_waiting(self._reading(), self._hand_on)
+        return told_of_waiting(self._reading(), self._waits)
 
     async def _reading(self) -> None:
         branch, stream, body = self._fetched.branch, self._fetched.response.stream, self._body
@@ -109,9 +110,12 @@ class Intake:
             tape.write(chunk)
         if tape.spilled:
             self._flight.keep_to_owner()
-        if self._flight.body is None:
-            self._flight.land(Landing.SHARED)
+        self._flight.land(Landing.SHARED)
         return tape
+
+    def _waits(self) -> None:
+        if self._flight.body is None:  # else it waits for no more than the store
+            self._hand_on()
 
     async def _complete_at_once(self) -> None:
         flight, entry, chunks = self._flight, self._entry, self._chunks

@@ -62,6 +62,7 @@ class Flight:
         length: of the body, where that was said.
         validated: whether the origin only confirmed the entry.
         kept: whether the answer goes into the store.
+        joinable: whether somebody who asks now would get it too.
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
         until: when the time of the one who makes it on his own thread is over, if it has a limit.
@@ -85,6 +86,7 @@ class Flight:
         "groups",
         "head",
         "interest",
+        "joinable",
         "kept",
         "key",
         "landing",
@@ -121,7 +123,7 @@ class Flight:
         self.outcome = Outcome.IGNORED
         self.cause = ""
         self.doomed = self.validated = self.kept = False
-        self.for_all = True
+        self.for_all = self.joinable = True
         self.fetching: Any = None
         self.reading: Any = None
         self.source: Any = None
@@ -163,7 +165,7 @@ class Flight:
         with flights.lock:
             self.interest -= 1
             # What only its readers bring on goes no further without them.
-            if self.interest > 0 or (self.background and source is None) or self._nearly_done():
+            if self.interest > 0 or self.body is not None or (self.background and source is None) or self._nearly_done():
                 return
             flights.end(self)  # under the same lock as those who join: nobody joins what is about to end
         if source is not None:
@@ -174,7 +176,7 @@ class Flight:
     def _nearly_done(self) -> bool:
         tape = self.tape
         if tape is None or self.task is None:
-            return self.body is not None
+            return False
         return tape.over or (self.length is not None and self.length - tape.size <= NEARLY_DONE)
 
     def disown(self) -> bool:
@@ -197,7 +199,7 @@ class Flight:
     @property
     def forsaken(self) -> bool:
         """Whether nobody has it, waits for it or may join any more, now that the last one has left."""
-        return self.interest <= 0 and not self._flights.knows(self)
+        return self.interest <= 0 and not self.joinable
 
     def take_error(self) -> Any:
         """What it failed with, for the first caller: as it is, and no longer held here, where its own traceback leads."""
@@ -279,14 +281,8 @@ class Flight:
     def finish(self) -> None:
         """Nothing more comes of it."""
         flights, tape = self._flights, self.tape
-        with flights.lock:
-            if self.landing is Landing.SHARED and not self.doomed and not self.solo:
-                flights.stored(self)
-            flights.end(self)
-            if self.background:
-                flights.refreshing.discard(self)
-            flights.bytes -= self._size
-            self._size = 0
+        flights.over(self, self._size, stored=self.landing is Landing.SHARED and not self.doomed and not self.solo)
+        self._size = 0
         if self.landing is Landing.OUT:
             self.land(Landing.LOST)
         if tape is not None and not tape.over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from ..stores.forks import renewed_in_children
@@ -39,7 +40,7 @@ class Flights:
         self.lock = threading.RLock()
         self._out: dict[Hashable, Flight] = {}
         self._passed: dict[Hashable, float] = {}
-        self._recent: dict[Hashable, int] = {}
+        self._recent: OrderedDict[Hashable, int] = OrderedDict()
         self.kept = 0  # flights whose answer was stored, so far
         self.refreshing: set[Flight] = set()
         self.bytes = 0
@@ -102,24 +103,35 @@ class Flights:
             self.refreshing.add(flight)
             return flight
 
-    def knows(self, flight: Flight) -> bool:
-        """Whether somebody may still join it."""
-        return self._out.get(flight.key) is flight
-
     def end(self, flight: Flight) -> None:
         """Nobody can join it any more."""
         with self.lock:
+            flight.joinable = False
             if self._out.get(flight.key) is flight:
                 del self._out[flight.key]
 
-    def stored(self, flight: Flight) -> None:
-        """What it has brought is in the store. For who holds the lock."""
-        self.kept += 1
-        recent = self._recent
-        recent.pop(flight.key, None)
-        recent[flight.key] = self.kept
-        if len(recent) > RECENT:
-            del recent[next(iter(recent))]
+    def over(self, flight: Flight, size: int, *, stored: bool) -> None:
+        """Nothing more comes of it.
+
+        Args:
+            flight: which.
+            size: bytes that it was taking in.
+            stored: whether what it has brought is in the store.
+        """
+        with self.lock:
+            key, recent = flight.key, self._recent
+            if stored:
+                self.kept += 1
+                recent[key] = self.kept
+                recent.move_to_end(key)
+                if len(recent) > RECENT:
+                    recent.popitem(last=False)
+            flight.joinable = False
+            if self._out.get(key) is flight:
+                del self._out[key]
+            if flight.background:
+                self.refreshing.discard(flight)
+            self.bytes -= size
 
     def overtaken(self, key: Hashable, kept: int) -> bool:
         """Whether an answer for `key` was stored since so many were: after one looked there, and before he joined."""
@@ -129,7 +141,7 @@ class Flights:
         """What those flights bring is not to be kept, and nobody who asks from now on is to get it."""
         with self.lock:
             for flight in [flight for flight in self._out.values() if concerned(flight)]:
-                flight.doomed = True
+                flight.doomed, flight.joinable = True, False
                 self._out.pop(flight.key, None)
 
     def forget(self) -> None:

@@ -102,7 +102,7 @@ class MemoryStore:
         """What is kept under each key, None for nothing."""
         now = self._clock.now()
         with self._lock:
-            return [self._find(key, now) for key in keys]
+            return [self._find(keys[0], now)] if len(keys) == 1 else [self._find(key, now) for key in keys]
 
     peek = load
 
