@@ -104,16 +104,16 @@ class HttpCaching:
         if body is not None:
             stream = library.module.ByteStream(body)
             if collapsed:
-                answer = library.heads.passed(head, member, stream)
+                answer = library.heads.passed(head, member, stream, relayed=flight.relayed)
                 _put_back(flight, reading)  # not before: the first caller may be about to take the head itself
                 return answer
             _put_back(flight, reading)
-            return library.heads.passed(head, member, stream, alone=flight.forsaken)
+            return library.heads.passed(head, member, stream, relayed=flight.relayed, alone=flight.forsaken)
         if reading is None:  # more came than was announced, faster than one of many could begin to read
             flight.leave()
             raise library.module.ReadError("the answer is longer than it said")
         stream = (library.sync_taped if call.sync else library.async_taped)(reading, call)
-        return library.heads.passed(head, member, stream)
+        return library.heads.passed(head, member, stream, relayed=flight.relayed)
 
     def answer(self, call: HttpCall, asked: Asked, entry: Entry, *, hit: bool, status: int | None = None, detail: str = "") -> Any:
         """What is stored, as an answer.

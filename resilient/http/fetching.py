@@ -225,6 +225,7 @@ class Fetched:
             requested_at=self.requested_at, received_at=self.received_at, now=now, rules=cache.rules, chance=random.random(),
         )  # fmt: skip
         flight.entry, flight.head, flight.length, flight.groups = entry, self.response, length, entry.groups
+        flight.relayed = b"cache-status" in self.head.values
         intake = Intake(self, entry, length)
         self.closed = True
         use = look(entry, self.asked, now, cache.rules)

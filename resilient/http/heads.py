@@ -57,17 +57,18 @@ class Heads:
         response.headers.encoding = headers.encoding
         return response
 
-    def passed(self, head: Any, member: str, stream: Any, *, alone: bool = False) -> Any:
+    def passed(self, head: Any, member: str, stream: Any, *, relayed: bool, alone: bool = False) -> Any:
         """An answer that has just come, with what the cache did as a last line.
 
         Args:
             head: the answer, whose body was or is read from elsewhere.
             member: what `Cache-Status` says.
             stream: where its body is.
+            relayed: it has a line of another cache already.
             alone: nobody else has it or will get it, so that it need not be made anew.
         """
         headers = head.headers
-        if "cache-status" in headers:
+        if relayed:
             headers = self._module.Headers([*headers.raw, (b"Cache-Status", member.encode("ascii"))])
             return self._module.Response(head.status_code, headers=headers, stream=stream, extensions=shared_extensions(head))
         if alone and not head.is_closed:

@@ -61,6 +61,7 @@ class Flight:
         owned: whether the one for whom it was begun still waits for it.
         length: of the body, where that was said.
         validated: whether the origin only confirmed the entry.
+        relayed: whether the answer says what a cache before this one did.
         kept: whether the answer goes into the store.
         joinable: whether somebody who asks now would get it too.
         for_all: whether it may serve others than the first caller.
@@ -94,6 +95,7 @@ class Flight:
         "outcome",
         "owned",
         "reading",
+        "relayed",
         "solo",
         "source",
         "tape",
@@ -122,7 +124,7 @@ class Flight:
         self.error: Exception | None = None
         self.outcome = Outcome.IGNORED
         self.cause = ""
-        self.doomed = self.validated = self.kept = False
+        self.doomed = self.validated = self.kept = self.relayed = False
         self.for_all = self.joinable = True
         self.fetching: Any = None
         self.reading: Any = None
@@ -219,7 +221,9 @@ class Flight:
             if self.landing is not Landing.OUT:
                 return False
             self.landing = landing
-            waiters, self._waiters = self._waiters, {}
+            waiters = self._waiters
+            if waiters:
+                self._waiters = {}
             wanted = self.owned or landing is not Landing.PASSED
         if landing is not Landing.SHARED:
             if landing is Landing.PASSED and not self.solo:

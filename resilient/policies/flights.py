@@ -58,12 +58,11 @@ class Flights:
                 if flight is not None and not flight.lost:
                     flight.interest += 1
                     return flight, False
-            return self._begin(key, uri, solo=alone or (len(self._out) >= self._limit and self._full())), True
-
-    def _begin(self, key: Hashable, uri: str, *, solo: bool, background: bool = False) -> Flight:
-        flight = Flight(self, object() if solo else key, uri, solo=solo, background=background)
-        self._out[flight.key] = flight
-        return flight
+            if len(self._out) >= self._limit and not alone:
+                alone = self._full()
+            flight = Flight(self, object() if alone else key, uri, solo=alone, background=False)
+            self._out[flight.key] = flight
+            return flight, True
 
     def _full(self) -> bool:
         for flight in [flight for flight in self._out.values() if flight.lost]:
@@ -99,7 +98,7 @@ class Flights:
             under_way = self._out.get(key)
             if len(self.refreshing) >= REFRESHES or (under_way is not None and not under_way.lost):
                 return None
-            flight = self._begin(key, uri, solo=False, background=True)
+            flight = self._out[key] = Flight(self, key, uri, solo=False, background=True)
             self.refreshing.add(flight)
             return flight
 

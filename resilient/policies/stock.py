@@ -124,6 +124,8 @@ class Stock:
         if look is None:
             return None
         try:
+            if asked.ordinary and not self._hints:
+                return self._found_for_all(asked, Found(), look, runtime)
             return self._found(asked, look, runtime)
         except _Elsewhere:
             return None
