@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..body import Body
 from ..policies.flight import Landing, copied
-from ..stepping import told_of_waiting
 from ..tape import Tape
 from .response import close_stream
+from .stepping import told_of_waiting
 from .taped import Pump
 from .wire import finish
 

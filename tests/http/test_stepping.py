@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient.stepping import TURNS, told_of_waiting
+from resilient.http.stepping import TURNS, told_of_waiting
 
 pytestmark = pytest.mark.anyio
 
