@@ -18,9 +18,8 @@ from typing import Any
 import anyio
 
 from .context import COVER, DEADLINE, RECORD
-from .interruption import AGAIN, interrupt
 from .threads import Threads
-from .wheel import current_home, native_loop
+from .wheel import AGAIN, current_home, interrupt, native_loop
 
 __all__ = ["Task", "begin_on", "begin_task", "begin_thread", "home_here"]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
-
-from .wheel import native_loop
 
 if TYPE_CHECKING:
     from .protocols import Runtime, Waiter
@@ -100,8 +99,11 @@ class ThreadWaiter:
 
 def waiter_here() -> AsyncioWaiter | TrioWaiter:
     """A waiter for the running task."""
-    loop = native_loop()
-    return TrioWaiter() if loop is None else AsyncioWaiter(loop)
+    loop = asyncio._get_running_loop()
+    # Trio can run as a guest of an asyncio loop, whose tasks are none of asyncio's.
+    if loop is None or ("trio" in sys.modules and asyncio.current_task(loop) is None):
+        return TrioWaiter()
+    return AsyncioWaiter(loop)
 
 
 class Moment:
