@@ -133,10 +133,12 @@ def _pause() -> Generator[None, None, None]:
     yield
 
 
-def _context() -> contextvars.Context:
+def _context() -> contextvars.Context | None:
+    """What work begins with: None for just what is there now, with which a task of asyncio's begins by itself."""
+    if DEADLINE.get() is None and RECORD.get() is None and COVER.get() is None:
+        return None
     context = contextvars.copy_context()
-    if not (DEADLINE.get() is None and RECORD.get() is None and COVER.get() is None):
-        context.run(_leave_caller)
+    context.run(_leave_caller)
     return context
 
 
@@ -167,13 +169,13 @@ def begin_task(job: Job, dropped: Callable[[], None] | None = None, known: Calla
     task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token(), dropped)
     if known is not None:
         known(task)
-    trio.lowlevel.spawn_system_task(task._run_in_scope, job, context=_context())
+    trio.lowlevel.spawn_system_task(task._run_in_scope, job, context=_context() or contextvars.copy_context())
     return task
 
 
 def begin_thread(job: Callable[[], None], threads: Threads) -> Task | None:
     """Run `job` on a thread. None if there is none to be had."""
-    context = _context()
+    context = _context() or contextvars.copy_context()
 
     def work() -> None:
         try:

@@ -150,10 +150,11 @@ class Fetched:
     async def landed(self) -> None:
         """Any other answer."""
         cache, asked, response, found = self.cache, self.asked, self.response, self.found
+        flights: Any = cache.flights
         status, rules = response.status_code, cache.rules
         if self.branch.degraded is not None:
             why: str | None = "degraded"  # a fallback's, inside of the cache: not the dependency's answer
-        elif self.flight.crowded:
+        elif flights.bytes and flights.crowded:
             why = "busy"
         else:
             why = why_not_stored(asked, status, self.head, rules, received_at=self.received_at)

@@ -85,7 +85,7 @@ class Intake:
             raise
         else:
             body.end()
-            if self._tape is None and self._size == (self._size if self._length is None else self._length):
+            if self._tape is None and self._length in (None, self._size):
                 await self._complete_at_once()
             else:
                 await self._complete(self._hand_on())

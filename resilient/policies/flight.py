@@ -264,11 +264,6 @@ class Flight:
         if not self.solo:
             self._flights.passed(self.key)
 
-    @property
-    def crowded(self) -> bool:
-        """Whether so much is coming in that this answer has to pass by."""
-        return self._flights.bytes > 0 and self._flights.crowded
-
     async def run(self, fetch: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Fetch, and see that nobody waits for ever however that ends."""
         try:
@@ -284,9 +279,8 @@ class Flight:
 
     def finish(self) -> None:
         """Nothing more comes of it."""
-        flights, tape = self._flights, self.tape
-        flights.over(self, self._size, stored=self.landing is Landing.SHARED and not self.doomed and not self.solo)
-        self._size = 0
+        size, self._size, tape = self._size, 0, self.tape
+        self._flights.over(self, size)
         if self.landing is Landing.OUT:
             self.land(Landing.LOST)
         if tape is not None and not tape.over:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from ..stores.forks import renewed_in_children
-from .flight import Flight
+from .flight import Flight, Landing
 
 __all__ = ["Flights"]
 
@@ -109,17 +109,11 @@ class Flights:
             if self._out.get(flight.key) is flight:
                 del self._out[flight.key]
 
-    def over(self, flight: Flight, size: int, *, stored: bool) -> None:
-        """Nothing more comes of it.
-
-        Args:
-            flight: which.
-            size: bytes that it was taking in.
-            stored: whether what it has brought is in the store.
-        """
+    def over(self, flight: Flight, size: int) -> None:
+        """Nothing more comes of it, nor of the bytes that it was taking in; what it has brought is in the store."""
         with self.lock:
             key, recent = flight.key, self._recent
-            if stored:
+            if flight.landing is Landing.SHARED and not flight.doomed and not flight.solo:
                 self.kept += 1
                 recent[key] = self.kept
                 recent.move_to_end(key)
