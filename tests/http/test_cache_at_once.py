@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from resilient import Bulkhead, Cache, CircuitBreaker, Dependency, Timeout
@@ -276,3 +278,33 @@ async def test_a_stale_answer_in_place_of_an_error_lets_go_of_the_error(
     assert stale.text == "old" and stale.extensions["degraded"]["cause"]
     left = flights[-1].error
     assert left is not None and left is not error and left.__traceback__ is None
+
+
+class Noting:
+    """A policy that remembers the calls it has seen, and holds none of them."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    async def run(self, call: Any, inner: Any) -> Any:
+        self.seen.append(weakref.ref(call))
+        return await inner(call)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_a_request_leaves_no_call_to_the_collector(library: Any, by_hand_alone: None, cached: bool) -> None:
+    """What leads back to itself has to be looked for, among everything else that there is."""
+    outside, inside = Noting(), Noting()
+
+    class Transport(library.AsyncBaseTransport):  # type: ignore[misc,name-defined]
+        async def handle_async_request(self, request: Any) -> Any:
+            return library.Response(200, headers={"cache-control": FRESH}, stream=at_once(library, b"body"))
+
+    dependency = Dependency("dep", outside, *([Cache()] if cached else []), inside, Timeout())
+    async with library.AsyncClient(transport=library.ours.AsyncResilientTransport(dependency, Transport())) as http:
+        for number in range(3):
+            assert (await http.get(f"http://dep/{number}")).text == "body"
+    calls = [ref() for ref in (*outside.seen, *inside.seen)]
+    assert len(calls) == 6
+    # The older library's own answers lead back to themselves, and to the streams that they were read from.
+    assert (library.module is httpx and not cached) or calls == [None] * 6
