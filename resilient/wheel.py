@@ -13,6 +13,7 @@ import logging
 import math
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,7 +40,6 @@ logger = logging.getLogger("resilient")
 
 SOONEST = 0.001
 FINEST = -10  # as a power of two: about 1 ms
-NEVER = -(2**30)  # no number of seconds has this exponent
 AGAIN = 1.0  # seconds; long enough for a clean-up that nobody has shielded
 FRACTION = 8  # a slot is at most 2**(1 - FRACTION) of the time that was asked for
 
@@ -53,35 +53,39 @@ class Cancellable(Protocol):
 class Wheel:
     """The armed scopes of one event loop, by slot. Its timers keep it: what they would cancel leads to the loop."""
 
-    __slots__ = ("__weakref__", "_at", "_exponent", "_latest", "_width", "loop", "slots")
+    __slots__ = ("__weakref__", "_at", "_latest", "_least", "_most", "_time", "_width", "loop", "slots")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        # What asyncio's own loops say is this very number, at the price of a frame.
+        plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        self._time: Callable[[], float] = time.monotonic if plain else loop.time
         self.slots: dict[float, set[Any]] = {}
-        self._exponent = NEVER
+        self._least = self._most = 0.0  # the seconds for which a slot as wide as the latest one is right: none
         self._width = self._at = 0.0
         self._latest: set[Any] = set()
 
-    def slot(self, loop: asyncio.AbstractEventLoop, seconds: float) -> set[Any]:
+    def slot(self, seconds: float) -> set[Any]:
         """What is cancelled in `seconds`, or a little later; the caller adds its own and discards it again."""
-        due = loop.time() + seconds
-        exponent = math.frexp(seconds)[1]
+        due = self._time() + seconds
         # Nearly all calls of a busy moment ask for the same slot.
-        if exponent == self._exponent and 0.0 <= self._at - due <= self._width:
+        if self._least <= seconds < self._most and 0.0 <= self._at - due <= self._width:
             return self._latest
+        exponent = math.frexp(seconds)[1]
         width = math.ldexp(1.0, max(exponent - FRACTION, FINEST))
         at = (due // width + 1.0) * width
         slot = self.slots.get(at)
         if slot is None:
             slot = self.slots[at] = set()
             # An empty context, or the slot would keep the variables of whoever asked first.
-            loop.call_at(at, self._expire, at, context=contextvars.Context())
-        self._exponent, self._width, self._at, self._latest = exponent, width, at, slot
+            self.loop.call_at(at, self._expire, at, context=contextvars.Context())
+        self._most, self._width, self._at, self._latest = math.ldexp(1.0, exponent), width, at, slot
+        self._least = self._most / 2
         return slot
 
     def _expire(self, at: float) -> None:
         if at == self._at:
-            self._exponent = NEVER  # a coarse clock lets a timer come early, while somebody may still ask for this slot
+            self._most = 0.0  # a coarse clock lets a timer come early, while somebody may still ask for this slot
         expired: Iterable[Cancellable] = self.slots.pop(at, ())
         for one in list(expired):
             try:
@@ -121,15 +125,15 @@ def current_slot(seconds: float) -> set[Any] | None:
     loop = native_loop()
     if loop is None or seconds == math.inf:
         return None
-    wheel = _local.wheel()
-    if wheel is None or wheel.loop is not loop:
-        wheel = _wheel(loop)
-    return wheel.slot(loop, max(seconds, SOONEST))
+    return slot_in(loop, seconds)
 
 
 def slot_in(loop: asyncio.AbstractEventLoop, seconds: float) -> set[Any]:
     """The slot of the loop that runs on this thread for what is due in so many seconds, which are not infinite."""
-    return _wheel(loop).slot(loop, max(seconds, SOONEST))
+    wheel = _local.wheel()
+    if wheel is None or wheel.loop is not loop:
+        wheel = _wheel(loop)
+    return wheel.slot(seconds if seconds > SOONEST else SOONEST)  # noqa: FURB136 - max() costs three times that
 
 
 def new_scope() -> anyio.CancelScope:
@@ -137,7 +141,9 @@ def new_scope() -> anyio.CancelScope:
     kind = _local.scope
     if kind is None:
         kind = _local.scope = type(anyio.CancelScope())
-    return kind()
+    scope = object.__new__(kind)  # as the class does itself, at the price of a frame
+    kind.__init__(scope)
+    return scope
 
 
 def interrupt(task: asyncio.Task[Any]) -> bool:

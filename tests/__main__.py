@@ -56,11 +56,16 @@ class Ended:
     said: str = ""
 
 
+def environment() -> dict[str, str]:
+    """What is compiled is kept: else each worker rewrites every assertion, and each program under test compiles the package."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(arguments: list[str], *, quiet: bool) -> Ended:
     """Run one command; quiet, what it says is kept for later."""
     started = time.monotonic()
     stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if quiet else (None, None)
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False, stdout=stdout, stderr=stderr, text=True)
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(), check=False, stdout=stdout, stderr=stderr, text=True)
     return Ended(done.returncode == 0, time.monotonic() - started, done.stdout or "")
 
 

@@ -19,6 +19,7 @@ from .deadline import Trusted
 from .door import Door
 from .inbound import Inbound
 from .protocols import ASGIApp, Measured, Message, Receive, Scope, Send
+from .pulse import running_loop
 from .responses import Problem
 
 __all__ = ["EXEMPT", "Admission", "AdmissionMiddleware"]
@@ -28,6 +29,7 @@ EXEMPT = ("/livez", "/readyz", "/startupz", "/metrics", "/health", "/healthz", "
 NOT_HERE = (b"x-envoy-overloaded", b"true")
 """Tells whoever might ask again that it is of no use here: our own transport, and Envoy, whose word it is."""
 TRY_AGAIN_LATER = 1013  # the close code of a websocket, RFC 6455's registry
+EVENTS = (b"accept", b"text/event-stream")
 ADMITTED = "resilient.admitted"
 """Where the scope of a websocket says whose admission has let it in."""
 SMALLEST = 2  # times two is the least that the limit comes to while the loop is late
@@ -157,13 +159,20 @@ class Admission:
         method = scope.get("method", "GET")
         return any(route.matches(method, None, path) for route in self._exempt_routes)
 
+    def concerned(self, scope: Scope) -> bool | None:
+        """Whether a request is a stream; None for one that is none of its business."""
+        path = path_of(scope) if scope.get("root_path") else scope["path"]
+        if (path in self._exempt_paths or path.startswith(self._exempt_heads)) and self.spares(scope):
+            return None
+        return self.is_stream(scope) if self._streams else EVENTS in scope["headers"]
+
     def is_stream(self, scope: Scope) -> bool:
         """Whether a request is one that may last for ever by design, as far as it says so itself."""
         if self._streams:
             method, path = scope.get("method", "GET"), path_of(scope)
             if any(route.matches(method, None, path) for route in self._streams):
                 return True
-        return (b"accept", b"text/event-stream") in scope["headers"]
+        return EVENTS in scope["headers"]
 
     def refusal(self, *, head: bool) -> tuple[Message, Message]:
         """The answer to who is turned away; the messages are the caller's own."""
@@ -177,7 +186,9 @@ class Admission:
         said = inbound.criticality.of(scope)
         admitted = scope.get(ADMITTED, ())
         spared = self.spares(scope) or any(one is inbound.resilience for one in admitted)
-        permit = None if spared else inbound.door.come(current_criticality() if said is None else said, stream=True)
+        door, permit = inbound.door, None
+        if not spared:
+            permit = door.come(current_criticality() if said is None else said, door.now(), running_loop(), None, stream=True)
         token = None if said is None else CRITICALITY.set(said)
         try:
             if permit is not None:
@@ -186,9 +197,14 @@ class Admission:
                 await _turn_away(self, scope, receive, send)
             else:
                 await inbound.app(scope, receive, send)
+        except GeneratorExit:
+            if permit is not None:
+                permit.abandon()
+            permit = token = None  # nothing of them may be given back from here
+            raise
         finally:
             if permit is not None:
-                permit.end(0)
+                door.leave(permit, door.now())
                 scope[ADMITTED] = admitted
                 if not admitted:
                     del scope[ADMITTED]

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import math
 import threading
-from contextvars import Context, copy_context
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
 
 from ..context import Criticality
 from ..core.admission import Admission as Slots
 from ..core.codel import Lateness
-from ..core.limiter import DROPPED, FAILED
 from ..events import RequestShed
 from ..runtime import AsyncRuntime
-from .pulse import Pulse, running_loop
+from .permit import INSIDE, OUTSIDE, REFUSED, STREAMING, WAITING, WORDS, Permit
+from .pulse import Pulse
 
 if TYPE_CHECKING:
-    from ..protocols import Waiter
     from .protocols import Latencies, Measured
 
-__all__ = ["INSIDE", "Door", "Permit"]
+__all__ = ["Door"]
 
 MOST_LOAD = 4.0  # four times what is served: beyond it the brownout would learn nothing more
-
-OUTSIDE, WAITING, INSIDE, STREAMING, REFUSED = range(5)
 
 
 class Door:
@@ -37,11 +36,15 @@ class Door:
         lateness: of the event loop.
         resilience: whose clock, metrics and outbox.
         enforce: False lets everybody in, and tells who would have been turned away.
+
+    Attributes:
+        abandoned: what finalizers of requests left to be done by whoever comes next: a garbage collection may run while this
+            very thread has one of our locks.
     """
 
     __slots__ = (
-        "__weakref__", "_brownout", "_lateness", "_lock", "_pulse", "_runtime", "_served", "_shed", "_slots", "_tell_at",
-        "enforce", "now", "resilience",
+        "__weakref__", "_brownout", "_lateness", "_lock", "_pulse", "_pulses", "_runtime", "_served", "_shed", "_slots", "_tell_at",
+        "abandoned", "enforce", "now", "resilience",
     )  # fmt: skip
 
     def __init__(self, slots: Slots, lateness: Lateness, resilience: Measured, *, enforce: bool) -> None:
@@ -49,7 +52,9 @@ class Door:
         self._lateness = lateness
         self.resilience = resilience
         self._lock = threading.Lock()
-        self._pulse: Pulse | None = None
+        self._pulse: Pulse | None = None  # of the loop that was here last, among those of all
+        self._pulses: list[Pulse] = []
+        self.abandoned: deque[Callable[[], None]] = deque()
         runtime = AsyncRuntime(resilience.clock)
         self._runtime = runtime
         self.now = runtime.now
@@ -63,6 +68,7 @@ class Door:
     @property
     def in_flight(self) -> int:
         """Requests inside."""
+        self.reclaim()
         return self._slots.in_flight
 
     @property
@@ -78,6 +84,7 @@ class Door:
     @property
     def streams(self) -> int:
         """Streams and websockets that are open."""
+        self.reclaim()
         return self._slots.open_streams
 
     @property
@@ -87,26 +94,22 @@ class Door:
 
     # -- who comes ------------------------------------------------------------------------------------------------
 
-    def come(self, criticality: Criticality, *, stream: bool) -> Permit:
-        """Somebody comes. He is inside, waits, or is refused: the permit says."""
-        now = self.now()
+    def come(self, criticality: Criticality, now: float, loop: Any, task: object, *, stream: bool) -> Permit:
+        """Somebody comes, in a task of a loop. He is inside, waits, or is refused: the permit says."""
         pulse = self._pulse
-        loop = running_loop()
         if pulse is None or pulse.loop() is not loop:
-            pulse = self._pulse = Pulse(self, loop, self._lateness.target)
+            pulse = self._pulse_of(loop)
         permit = Permit(self, pulse, criticality, now)
         if stream:
-            with self._lock:
-                permit.state = STREAMING if self._slots.open_stream() else REFUSED
-            if permit.state is REFUSED:
-                self._refused(permit, "streams")
-            return permit
-        takes_on, slots = pulse.open(now), self._slots
-        with self._lock:
+            return self._come_to_stay(permit)
+        takes_on, slots, lock = pulse.open(now, task), self._slots, self._lock
+        lock.acquire()  # `with` costs three times that, which every request would pay
+        try:
             if takes_on and slots.enter(criticality):
+                pulse.held += 1
                 permit.state = INSIDE
                 return permit
-            overdue = slots.sweep(now)
+            overdue = slots.sweep(now) if slots.queued else ()
             turned_away = slots.join(permit, criticality, now)
             if turned_away is None or turned_away[1] is not permit:
                 permit.state = WAITING
@@ -116,15 +119,47 @@ class Door:
                 one.state = REFUSED
             if turned_away is not None:
                 turned_away[1].state = REFUSED
+        finally:
+            lock.release()
         if overdue:
             self._turn_away(overdue, "waited")
         if turned_away is not None:
-            self._turn_away([turned_away[1]], turned_away[0])
+            self._turn_away((turned_away[1],), turned_away[0])
         if permit.state is WAITING:
             pulse.kick()
         return permit
 
-    def _turn_away(self, permits: list[Permit], reason: str) -> None:
+    def _come_to_stay(self, permit: Permit) -> Permit:
+        with self._lock:
+            if self._slots.open_stream():
+                permit.state = STREAMING
+                permit.pulse.streams += 1
+            else:
+                permit.state = REFUSED
+        if permit.state is REFUSED:
+            self._refused(permit, "streams")
+        return permit
+
+    def _pulse_of(self, loop: Any) -> Pulse:
+        """That of another loop than the last one. A loop that was closed has taken its requests with it, and their slots are free."""
+        with self._lock:
+            for gone in [pulse for pulse in self._pulses if pulse.gone]:
+                self._pulses.remove(gone)
+                self._slots.forget(gone.held, gone.streams)
+                gone.held = gone.streams = 0  # what is finalized later has nothing to give back
+            pulse = next((pulse for pulse in self._pulses if pulse.loop() is loop), None)
+            if pulse is None:
+                pulse = Pulse(self, loop, self._lateness.target)
+                self._pulses.append(pulse)
+            self._pulse = pulse
+        return pulse
+
+    def reclaim(self) -> None:
+        """Take back what abandoned requests held."""
+        while self.abandoned:
+            self.abandoned.popleft()()
+
+    def _turn_away(self, permits: Sequence[Permit], reason: str) -> None:
         for permit in permits:
             self._refused(permit, reason)
             permit.wake()
@@ -168,12 +203,14 @@ class Door:
             for one in overdue:
                 one.state = REFUSED
             for one in granted:
+                one.pulse.held += 1
                 one.state, one.began = INSIDE, now if self.enforce else one.began
         self._turn_away(overdue, "waited")
         return granted
 
     def looked(self, lag: float, now: float) -> None:
         """The event loop was late by so much."""
+        self.reclaim()
         with self._lock:
             self._lateness.add(lag, now)
             overdue = self._slots.sweep(now)
@@ -211,98 +248,40 @@ class Door:
         with self._lock:
             if permit.state is INSIDE and self._slots.open_stream():
                 self._slots.release()
+                permit.pulse.held -= 1
+                permit.pulse.streams += 1
                 permit.state = STREAMING
             queued = self._slots.queued
         if queued:
             permit.pulse.kick()
 
-    def leave(self, permit: Permit, *, alive: bool = True) -> None:
+    def leave(self, permit: Permit, now: float, *, alive: bool = True) -> None:
         """Give back whatever is held; `alive` unless the permit's event loop is gone."""
         if permit.state is REFUSED:
             return  # for good: nothing is held
-        now, slots = self.now(), self._slots
-        with self._lock:
+        slots, pulse, lock = self._slots, permit.pulse, self._lock
+        lock.acquire()
+        try:
             state, permit.state = permit.state, OUTSIDE
             if state is INSIDE:
-                slots.release()
+                if pulse.held:  # or the loop was closed, and all that its requests had was taken back
+                    pulse.held -= 1
+                    slots.release()
                 if now >= slots.samples.due:
                     slots.steer(now, self._lateness.late)
             elif state is WAITING:
                 slots.leave(permit, permit.criticality)
-            elif state is STREAMING:
+            elif state is STREAMING and pulse.streams:
+                pulse.streams -= 1
                 slots.close_stream()
             queued = slots.queued
+        finally:
+            lock.release()
         if queued and alive:
-            permit.pulse.kick()
+            pulse.kick()
 
     def reset(self) -> None:
         """Begin anew with the limit."""
         with self._lock:
             self._slots.clear()
             self._lateness.clear()
-
-
-class Permit:
-    """What one request has of a `Door`.
-
-    Attributes:
-        state: outside, waiting, inside, streaming or refused; changed under the door's lock.
-        reason: why it was refused.
-        began: when it was let in.
-        until: when it has waited for too long.
-        context: of the request, for one that waits and that another one may turn away, where listeners want it.
-    """
-
-    __slots__ = ("_door", "_sampled", "began", "context", "criticality", "pulse", "reason", "state", "until", "waiter")
-
-    waiter: Waiter | None
-
-    def __init__(self, door: Door, pulse: Pulse, criticality: Criticality, now: float) -> None:
-        self._door = door
-        self.pulse = pulse
-        self.criticality = criticality
-        self.state = OUTSIDE
-        self.reason = ""
-        self.began = self.until = now
-        self._sampled = False
-        self.context: Context | None = None
-        self.waiter = None
-
-    @property
-    def refused(self) -> bool:
-        """Whether it is turned away."""
-        return self.state is REFUSED and self._door.enforce
-
-    @property
-    def waits(self) -> bool:
-        """Whether it has to wait."""
-        return self.state is WAITING and self._door.enforce
-
-    async def waited(self) -> bool:
-        """Wait. False if it is turned away."""
-        return await self._door.waited(self)
-
-    def wake(self) -> None:
-        """Go on: something was decided. Of a closed event loop nobody does: its tasks are gone, and the slot is given back."""
-        waiter = self.waiter
-        if waiter is not None and not waiter.wake() and self.state is INSIDE:
-            self._door.leave(self, alive=False)
-
-    def answered(self, status: int, *, silent: bool) -> None:
-        """The app's answer begins; `silent` if it may last for ever by design."""
-        if self._sampled:
-            return
-        self._sampled = True
-        if silent:
-            self._door.to_stream(self)
-        elif self.state is not STREAMING and self._door._slots.samples.wanted:
-            self._door.sample(self._door.now() - self.began if status < 500 else FAILED)
-
-    def end(self, status: int) -> None:
-        """The app has returned, or there was nothing for it to do; `status` is what the client was answered, or 0."""
-        if not self._sampled and status == 504 and self.state is INSIDE:
-            self._door.sample(DROPPED)
-        self._door.leave(self)
-
-
-WORDS = {member: member.name.lower() for member in Criticality}

@@ -6,7 +6,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -65,22 +65,37 @@ class DrainHooks:
         cause = "late"
         try:
             with anyio.move_on_after(one.timeout):
-                if inspect.iscoroutinefunction(one.hook):
-                    await one.hook()
-                else:
-                    # On a thread, for it may block; what it returns may be there to be awaited (an object whose call is async).
-                    ended: list[Any] = []
-                    # Not one of those that endpoints share: they may all be taken, which is when a drain is overdue.
-                    own = anyio.CapacityLimiter(1)
-                    await anyio.to_thread.run_sync(lambda: ended.append(one.hook()), abandon_on_cancel=True, limiter=own)
-                    if inspect.isawaitable(ended[0]):
-                        await ended[0]
+                await (one.hook() if inspect.iscoroutinefunction(one.hook) else _on_a_thread(one.hook))
                 cause = ""
         except Exception:
             logger.exception("drain hook %s failed", one.name)
             cause = "error"
+        except (KeyboardInterrupt, SystemExit):
+            cause = "error"  # on the event loop it ends the program, as anywhere there
+            raise
         finally:
             if cause:
                 self.errors += 1
                 resilience = self._resilience
                 resilience.outbox.emit(DrainHookFailed(at=resilience.clock.now(), hook=one.name, cause=cause))
+
+
+async def _on_a_thread(hook: Hook) -> None:
+    """Call a plain function, for it may block; what it returns may be there to be awaited (an object whose call is async)."""
+    # Not one of the threads that endpoints share: they may all be taken, which is when a drain is overdue.
+    own = anyio.CapacityLimiter(1)
+    result, error = await anyio.to_thread.run_sync(_called, hook, abandon_on_cancel=True, limiter=own)
+    if isinstance(error, Exception):
+        raise error
+    if error is not None:
+        # What ends a program ends a thread only, where no signal comes: it may not end the event loop with all that is served.
+        raise RuntimeError(f"it raised {type(error).__name__} on its thread") from error
+    if inspect.isawaitable(result):
+        await result
+
+
+def _called(hook: Hook) -> tuple[object, BaseException | None]:
+    try:
+        return hook(), None
+    except BaseException as error:  # noqa: BLE001 - told where it is awaited
+        return None, error

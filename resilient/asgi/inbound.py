@@ -6,6 +6,7 @@ So each behaviour is written once, and all of them together cost one scope check
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,16 @@ class Inbound:
         self.lifespan: Lifespan | None = getattr(resilience, "lifespan", None)
         self._health: Attended | None = getattr(resilience, "health", None)
         self._runtime = AsyncRuntime(resilience.clock)
+        self.now: Callable[[], float] = self._runtime.now
+        self.abandoned: deque[Callable[[], None]] = deque()
+        """What finalizers of requests left to be done by the next one; shared with the door, if there is one."""
         self._shown = {"resilience": resilience, "features": getattr(resilience, "features", {})}
 
     def take_on(self, admission: Admission, resilience: Measured, trusted: Trusted = ()) -> None:
         """Let `admission` decide who is let in; those who are `trusted` may say how much their requests matter."""
         self.criticality = admission.criticalities(trusted)
         self.door = admission.door(resilience)
+        self.abandoned = self.door.abandoned
         self.admission = admission
 
     def leave_by(self, drain: Drain, resilience: Any) -> None:
@@ -90,11 +95,16 @@ class Inbound:
             return
         if self._health is not None and self._health.pending:
             self._health.attend()  # the app has no lifespan, or its loop is another one
+        while self.abandoned:
+            self.abandoned.popleft()()
         exchange = Exchange(self, scope, send)
         try:
             if self.degradation is not None:
-                exchange.keep_record()
-                self._show(scope)
+                state = scope.get("state")
+                if state is None:  # as `_show` has it, without its frame
+                    scope["state"] = {**self._shown}
+                else:
+                    state.update(self._shown)
             drain, writes = self.drain, self.writes
             if (
                 (drain is not None and drain.leaving.order is not None) or (writes is not None and writes.mode.stop is not None)
@@ -115,13 +125,19 @@ class Inbound:
             else:
                 with exchange.bounded(deadlines, seconds) as cancel_scope:
                     await exchange.app(scope, receive, exchange.send)
-                if cancel_scope.cancel_called:
+                if (exchange.cut or not exchange.native) and cancel_scope.cancel_called:
                     await exchange.ended(caught=cancel_scope.cancelled_caught)
-        except Exception as error:
-            if not await exchange.answered(error):
+        except BaseException as error:
+            if exchange.is_lost(error):
+                exchange.abandon()
+                if isinstance(error, RuntimeError) and isinstance(error.__context__, GeneratorExit):
+                    return  # it is the cancel scope's, which cannot be left where its task is not
+                raise
+            if not isinstance(error, Exception) or not await exchange.answered(error):
                 raise
         finally:
-            exchange.close()
+            if not exchange.abandoned:
+                exchange.close()
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What is no HTTP request, or while everything is switched off."""

@@ -134,6 +134,11 @@ class Leaving:
         """The present moment, on the clock that orders are given by."""
         return self._resilience.clock.now()
 
+    @property
+    def started(self) -> bool:
+        """Whether the service's start-up is over, so that requests may have been sent here."""
+        return bool(getattr(self._resilience, "startup_complete", True))
+
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def begin(self, delay: float, budget: float | None, by: str = "", why: str = "", *, final: bool = False) -> Departure:

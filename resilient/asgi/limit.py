@@ -13,7 +13,7 @@ import anyio.lowlevel
 from ..context import DEADLINE, Deadline
 from ..errors import DeadlineExceeded
 from ..events import ClientGone, DeadlinePassed
-from ..wheel import current_slot, new_scope
+from ..wheel import new_scope, slot_in
 from .attendance import Attendance
 from .layer import Layer
 from .protocols import Receive
@@ -35,12 +35,27 @@ CLIENT_GONE = 499
 
 
 class Limited(Layer):
-    """A request that can be ended early. All that may end it does so through one cancel scope."""
+    """A request that can be ended early. All that may end it does so through one cancel scope.
+
+    Attributes:
+        cut: whether anything has.
+        native: whether that could only be one of us: the scope has no deadline of its own.
+    """
 
     __slots__ = (
-        *("_armed", "_attendance", "_body_bounded", "_cancel_scope", "_context", "_deadline_token", "_due", "_gone", "_hard", "_replaced"),
-        *("_reply", "_slot", "_started"),
+        *("_armed", "_attendance", "_began", "_body_bounded", "_cancel_scope", "_context", "_deadline_token", "_due", "_gone", "_hard"),
+        *("_loop", "_replaced", "_reply", "_slot", "_started", "_task", "cut", "native"),
     )
+
+    cut: bool
+    native: bool
+
+    _began: float
+    """When it came."""
+    _loop: asyncio.AbstractEventLoop | None
+    """What runs it, where that is asyncio ..."""
+    _task: object
+    """... and in a task of its own, which is not so where trio runs as a guest."""
 
     _cancel_scope: anyio.CancelScope
     _context: Context
@@ -72,7 +87,7 @@ class Limited(Layer):
             granted = self._believed(deadlines, granted or 0.0)
         if deadlines.enforce or granted is None or granted == math.inf:
             return granted
-        self._due, self._body_bounded = self._resilience.clock.now() + granted, deadlines.body
+        self._due, self._body_bounded = self._began + granted, deadlines.body
         return math.inf
 
     def _believed(self, deadlines: InboundDeadlines, seconds: float) -> float | None:
@@ -88,22 +103,22 @@ class Limited(Layer):
         if deadlines is not None and seconds != math.inf:
             self._armed = True
             self._body_bounded = deadlines.body
-            clock = self._resilience.clock
-            self._own_at = at = clock.now() + seconds
+            self._own_at = at = self._began + seconds
             outer = DEADLINE.get()
             self._outer_at = outer_at = math.inf if outer is None else outer.at
             if at < outer_at or self._outer is not None:  # a limit further out may be lifted before ours
                 self._deadline = deadline = _new_deadline(Deadline)  # filling it in costs half of what a call of its __init__ does
                 deadline.at = at if at < outer_at else outer_at  # noqa: FURB136 - and so does this, of min()
-                deadline.clock, deadline.inbound = clock, True
+                deadline.clock, deadline.inbound = self._resilience.clock, True
                 self._deadline_token = DEADLINE.set(deadline)
-            slot = current_slot(seconds)
+            if self._task is not None and self._loop is not None:
+                self._slot = slot = slot_in(self._loop, seconds)
             self._hard = deadlines.hard and slot is not None
-        self._slot = slot
         if slot is not None or self._attendance is not None:
             self._context = copy_context()
         if self._attendance is not None:
             self._attendance.begin(self._context)
+        self.native = slot is not None
         if slot is not None:
             self._cancel_scope = new_scope()
             slot.add(self)
@@ -121,11 +136,16 @@ class Limited(Layer):
             self._tell_passed("inbound")
             # In the request's own context: the timer's is that of whichever request armed it first.
             self._reply = asyncio.get_running_loop().create_task(self._answer_late(), context=self._context)
+        self.cut = True
         self._cancel_scope.cancel()
 
     def _lift(self) -> None:
         """From now on the request may take as long as it likes, and so may every call that is made for it."""
-        self._disarm()
+        self._armed = False
+        if self._slot is not None:
+            self._slot.discard(self)
+        else:
+            self._cancel_scope.deadline = math.inf
         self._own_at = math.inf
         if self._inner is None and self._deadline is not None:  # as `lifted` does, without its frame
             self._deadline.at = self._outer_at
@@ -167,7 +187,7 @@ class Limited(Layer):
         if not enforce:
             self._resilience.outbox.emit(ClientGone(at=self._resilience.clock.now(), enforced=False))
             return
-        self._gone = True
+        self._gone = self.cut = True
         self._cancel_scope.cancel()
 
     # -- its end --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from .inbound import Inbound
 from .protocols import ASGIApp, Measured, RequestCounter, Scope, Served
-from .route import route_template
+from .route import UNMATCHED, route_template
 
 __all__ = ["MetricsMiddleware", "RequestMetrics", "metrics_endpoint"]
 
@@ -41,7 +41,7 @@ class RequestMetrics:
         """One request is over; `status` is 0 where no response was started."""
         method = scope["method"]
         self._count(
-            route_template(scope),
+            UNMATCHED if "route" not in scope and "endpoint" not in scope else route_template(scope),
             method if method in _METHODS else "other",
             _STATUS_CLASSES.get(status // 100, "none"),
             seconds,

@@ -41,12 +41,15 @@ class Pulse:
         door: who is let in.
         loop: what runs the caller.
         target: seconds for which a turn takes on requests.
+
+    Attributes:
+        held: slots that requests of this loop have; changed under the door's lock.
+        streams: places of streams that they have.
     """
 
     __slots__ = (
         *("_arrived", "_beating", "_began", "_context", "_cost", "_door", "_due", "_let_in", "_now", "_target", "_task", "_turning"),
-        "loop",
-        "native",
+        *("held", "loop", "native", "streams"),
     )
 
     def __init__(self, door: Door, loop: Any, target: float) -> None:
@@ -61,16 +64,22 @@ class Pulse:
         self._task: object = None
         self._let_in = 0
         self._cost = 0.0  # seconds that a request takes of the loop, before it first waits for something
+        self.held = self.streams = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether its event loop was closed, and whatever ran on it will never go on. Trio ends its tasks with a run."""
+        loop = self.loop()
+        return loop is None or (self.native and loop.is_closed())
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
-    def open(self, now: float) -> bool:
-        """Whether this turn takes on one more. To be asked by each who comes."""
+    def open(self, now: float, task: object) -> bool:
+        """Whether this turn takes on one more, which `task` runs. To be asked by each who comes."""
         self._arrived = True
         if not self._beating:
             self._beating = True
             self._look_later(now)
-        task = asyncio.current_task(self.loop()) if self.native else None
         if self._turning:
             # Who comes from the very task that was let in last has nobody to wait for: nothing runs before it does.
             if now - self._began >= self._target and (task is None or task is not self._task):

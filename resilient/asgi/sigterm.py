@@ -72,15 +72,17 @@ class SignalChain:
 
     async def _leave(self, link: _Link) -> None:
         leaving, settings = self._leaving, self._settings
+        # Where readiness has failed ever since the start there is nothing to notice, and nobody was sent here.
+        delay = settings.delay if leaving.started else 0.0
         word = signal.Signals(link.number).name
         if link.deadly:
             # Nobody waits for what is under way but us.
-            await leaving.begin(settings.delay, settings.budget, by=word, why="signal", final=True)
+            await leaving.begin(delay, settings.budget, by=word, why="signal", final=True)
         else:
-            leaving.begin(settings.delay + HANDOVER, settings.budget, by=word, why="signal", final=True)
+            leaving.begin(delay + HANDOVER, settings.budget, by=word, why="signal", final=True)
             order = leaving.order
             if order is not None:
-                await anyio.sleep(max(order.began + settings.delay - leaving.now(), 0.0))
+                await anyio.sleep(max(order.began + delay - leaving.now(), 0.0))
         link.pass_on()
 
 

@@ -167,6 +167,11 @@ class Admission:
         self.in_flight -= 1
         self.served += 1
 
+    def forget(self, slots: int, streams: int) -> None:
+        """Take back slots and places of streams whose holders are gone and will not give them back."""
+        self.in_flight -= slots
+        self.open_streams -= streams
+
     # -- streams --------------------------------------------------------------------------------------------------
 
     def open_stream(self) -> bool:

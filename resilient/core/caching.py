@@ -16,7 +16,16 @@ from .head import HOP_BY_HOP, Fields, Head
 from .lifetime import HEURISTIC, UNDERSTOOD, age_value, date_value, lifetime, said
 from .vary import vary_names
 
-__all__ = ["CachingRules", "forbids_stale", "kept_fields", "means_everybody", "wants_validation", "why_not_shared", "why_not_stored"]
+__all__ = [
+    "CachingRules",
+    "forbids_stale",
+    "kept_fields",
+    "means_everybody",
+    "tells_all",
+    "wants_validation",
+    "why_not_shared",
+    "why_not_stored",
+]
 
 STALE_STATUSES = frozenset({500, 502, 503, 504})
 _LARGEST_HEAD = 65_536
@@ -177,6 +186,15 @@ def _is_ordinary(asked: Asked, status: int, head: Head) -> bool:
 def _endless(head: Head) -> bool:
     content_type = head.values.get(b"content-type")
     return content_type is not None and content_type[0].strip(b" \t").lower().startswith(_ENDLESS)
+
+
+def tells_all(status: int) -> bool:
+    """Whether all who wait for an answer may be told that it was a failure, though its body is not for them.
+
+    They asked the very same, in the same partition. That the origin is out of order concerns each of them; what it says to one who is
+    not known, or who asks too often, does not.
+    """
+    return status not in _ABOUT_IDENTITY and status not in _NEVER
 
 
 def _why_not_this_request(asked: Asked) -> str | None:

@@ -7,11 +7,11 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..core.asked import Asked
-from ..core.caching import why_not_shared
+from ..core.caching import tells_all, why_not_shared
 from ..core.entry import Entry
 from ..core.invalidation import invalidated_by
 from ..core.validation import answer_to, conditions
-from ..policies.flight import Flight
+from ..policies.flight import Flight, Landing
 from ..policies.serving import SAFE
 from .fetching import fetch, let_go, settle_lost
 from .heads import member_of, shared_extensions
@@ -158,18 +158,26 @@ class HttpCaching:
             return int(flight.head.status_code)
         return 504 if isinstance(flight.error, TimeoutError) or "Timeout" in type(flight.error).__name__ else 502
 
-    def shareable_failure(self, cache: Cache, asked: Asked, flight: Flight) -> bool:
-        head = flight.head
-        return why_not_shared(asked, head.status_code, head.headers.raw, cache.rules) is None
+    def shareable_failure(self, flight: Flight) -> bool:
+        """Whether everybody who has waited may be told of a failed answer; `failed` knows how much of it."""
+        return tells_all(flight.head.status_code)
 
-    def failed(self, call: HttpCall, flight: Flight, *, first: bool) -> Any:
-        """A failed answer, for one of the callers who waited for a better one."""
-        head = flight.head
+    def failed(self, cache: Cache, call: HttpCall, asked: Asked, flight: Flight, *, first: bool) -> Any:
+        """A failed answer, for one of the callers who waited for a better one.
+
+        Where the body is not for him (it is private, say, or too long to be kept), he gets the status and an empty one: if each
+        asked for himself, an outage would be answered by all of them at once.
+        """
+        head, module = flight.head, call.library.module
         if first:
             return head
-        return call.library.module.Response(
-            head.status_code, headers=head.headers.raw, stream=head.stream, extensions=shared_extensions(head)
-        )
+        fields = head.headers.raw
+        if flight.landing is Landing.FAILED and why_not_shared(asked, head.status_code, fields, cache.rules) is None:
+            return module.Response(head.status_code, headers=fields, stream=head.stream, extensions=shared_extensions(head))
+        member = f"{member_of(call.owner.name)}; fwd=miss; fwd-status={head.status_code}; collapsed; detail=failure-alone"
+        own = [(name, value) for name, value in fields if name.lower() == b"retry-after"]
+        own += [(b"Cache-Control", b"no-store"), (b"Content-Length", b"0"), (b"Cache-Status", member.encode("ascii"))]
+        return module.Response(head.status_code, headers=own, stream=module.ByteStream(b""))
 
 
 def _has_body(request: Any, module: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..core.asked import Asked
-from ..core.caching import why_not_shared, why_not_stored
+from ..core.caching import tells_all, why_not_shared, why_not_stored
 from ..core.entry import Entry
 from ..core.freshness import Use, look, outlasts, seconds_of_use, usable_on_error
 from ..core.head import Head
@@ -185,12 +185,14 @@ class Fetched:
         return silent, length
 
     async def _failure(self, *, covered: bool) -> bool:
-        """An answer that is a failure. False if it is too long to be kept for everybody."""
+        """An answer that is a failure. False if it is too long to be kept: then everybody is told of it, and one has it."""
         branch, response = self.branch, self.response
         _, length = self._announced()
-        if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
-            return False
         outcome = branch.outcome_of(response)
+        if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
+            if tells_all(response.status_code):
+                self.flight.cause, self.flight.outcome = branch.degraded or branch.cause_of(response, None), outcome
+            return False
         kept = await branch.keep(response)
         branch.response = None
         self._close(outcome)

@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ..body import Body
-from ..policies.flight import Landing, copied
-from ..tape import Tape
+from ..policies.flight import Landing
+from ..tape import Tape, copied
 from .response import close_stream
 from .stepping import told_of_waiting
 from .taped import Pump
@@ -48,6 +48,8 @@ class Intake:
         self._tape: Tape | None = None
         branch = fetched.branch
         self._body = Body(branch, branch.outcome_of(fetched.response))
+        if fetched.flight.background:
+            self._body.end_by(fetched.flight.ends)
         if branch.timed:
             branch.read_limit = self._body.read_limit
         branch.response = None

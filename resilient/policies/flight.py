@@ -9,7 +9,6 @@ A synchronous caller is the fetch himself. Where his own deadline ends it, those
 
 from __future__ import annotations
 
-import copy
 import enum
 import math
 import threading
@@ -19,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from ..background import Task
 from ..core.outcome import Outcome
 from ..errors import cause_of
+from ..tape import Tape, copied
 
 if TYPE_CHECKING:
     from ..core.entry import Entry
     from ..protocols import Runtime, Waiter
-    from ..tape import Tape
     from .flights import Flights
 
-__all__ = ["Flight", "Landing", "copied"]
+__all__ = ["Flight", "Landing"]
 
 NEARLY_DONE = 64 * 1024  # bytes that are read to their end although nobody waits for them
 GLANCE = 1.0  # seconds after which one who waits for another event loop looks whether it still runs
@@ -67,6 +66,7 @@ class Flight:
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
         until: when the time of the one who makes it on his own thread is over, if it has a limit.
+        ends: when it is given up where nobody has to wait for it.
         source: what the body comes from where no task reads it, but whoever wants more of it.
         outcome, cause: what a failure says of the dependency, and in a word; no word where nothing may stand in for it.
     """
@@ -80,6 +80,7 @@ class Flight:
         "body",
         "cause",
         "doomed",
+        "ends",
         "entry",
         "error",
         "fetching",
@@ -132,7 +133,7 @@ class Flight:
         self.groups: tuple[str, ...] = ()
         self.length: int | None = None
         self.task: Task | None = None
-        self.until = math.inf
+        self.until = self.ends = math.inf
 
     # -- for those who wait ---------------------------------------------------------------------------------------
 
@@ -226,12 +227,17 @@ class Flight:
                 self._waiters = {}
             wanted = self.owned or landing is not Landing.PASSED
         if landing is not Landing.SHARED:
-            if landing is Landing.PASSED and not self.solo:
-                self._flights.passed(self.key)
+            if landing is Landing.PASSED and not (self.solo or self.cause):
+                self._flights.passed(self.key)  # of a failure everybody is told
             self._flights.end(self)
         for waiter in waiters:
             waiter.wake()
         return wanted
+
+    def end_within(self, seconds: float) -> None:
+        """Have the fetch end so many seconds after it began."""
+        self.ends = self.fetching.started + seconds
+        self.fetching.lower(self.ends, "total")
 
     def take_in(self, tape: Tape, size: int) -> None:
         """A body begins to come in, of so many bytes at the most."""
@@ -285,16 +291,3 @@ class Flight:
             self.land(Landing.LOST)
         if tape is not None and not tape.over:
             tape.fail(ConnectionError("the answer was given up"))
-
-
-def copied(error: Exception) -> Exception:
-    """An error of one's own: raised again and again, the same one would hold the frames of everybody who had it."""
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - whatever a foreign class does on copying, the error itself is the better one to have
-        return error
-    if type(twin) is not type(error):
-        return error
-    twin.__cause__ = error.__cause__
-    twin.__suppress_context__ = True
-    return twin

@@ -17,7 +17,7 @@ from ..core.entry import Entry
 from ..core.freshness import Use, look, refresh_early, usable_on_error
 from ..core.invalidation import SAFE as UNCHANGING
 from ..runtime import drive
-from .collapsing import AGAIN, Collapsing
+from .collapsing import AGAIN, REFRESH_SECONDS, Collapsing
 from .flight import Landing
 from .stock import Found
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["SAFE", "Serving"]
 
 SAFE = frozenset({"GET", "HEAD"})
-REFRESH_SECONDS = 30.0
 
 
 class Serving(Collapsing):
@@ -104,7 +103,7 @@ class Serving(Collapsing):
         flight.fetching = branch = call.branch()
         branch.started = call.runtime.now()
         branch.detach()
-        branch.lower(branch.started + REFRESH_SECONDS, "total")
+        flight.end_within(REFRESH_SECONDS)
 
         async def fetch() -> None:
             await flight.run(partial(call.caching.fetch, self, flight, branch, inner, asked, found))

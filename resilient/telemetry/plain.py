@@ -93,18 +93,14 @@ class Ledger:
 class _Durations:
     """What is asked of a route: a histogram and no estimate, so that it takes a small part of the memory of `CallStats`."""
 
-    __slots__ = ("_buckets", "_seconds")
+    __slots__ = ("buckets", "seconds")
 
     def __init__(self) -> None:
-        self._buckets = [0] * len(EDGES)
-        self._seconds = 0.0
-
-    def add(self, seconds: float) -> None:
-        self._buckets[bisect_left(EXPORTED_BOUNDS, seconds)] += 1
-        self._seconds += seconds
+        self.buckets = [0] * len(EDGES)
+        self.seconds = 0.0
 
     def snapshot(self) -> CallSnapshot:
-        return CallSnapshot({}, list(accumulate(self._buckets)), self._seconds)
+        return CallSnapshot({}, list(accumulate(self.buckets)), self.seconds)
 
 
 class PlainCollector:
@@ -145,23 +141,25 @@ class PlainCollector:
         if self._folding:  # by an outer frame of this very thread, which will take the new ones too
             return
         self._folding = True
+        pending, counts, by_route = self._pending, self._counts, self._by_route
         try:
-            while self._pending:
-                family, key, seconds = self._pending.popleft()
+            while pending:
+                family, key, seconds = pending.popleft()
                 if seconds is not None:
-                    self._observe(key[0], seconds)
-                series = self._counts[family]
-                if key not in series:
+                    durations = by_route.get(key[0]) or self._durations_of(key[0])
+                    durations.buckets[bisect_left(EXPORTED_BOUNDS, seconds)] += 1
+                    durations.seconds += seconds
+                series = counts[family]
+                if key in series:
+                    series[key] += 1
+                else:
                     key = self._labels.admit_key(family, key, len(series))
-                series[key] = series.get(key, 0) + 1
+                    series[key] = series.get(key, 0) + 1
         finally:
             self._folding = False
 
-    def _observe(self, route: str, seconds: float) -> None:
-        durations = self._by_route.get(route)
-        if durations is None:
-            durations = self._by_route.setdefault(self._labels.admit("route", route), _Durations())
-        durations.add(seconds)
+    def _durations_of(self, route: str) -> _Durations:
+        return self._by_route.setdefault(self._labels.admit("route", route), _Durations())
 
     def totals(self, families: Collection[Family]) -> dict[Family, dict[Key, float]]:
         """What was counted of some families, those of events and requests."""

@@ -51,6 +51,7 @@ class Metrics:
         self.on_request: Callable[[str, str, float], None] | None = None
         """Called with the route, the class of the status, and the seconds of each request that is over; None for nobody."""
         self._backend = BoundChildren(source, labels, Path(directory)) if directory else PlainCollector(source, labels)
+        self._count = self._backend.count
         try:
             self._registry.register(self._backend)
         except ValueError as error:
@@ -81,7 +82,7 @@ class Metrics:
             status: the class of the answer's status, such as "2xx".
             seconds: how long it took.
         """
-        self._backend.count(REQUESTS, (route, method, status), seconds)
+        self._count(REQUESTS, (route, method, status), seconds)
         if self.on_request is not None:
             self.on_request(route, status, seconds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from email.utils import formatdate
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from resilient.core.entry import Entry
 from resilient.core.freshness import Use, look, outlasts, seconds_of_use, usable_on_error
 from resilient.core.head import Head
 from resilient.core.validation import answer_to, conditions, freshened, updated_by_head
+
+from ..thorough import often
 
 WALL = 1_800_000_000.0
 URI = "https://api.example.com/a"
@@ -82,7 +85,8 @@ def made(by: Asked, status: int, lines: Lines, rules: CachingRules) -> Entry:
     return Entry.made(by, status, lines, b"0123456789", requested_at=WALL - 1, received_at=WALL, now=0.0, rules=rules)
 
 
-@settings(max_examples=300)
+@pytest.mark.slow
+@settings(max_examples=often(300))
 @given(
     st.lists(st.tuples(ASKING, GARBAGE), max_size=4),
     STATUSES,
@@ -106,6 +110,7 @@ def test_nothing_raises(asking: Lines, status: int, lines: Lines, rules: Caching
         assert found[2] in b"0123456789"
 
 
+@pytest.mark.slow
 @given(st.lists(GOOD, max_size=5), st.lists(st.tuples(NAMES, GARBAGE), max_size=3), STATUSES, RULES)
 def test_garbage_in_front_of_it_makes_nothing_live_longer(good: Lines, garbage: Lines, status: int, rules: CachingRules) -> None:
     """Unless it takes the place of a limit: an Expires or Age that is no longer the first is another answer."""
@@ -146,7 +151,8 @@ def test_age_is_monotone(lines: Lines, one: float, other: float) -> None:
     assert entry.ttl(late) <= entry.ttl(early)
 
 
-@settings(max_examples=500)
+@pytest.mark.slow
+@settings(max_examples=often(500))
 @given(st.lists(GOOD, min_size=1, max_size=5), DEMANDS, STATUSES, RULES, st.floats(0, 1000))
 def test_what_may_not_be_used_stale_never_is(lines: Lines, demands: bytes, status: int, rules: CachingRules, now: float) -> None:
     by = asked([(b"Cache-Control", demands)])
@@ -180,6 +186,7 @@ def test_what_is_given_to_several_might_have_been_kept(lines: Lines, rules: Cach
         assert why_not_stored(asked([]), 200, lines, rules) is None
 
 
+@pytest.mark.slow
 @given(st.lists(GOOD, max_size=5), st.sampled_from([b"Authorization", b"Cookie", b"X-Api-Key", b"Proxy-Authorization"]), RULES)
 def test_what_one_user_asked_for_is_kept_for_everybody_only_if_the_origin_says_so(lines: Lines, name: bytes, rules: CachingRules) -> None:
     by = asked([(name, b"secret")])
