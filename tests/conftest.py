@@ -21,7 +21,7 @@ from .measuring import MEASURED, childless, choose, import_all, measured, stop_h
 from .thorough import often
 
 ROOT = Path(__file__).parent
-TIMED = {"asgi", "dashboard", "demo", "http", "recipes", "scenarios", "stores", "telemetry", "top"}
+TIMED = {"asgi", "dashboard", "demo", "docs", "http", "recipes", "scenarios", "stores", "telemetry", "top"}
 """Folders of tests with sockets, threads and processes in them."""
 
 

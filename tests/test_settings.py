@@ -370,6 +370,7 @@ TABLES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @drawn(max_examples=often(300), deadline=None)
 @given(TABLES, st.dictionaries(st.sampled_from([*DEPENDENCY, *FEATURE, "nonsense"]), VALUES, max_size=2), st.booleans())
 def test_any_mapping_applies_or_is_refused_by_name(table: dict[str, Any], more: dict[str, Any], feature: bool) -> None:
@@ -567,6 +568,7 @@ def test_the_switches_and_features_change_too(tmp_path: Path) -> None:
     assert made.enabled and not resilience.chaos and not feature.critical
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bulkhead", "adaptive_concurrency"])
 def test_a_reload_under_load_keeps_permits_and_windows(tmp_path: Path, kind: str) -> None:
     """Threads call all the while; limits, timeouts and rules change again and again. Nothing is lost and nothing kept."""

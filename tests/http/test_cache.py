@@ -98,6 +98,7 @@ async def test_a_stale_answer_is_asked_about(
     assert results(listener) == ["miss", "validated", "hit"]
 
 
+@pytest.mark.slow
 async def test_many_who_ask_at_once_make_one_call(library: Any, clock: FakeClock, declare: Declare, origin: Origin) -> None:
     origin.seconds = 1.0
     dependency = declare(Cache(), Timeout(), Bulkhead())

@@ -47,6 +47,7 @@ class Origin:
         return library.Response(chance.choice(FAILURES), headers=headers, content=b"failed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [range(12), range(12, 24)], ids=["shared", "apart"])
 async def test_who_had_a_good_answer_never_gets_a_failure(library: Any, clock: FakeClock, declare: Declare, seeds: range) -> None:
     share_anonymous = seeds.start == 0

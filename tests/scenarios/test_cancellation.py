@@ -20,7 +20,7 @@ from .cancelling import Fuzz
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-FUNCTIONS, HEDGED, TRANSPORTS = (10_000, 3_500, 2_500) if THOROUGH else (4_000, 1_500, 1_250)
+FUNCTIONS, HEDGED, TRANSPORTS = (10_000, 3_500, 2_500) if THOROUGH else (4_000, 2_500, 1_250)
 """Cancellations. On each of asyncio and trio: FUNCTIONS + HEDGED + TRANSPORTS for each library, hedged and not, 10,000 at least."""
 WORKERS = 12
 

@@ -253,6 +253,7 @@ def test_marks_beyond_their_bound_take_along_what_is_older(path: Path, monkeypat
     database.close()
 
 
+@pytest.mark.slow
 def test_marks_stay_while_there_is_anything_else_to_go(path: Path) -> None:
     with stored(path, max_bytes=MIB) as store:
         store.save({f"mark {number}": (Mark("m"), KEEP) for number in range(100)})

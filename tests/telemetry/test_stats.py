@@ -246,6 +246,7 @@ def test_an_estimate_that_is_asked_for_again_follows_new_successes() -> None:
     assert stats.p95() == pytest.approx(1.0, rel=0.125)
 
 
+@pytest.mark.slow
 def test_pitfall_10_memory_does_not_grow_with_calls() -> None:
     def size() -> int:
         return sum(sys.getsizeof(getattr(stats, slot)) for slot in CallStats.__slots__)
