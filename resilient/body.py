@@ -56,6 +56,11 @@ class Body:
         if call.trial is not None and not outcome.failed:
             call.trial.answered = True
 
+    def end_by(self, moment: float) -> None:
+        """Have all of it come by `moment`."""
+        if moment < self._total:
+            self._total, self._returned = moment, self._now()
+
     @property
     def read_limit(self) -> float:
         """Seconds that a single read may take from here on.

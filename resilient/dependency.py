@@ -14,7 +14,7 @@ import pybreaker
 from .call import Classifier
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, positive
-from .core.origin import Origin
+from .core.origin import LONGEST_NAME, Origin
 from .core.propagation import Propagation
 from .core.route import Route
 from .outbox import Outbox
@@ -35,7 +35,6 @@ from .policies.writes import Writes
 __all__ = ["Dependency", "Origin", "composed"]
 
 T = TypeVar("T")
-LONGEST_NAME = 100
 _ABSENT: Any = object()
 
 

@@ -31,10 +31,11 @@ class Outbox:
             name. Whoever delivers an event may be another task or thread than the one that it happened in.
     """
 
-    __slots__ = ("_broken", "_delivering", "dropped", "heard", "in_context", "listener_errors", "listeners", "pending")
+    __slots__ = ("_broken", "_delivering", "_own", "dropped", "heard", "in_context", "listener_errors", "listeners", "pending")
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self.listeners: tuple[Listener, ...] = tuple(listeners)
+        self._own: tuple[Listener, ...] = ()
         self.heard: bool = bool(self.listeners)
         self.in_context: bool = any(map(_wants_context, self.listeners))
         self.pending: deque[Event | tuple[Event, Context] | Callable[[], object]] = deque(maxlen=CAPACITY)
@@ -51,13 +52,19 @@ class Outbox:
         """
         if not isinstance(listener, Listener):
             raise TypeError(f"listener: expected an object with on_event(event), got {listener!r}")
-        self.listeners = (*self.listeners, listener)
-        self.heard = self.heard or not own
-        self.in_context = self.in_context or _wants_context(listener)
+        if own:
+            self._own = (*self._own, listener)
+        self._listen((*self.listeners, listener))
 
     def remove(self, listener: Listener) -> None:
-        self.listeners = tuple(known for known in self.listeners if known is not listener)
-        self.in_context = any(map(_wants_context, self.listeners))
+        """Hand no later event to `listener`, however often it was added."""
+        self._own = _without(listener, self._own)
+        self._listen(_without(listener, self.listeners))
+
+    def _listen(self, listeners: tuple[Listener, ...]) -> None:
+        self.listeners = listeners
+        self.heard = len(listeners) > len(self._own)
+        self.in_context = any(map(_wants_context, listeners))
 
     def post(self, event: Event, context: Context | None = None) -> None:
         """Queue an event. Never blocks, never calls user code: safe under a lock.
@@ -117,6 +124,10 @@ class Outbox:
             if type(whose) not in self._broken and len(self._broken) < 100:
                 self._broken.add(type(whose))
                 logger.exception("listener %r failed; further failures of its kind are only counted", whose)
+
+
+def _without(listener: Listener, known: tuple[Listener, ...]) -> tuple[Listener, ...]:
+    return tuple(one for one in known if one is not listener)
 
 
 def _wants_context(listener: Listener) -> bool:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .core.entry import Record
     from .core.outcome import Outcome
+    from .outbox import Outbox
     from .policies.pipeline import Pipeline
     from .race import Race
 
@@ -48,6 +49,17 @@ class Holder(Protocol):
             A moment before which another try is useless, or None.
         """
         ...
+
+
+class Surroundings(Protocol):
+    """The part of a `Resilience` that whatever belongs to it needs."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def outbox(self) -> Outbox: ...
 
 
 @runtime_checkable

@@ -7,9 +7,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Set
-from datetime import datetime
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -19,12 +17,11 @@ from .asgi.lifespan import Lifespan
 from .asgi.routes import install
 from .clock import SYSTEM_CLOCK, Clock
 from .core.bounds import flag, whole
-from .core.origin import PORTS
-from .core.writes import WriteMode
+from .core.origin import PORTS, name_of
 from .dashboard import Dashboard, dashboard_routes
-from .dependency import LONGEST_NAME, Dependency
-from .events import Listener, SettingChanged
-from .feature import Brownout, Feature, Registry
+from .dependency import Dependency
+from .events import Listener
+from .feature import Brownout, Feature, Featured, Registry
 from .health import Checkable, Health
 from .outbox import Outbox
 from .policies.cache import Cache
@@ -33,7 +30,8 @@ from .policies.target import TargetPipeline
 from .policies.writes import Writes
 from .protocols import Policy, Store
 from .settings import Settings
-from .settings.configuration import Configuration, on_signal
+from .settings.configuration import Configuration
+from .settings.surface import Settable
 from .telemetry.logging import TransitionLog
 from .telemetry.prometheus import Metrics
 
@@ -45,7 +43,7 @@ SETTINGS = tuple(name for name, one in inspect.signature(Dependency).parameters.
 """What `Resilience.dependency` hands on to `Dependency`."""
 
 
-class Resilience(Checkable, Drainable):
+class Resilience(Featured, Checkable, Drainable, Settable):
     """The dependencies, features and listeners of a service.
 
     Args:
@@ -203,7 +201,7 @@ class Resilience(Checkable, Drainable):
                 self._undeclared.move_to_end(key)
                 return known
             taken = self._declared.keys() | {one.name for one in self._undeclared.values()}
-            name = _name_of(key, taken)
+            name = name_of(key, taken)
             made = self._undeclared[key] = Dependency(name, clock=self.clock, outbox=self.outbox, chaos=self._chaos)
             made.enabled = self._enabled
             self._watch_calls(made)
@@ -236,48 +234,6 @@ class Resilience(Checkable, Drainable):
         self._registry.declare(made)
         return made
 
-    @property
-    def features(self) -> Mapping[str, Feature]:
-        """All features by name."""
-        return self._registry.view
-
-    @property
-    def level(self) -> str:
-        """healthy, degraded or critical: how the worst of the critical features is."""
-        return self._registry.level
-
-    @property
-    def brownout(self) -> Brownout | None:
-        """What dims optional features under load."""
-        return self._registry.brownout
-
-    def read_only(
-        self, *, by: str = "", why: str = "", until: datetime | float | None = None, retry_after: float = 30.0, enforce: bool = True
-    ) -> None:
-        """Refuse writes until `read_write`: features and dependencies declared with `writes=True`, and HTTP requests that
-        are not safe, unless the middleware says otherwise (`refuse_writes=False`, `exempt_writes=["POST /login"]`).
-
-        Args:
-            by: who says so; at most 500 characters, as for `why`.
-            why: the reason, for those who ask later.
-            until: when it is over: a date with a time zone, or seconds from now.
-            retry_after: seconds after which clients are told to try again, where `until` does not say it.
-            enforce: False counts what would be refused, and refuses nothing.
-
-        Raises:
-            TypeError, ValueError: naming the parameter that is wrong.
-        """
-        self._registry.read_only(by, why, until, retry_after, enforce=enforce)
-
-    def read_write(self, *, by: str = "", why: str = "") -> None:
-        """Take writes again."""
-        self._registry.read_write(by, why)
-
-    @property
-    def writes(self) -> WriteMode:
-        """Whether writes are taken: `writes.stop` is None then, else says who refuses them and why."""
-        return self._registry.writes
-
     # -- switches -------------------------------------------------------------------------------------------------
 
     @property
@@ -306,55 +262,6 @@ class Resilience(Checkable, Drainable):
             for dependency in (*self._declared.values(), *self._undeclared.values()):
                 dependency.chaos = value
         logger.warning("chaos is %s from now on", "allowed" if value else "not allowed")
-
-    # -- settings -------------------------------------------------------------------------------------------------
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force, from the file and the environment."""
-        return self._configuration.settings
-
-    def reload(self) -> list[SettingChanged]:
-        """Read the settings anew, and change what they say otherwise, on the living objects: nothing that was learnt is lost.
-
-        All of it is changed or nothing. Each change is logged and told to listeners.
-
-        Returns:
-            What was changed, secrets masked.
-
-        Raises:
-            SettingsError: naming each setting that is wrong, or that can't change at work. Nothing was changed.
-        """
-        with self._lock:
-            declared = dict(self._declared)
-        changes = self._configuration.reload(self, declared)
-        told = [change.told(self.clock.now()) for change in changes]
-        for event in told:
-            self.outbox.emit(event)
-        return told
-
-    def reload_if_changed(self) -> list[SettingChanged]:
-        """`reload`, if the file has changed since it was read last; to be called every now and then.
-
-        Raises:
-            SettingsError: as `reload`; once, and not again until the file changes.
-        """
-        found = self.settings.look()
-        return [] if found is None or found == self.settings.stamp else self.reload()
-
-    def reload_on_signal(self, number: int | None = None) -> Callable[[], None]:
-        """`reload` at a signal, SIGHUP by default, from a thread of its own; what was called at it before is called still.
-
-        Settings that are refused are logged as an error, and the ones in force stay. Opt-in, and to be called in the main
-        thread.
-
-        Returns:
-            A function that undoes it.
-
-        Raises:
-            ValueError: the system has no such signal, or this isn't the main thread.
-        """
-        return on_signal(self.reload, number)
 
     def add_listener(self, listener: Listener) -> None:
         """Hand every later event to `listener.on_event`."""
@@ -420,16 +327,3 @@ class Resilience(Checkable, Drainable):
             if self._board is None:
                 self._board = Dashboard(self)
         return list(dashboard_routes(self._board, prefix, authorize=authorize, readers=readers, hosts=hosts))
-
-
-def _name_of(key: tuple[str, str, int], taken: Set[str]) -> str:
-    """The origin itself; where that is too long or taken, its beginning and a digest, the same in every process."""
-    scheme, host, port = key
-    shown = f"[{host}]" if ":" in host else host
-    origin = name = f"{scheme}://{shown}:{port}"
-    tries = 0
-    while len(name) > LONGEST_NAME or name in taken:
-        digest = blake2b(f"{origin} {tries}".encode(), digest_size=8).hexdigest()
-        name = f"{origin[: LONGEST_NAME - 1 - len(digest)]}~{digest}"
-        tries += 1
-    return name

@@ -7,12 +7,10 @@ suspending, so that a synchronous caller drives the very same policy with a sing
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import math
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -23,7 +21,7 @@ from .context import COVER, DEADLINE, Deadline
 from .core.outcome import Outcome, outcome_of_cut
 from .interruption import EXPIRED, interruptible
 from .race import AsyncioRace, Race, ThreadRace, TrioRace
-from .threads import Threads
+from .threads import AsyncioErrand, Errand, Threads
 from .waiters import ThreadWaiter, TrioWaiter, waiter_here
 from .wheel import current_home, native_loop
 
@@ -47,51 +45,6 @@ class ThreadsBusy(RuntimeError):
 
 def _throw(error: BaseException) -> NoReturn:
     raise error
-
-
-class _Errand:
-    """Something to be done on a thread.
-
-    Attributes:
-        value, error: what came of it.
-    """
-
-    __slots__ = ("_act", "error", "value")
-
-    def __init__(self, act: Callable[[], Any]) -> None:
-        self._act = act
-        self.error: BaseException | None = None
-
-    def do(self) -> None:
-        """On the thread."""
-        try:
-            self.value = self._act()
-        except BaseException as error:  # noqa: BLE001 - raised where the caller waits
-            self.error = error
-
-    def result(self) -> Any:
-        """What came of it.
-
-        Raises:
-            Exception: likewise.
-        """
-        error, self.error = self.error, None  # what its traceback leads to is not to lead back to it
-        if error is None:
-            return self.value
-        try:
-            raise error
-        finally:
-            del error
-
-
-def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop was closed: its tasks are gone
-        loop.call_soon_threadsafe(_told, future)
-
-
-def _told(future: asyncio.Future[None]) -> None:
-    if not future.done():  # who waited for it was cancelled
-        future.set_result(None)
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -248,32 +201,31 @@ class AsyncRuntime:
 
     async def offload(self, act: Callable[[], T], *, patient: bool = False, threads: Threads = THREADS) -> T:
         """On a thread, while the event loop goes on. A caller who is cancelled leaves it to its end."""
-        # Nothing is between a thread and a future that need not be: it is on the way of each hit of a store with a disk.
-        errand = _Errand(act)
+        # Nothing is on the way to a thread and back that need not be: it is that of each hit of a store with a disk.
         loop = asyncio._get_running_loop()
+        errand: Errand
         if loop is not None and asyncio.current_task(loop) is not None:
-            future: asyncio.Future[None] = loop.create_future()
-            if threads.start(errand.do, partial(_tell, loop, future)):
-                await future
-                return errand.result()  # type: ignore[no-any-return]
+            errand = AsyncioErrand(act, loop)
+            if threads.start(errand.do, errand.tell):
+                await errand
+                return errand.outcome()  # type: ignore[no-any-return]
         else:
-            waiter = TrioWaiter()
+            errand, waiter = Errand(act), TrioWaiter()
             if threads.start(errand.do, waiter.wake):
-                await waiter.event.wait()
-                return errand.result()  # type: ignore[no-any-return]
+                await waiter.wait()
+                return errand.outcome()  # type: ignore[no-any-return]
         if patient:  # in the line for anyio's threads
             return await anyio.to_thread.run_sync(act)
         raise ThreadsBusy("every thread for blocking work is busy")
 
-    async def wait(self, waiter: Any, deadline: float) -> bool:
-        event = waiter.event
-        if deadline == INFINITY:
-            await event.wait()
-            return True
+    def wait(self, waiter: Any, deadline: float) -> Coroutine[Any, Any, bool]:
+        return waiter.wait() if deadline == INFINITY else self._wait_until(waiter, deadline)
+
+    async def _wait_until(self, waiter: Any, deadline: float) -> bool:
         with anyio.CancelScope() as scope:
             scope.deadline = anyio.current_time() + max(deadline - self.now(), 0.0)
-            await event.wait()
-        return bool(event.is_set())
+            await waiter.wait()
+        return bool(waiter.is_set())
 
 
 class SyncRuntime:

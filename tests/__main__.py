@@ -3,6 +3,8 @@
 Prints each check's name, what it says and how long it took, and exits with 1 if any failed. The later ones run all the
 same, so that one run tells everything.
 
+With THOROUGH=1 in the environment, tests that draw their cases at random draw three times as many (see `tests/thorough.py`).
+
 One more takes half an hour, and runs only when it is asked for: `python -m tests mutants` (see `tests/mutants.py`).
 """
 
@@ -56,11 +58,16 @@ class Ended:
     said: str = ""
 
 
+def environment() -> dict[str, str]:
+    """What is compiled is kept: else each worker rewrites every assertion, and each program under test compiles the package."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(arguments: list[str], *, quiet: bool) -> Ended:
     """Run one command; quiet, what it says is kept for later."""
     started = time.monotonic()
     stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if quiet else (None, None)
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False, stdout=stdout, stderr=stderr, text=True)
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(), check=False, stdout=stdout, stderr=stderr, text=True)
     return Ended(done.returncode == 0, time.monotonic() - started, done.stdout or "")
 
 

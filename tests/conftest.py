@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import httpx2
-import hypothesis  # noqa: F401 - it asks the collector who refers to trio's random numbers, which has to come before the freeze
+import hypothesis  # it asks the collector who refers to trio's random numbers, which has to come before the freeze
 import pytest
 
 import resilient.httpx
@@ -17,11 +17,16 @@ import resilient.httpx2
 from resilient.testing import FakeClock, RecordingListener
 
 from .conformance.counting import count, tell
-from .measuring import import_all, stop_here, unmeasured
+from .measuring import MEASURED, childless, choose, import_all, measured, stop_here
+from .thorough import often
 
 ROOT = Path(__file__).parent
-TIMED = {"asgi", "dashboard", "demo", "http", "recipes", "scenarios", "stores", "telemetry", "top"}
+TIMED = {"asgi", "dashboard", "demo", "docs", "http", "recipes", "scenarios", "stores", "telemetry", "top"}
 """Folders of tests with sockets, threads and processes in them."""
+
+
+hypothesis.settings.register_profile("usual", max_examples=often(100))
+hypothesis.settings.load_profile("usual")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -29,19 +34,25 @@ def pytest_xdist_setupnodes() -> None:
     stop_here()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
     import_all()
-    with unmeasured(processes=False):
-        return (yield)
+    stop_here()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    slow = item.get_closest_marker("slow")
-    if slow is None or slow.kwargs.get("measured"):
+    if item.stash[MEASURED]:
         return (yield)
-    with unmeasured(processes=True):
+    with childless():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    if not item.stash[MEASURED]:
+        return (yield)
+    with measured():
         return (yield)
 
 
@@ -55,6 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         random = hasattr(getattr(item, "obj", None), "hypothesis")  # what it found once stands
         if item.path.relative_to(ROOT).parts[0] in TIMED and not virtual and not random:
             item.add_marker(pytest.mark.flaky(reruns=2))
+    choose(items)
 
 
 def pytest_collection_finish() -> None:

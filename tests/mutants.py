@@ -10,6 +10,7 @@ survives that is not listed, or when fewer are killed of the whole layer than `L
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -74,7 +75,8 @@ def mutmut(*arguments: str, capture: bool = False) -> str:
     """Run mutmut; returns what it printed, if that is captured."""
     output = subprocess.PIPE if capture else None
     code = "from mutmut.__main__ import cli; cli()"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, check=False, stdout=output, text=True)
+    thorough = {**os.environ, "THOROUGH": "1"}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=thorough, check=False, stdout=output, text=True)
     if done.returncode != 0:
         sys.exit(f"mutmut {arguments[0]} failed")
     return done.stdout or ""

@@ -140,6 +140,7 @@ def test_a_reset_forgets(clock: FakeClock, listener: RecordingListener) -> None:
     assert repr(brownout) == "<Brownout 100% of optional work>"
 
 
+@pytest.mark.slow
 def test_a_closed_loop_stays_near_its_target(clock: FakeClock, listener: RecordingListener) -> None:
     """Optional work takes four fifths of a request's time, and all of it would take five times the target."""
     resilience, brownout = service(clock, listener)

@@ -57,8 +57,16 @@ def test_celery(in_force: None) -> None:
     def job(order: int) -> None:
         got.append(work(order))
 
-    with testing.start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
-        job.delay(7).get(timeout=20)
+    def left_alone(**_: Any) -> None:
+        """Celery configures the root logger, also for the tests after this one, unless somebody else says that he does."""
+
+    setup_logging = pytest.importorskip("celery.signals").setup_logging
+    setup_logging.connect(left_alone)
+    try:
+        with testing.start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
+            job.delay(7).get(timeout=20)
+    finally:
+        setup_logging.disconnect(left_alone)
     assert_carried(got[0])
 
 

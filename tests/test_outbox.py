@@ -48,6 +48,34 @@ def test_every_listener_gets_every_event(listener: RecordingListener) -> None:
     assert [one.at for one in listener.events] == [1, 2] and [one.at for one in late.events] == [2, 3]
 
 
+def test_it_is_heard_for_as_long_as_somebody_besides_the_library_listens(listener: RecordingListener) -> None:
+    own, other = RecordingListener(), RecordingListener()
+    outbox = Outbox()
+    outbox.add(own, own=True)
+    assert not outbox.heard
+    outbox.add(listener)
+    outbox.add(other)
+    outbox.remove(listener)
+    assert outbox.heard
+    outbox.remove(other)
+    assert not outbox.heard
+    outbox.emit(event(1))
+    assert len(own.events) == 1
+    outbox.remove(own)
+    outbox.add(listener)
+    assert outbox.heard
+    outbox.remove(listener)
+    outbox.remove(listener)  # who is not there
+    assert not outbox.heard and outbox.listeners == ()
+
+
+def test_who_was_there_from_the_start_is_heard_and_may_leave(listener: RecordingListener) -> None:
+    outbox = Outbox([listener])
+    assert outbox.heard
+    outbox.remove(listener)
+    assert not outbox.heard
+
+
 def test_without_listeners_nothing_is_kept() -> None:
     outbox = Outbox()
     outbox.post(event())

@@ -19,7 +19,8 @@ import trio
 
 from resilient import Bulkhead, CircuitBreaker, Hedge, Pipeline, Timeout, current_deadline
 from resilient.clock import SystemClock
-from resilient.race import _LOSERS, ThreadRace
+from resilient.race import ThreadRace
+from resilient.race.tasks import _LOSERS
 from resilient.runtime import drive
 from resilient.testing import FakeClock
 from resilient.threads import Threads

@@ -22,7 +22,9 @@ from resilient import (
     Chaos,
     CircuitBreaker,
     CircuitOpen,
+    ConfigurationWarning,
     Exponential,
+    Failover,
     Fallback,
     Hedge,
     Linear,
@@ -37,10 +39,14 @@ from resilient import (
     standard,
 )
 from resilient.asgi import Drain
-from resilient.policies import AdaptiveThrottle
+from resilient.policies import AdaptiveThrottle, Target
+from resilient.policies.cached import CachedFallback
 from resilient.policies.shown import settings_of
 from resilient.settings.schema import DEPENDENCY, FEATURE, KINDS, parameters
+from resilient.stores import MemoryStore
 from resilient.testing import FakeClock, RecordingListener
+
+from .thorough import often
 
 
 def catalog(**table: Any) -> dict[str, Any]:
@@ -147,12 +153,76 @@ def test_every_policy_tells_all_that_a_table_can_say() -> None:
         Chaos(rate=1, hang=True),
         RateLimit(1),
         AdaptiveThrottle(),
+        CachedFallback(ttl=1),
+        Failover("https://eu.example", Target("us", url="https://us.example")),
     ]
     assert {type(one) for one in made} == set(KINDS.values())
     for one in made:
         told = settings_of(one)
         assert told is not None
-        assert repr(type(one)(**told)) == repr(one)
+        targets = told.pop("targets", ())
+        assert repr(type(one)(*targets, **told)) == repr(one)
+
+
+def test_values_are_cached_by_a_table() -> None:
+    resilience = Resilience(settings=catalog(cached_fallback={"ttl": 60, "stale_if_error": 3600, "max_size": 1000}, cache=False))
+    made = resilience.dependency("catalog")
+    assert [type(one) for one in made.policies][:2] == [CachedFallback, Timeout]
+    asked = []
+
+    @made
+    def price(product: str) -> int:
+        asked.append(product)
+        return 5
+
+    assert (price("a"), price("a"), asked) == (5, 5, ["a"])
+
+
+def test_a_table_stands_over_the_programs_cache_of_values_and_keeps_what_is_its_own() -> None:
+    store, own = MemoryStore(), CachedFallback(ttl=1, key=lambda product: product, on=KeyError)
+    shared = Fallback.cached(ttl=1, key="route", store=store)
+    tables = {"catalog": {"cached_fallback": {"ttl": 60}}, "search": {"cached_fallback": {"key": "partition"}}}
+    resilience = Resilience(settings={"dependencies": tables})
+    resilience.dependency("catalog", *standard(cache=own))
+    assert policy(resilience, CachedFallback) is own and own.ttl == 60 and own.on == (KeyError,)
+    resilience.dependency("search", *standard(cache=shared))
+    made = policy(resilience, CachedFallback, "search")
+    assert made is not shared and made.store is store and made.ttl == 1  # whose a value is can't change
+
+
+def test_targets_are_urls_and_may_have_names() -> None:
+    named = {"eu": "https://eu.example/v1", "us": "https://us.example/v1"}
+    resilience = Resilience(settings=catalog(failover={"targets": named, "repeat": True}))
+    made = resilience.dependency("catalog")
+    found = policy(resilience, Failover)
+    assert {target.name: target.url for target in found.targets} == named and found.repeat
+    assert [*resilience.dependencies] == ["catalog/eu", "catalog/us", "catalog"]
+    assert not any(isinstance(one, CircuitBreaker) for one in made.policies)  # each target has its own
+
+    listed = Settings({}, environ={"RESILIENT_CATALOG__FAILOVER__TARGETS": '["https://eu.example/v1", "https://us.example:8443"]'})
+    resilience = Resilience(settings=listed)
+    resilience.dependency("catalog")
+    assert [target.name for target in policy(resilience, Failover).targets] == ["eu.example", "us.example:8443"]
+
+
+def test_a_breaker_around_all_targets_stays_where_somebody_wants_it() -> None:
+    targets = {"targets": ["https://eu.example", "https://us.example"]}
+    for table, policies in ((catalog(failover=targets, circuit_breaker={"window": 60.0}), ()), (catalog(failover=targets), standard())):
+        resilience = Resilience(settings=table)
+        with pytest.warns(ConfigurationWarning, match="takes all targets for one"):
+            resilience.dependency("catalog", *policies)
+        assert policy(resilience, CircuitBreaker)
+
+
+def test_a_table_without_targets_speaks_of_the_programs() -> None:
+    eu = Target("eu", Timeout(total=1), url="https://eu.example", headers={"X-Key": "k"})
+    own = Failover(eu, "https://us.example")
+    resilience = Resilience(settings=catalog(failover={"repeat": True}))
+    resilience.dependency("catalog", *standard(failover=own))
+    assert policy(resilience, Failover) is own and own.repeat and own.targets[0] is eu
+    resilience = Resilience(settings=catalog(failover={"targets": ["https://eu.example"]}))
+    resilience.dependency("catalog", *standard(failover=own))
+    assert [target.name for target in policy(resilience, Failover).targets] == ["eu.example"] and len(own.targets) == 2
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------
@@ -169,6 +239,14 @@ def test_every_policy_tells_all_that_a_table_can_say() -> None:
         (catalog(required=1), "dependencies.catalog.required", "expected true or false"),
         (catalog(retry=3), "dependencies.catalog.retry", "expected a table with settings of Retry: attempt_header"),
         (catalog(retry={"budget": 3}), "dependencies.catalog.retry.budget", "ratio"),
+        (catalog(cached_falback={"ttl": 3}), "dependencies.catalog.cached_falback", "did you mean cached_fallback?"),
+        (catalog(cached_fallback={"stale_on_error": 3}), "dependencies.catalog.cached_fallback.stale_on_error", "mean stale_if_error?"),
+        (catalog(cached_fallback={"ttl": "long"}), "dependencies.catalog.cached_fallback.ttl", "expected a number"),
+        (catalog(cached_fallback={"on": ["KeyError"]}), "dependencies.catalog.cached_fallback.on", "no setting"),
+        (catalog(failover={"target": ["https://eu.example"]}), "dependencies.catalog.failover.target", "did you mean targets?"),
+        (catalog(failover={"targets": "https://eu.example"}), "dependencies.catalog.failover.targets", "expected a list of URLs"),
+        (catalog(failover={"targets": []}), "dependencies.catalog.failover.targets", "expected a list of URLs"),
+        (catalog(failover={"targets": {"eu": {"url": "x"}}}), "dependencies.catalog.failover.targets", "a table of URLs"),
         (catalog(classify="x"), "dependencies.catalog.classify", "no setting"),
         ({"features": {"advice": {"critica": True}}}, "features.advice.critica", "did you mean critical?"),
         ({"dependencies": {"catalog": 3}}, "dependencies.catalog", "expected a table"),
@@ -195,6 +273,12 @@ def test_what_is_wrong_is_named_at_once(table: dict[str, Any], key: str, words: 
         (catalog(circuit_breaker={"fail_max": 3, "window": 5.0}), "dependencies.catalog.circuit_breaker.fail_max", "together"),
         (catalog(retry={"backoff": {"kind": "cubic"}}), "dependencies.catalog.retry.backoff.kind", "exponential"),
         (catalog(retry={"backoff": {"kind": "constant", "delay": 1, "step": 1}}), "dependencies.catalog.retry.backoff.step", "no such"),
+        (catalog(cached_fallback={"stale_if_error": 9}), "dependencies.catalog.cached_fallback.ttl", "is missing"),
+        (catalog(cached_fallback={"ttl": -1}), "dependencies.catalog.cached_fallback.ttl", "0 or more"),
+        (catalog(failover={"repeat": True}), "dependencies.catalog.failover.targets", "is missing"),
+        (catalog(failover={"targets": ["ftp://eu.example"]}), "dependencies.catalog.failover.targets", "https://eu.example.com/v1"),
+        (catalog(failover={"targets": ["https://a/1", "https://a/2"]}), "dependencies.catalog.failover.targets", "name of its own"),
+        (catalog(failover={"targets": {"e u": "https://a"}}), "dependencies.catalog.failover.targets", "without white space"),
         (catalog(timeout=10**400), "dependencies.catalog.timeout", "too large"),
     ],
 )
@@ -286,7 +370,8 @@ TABLES = st.one_of(
 )
 
 
-@drawn(max_examples=300, deadline=None)
+@pytest.mark.slow
+@drawn(max_examples=often(300), deadline=None)
 @given(TABLES, st.dictionaries(st.sampled_from([*DEPENDENCY, *FEATURE, "nonsense"]), VALUES, max_size=2), st.booleans())
 def test_any_mapping_applies_or_is_refused_by_name(table: dict[str, Any], more: dict[str, Any], feature: bool) -> None:
     mapping = {"features": {"catalog": more}} if feature else catalog(**{**more, **table})
@@ -363,6 +448,8 @@ def test_a_reload_changes_living_objects_and_tells_what(tmp_path: Path, caplog: 
             "max_origins = 3\n[dependencies.catalog]\nretry.attempts = 4\n[features.advice]\ndwell = 2",
             ["max_origins", "features.advice.dwell"],
         ),
+        ("[dependencies.catalog]\nretry.attempts = 4\ncached_fallback.ttl = 2", ["dependencies.catalog.cached_fallback"]),
+        ("[dependencies.catalog]\nretry.attempts = 4\nfailover.targets = ['https://a.example']", ["dependencies.catalog.failover"]),
         ("nonsense", ["no TOML"]),
     ],
 )
@@ -377,6 +464,50 @@ def test_what_cannot_change_is_refused_and_nothing_is_changed(tmp_path: Path, te
     assert all(key in str(caught.value) for key in keys)
     assert [repr(one) for one in made.policies] == before and listener.events == []
     assert resilience.reload_if_changed() == []  # it is refused once
+
+
+def test_what_is_cached_stays_and_how_long_it_serves_changes(tmp_path: Path, clock: FakeClock) -> None:
+    file = tmp_path / "r.toml"
+    text = "[dependencies.catalog.cached_fallback]\nttl = {}\nstale_if_error = {}\n"
+    resilience, _ = serving(file, text.format(10, 5), clock)
+    made = resilience.dependency("catalog")
+    cached, asked = policy(resilience, CachedFallback), []
+
+    @made
+    def price(product: str) -> int:
+        asked.append(product)
+        return len(asked)
+
+    assert price("a") == 1
+    write(file, text.format(100, 0) + "max_size = 9\n")
+    told = {(one.key.rpartition(".")[2], one.old, one.new) for one in resilience.reload()}
+    assert told == {("ttl", "10", "100"), ("stale_if_error", "5", "0"), ("max_size", "1048576", "9")}
+    assert policy(resilience, CachedFallback) is cached and repr(cached) == "CachedFallback(ttl=100, stale_if_error=0, max_size=9)"
+    assert (cached.ttl, cached.max_size, cached.rules.stale_if_error, cached.rules.max_stale) == (100, 9, 0, 0)
+    assert price("a") == 1  # it is there still, and fresh for as long as it was to be
+    clock.advance(11)
+    assert price("a") == 2
+    write(file, text.format(100, 0) + "max_size = 9\nkey = 'route'\n")
+    with pytest.raises(SettingsError, match=r"cached_fallback\.key: can't be changed without losing"):
+        resilience.reload()
+
+
+def test_targets_stay_while_repeating_changes(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    text = "[dependencies.catalog.failover]\ntargets = ['https://eu.example', 'https://{}.example']\nrepeat = {}\n"
+    resilience, _ = serving(file, text.format("us", "false"))
+    resilience.dependency("catalog")
+    failover = policy(resilience, Failover)
+    pipelines = failover.pipelines
+    write(file, text.format("us", "true"))
+    assert [(one.key, one.old, one.new) for one in resilience.reload()] == [("dependencies.catalog.failover.repeat", "False", "True")]
+    assert failover.repeat and failover.pipelines is pipelines and policy(resilience, Failover) is failover
+    write(file, text.format("ap", "true"))
+    with pytest.raises(SettingsError, match=r"failover\.targets: can't be changed without losing"):
+        resilience.reload()
+    write(file, "")
+    with pytest.raises(SettingsError, match="can't be taken out"):
+        resilience.reload()
 
 
 def test_the_window_and_the_state_of_a_breaker_survive(tmp_path: Path) -> None:
@@ -437,6 +568,7 @@ def test_the_switches_and_features_change_too(tmp_path: Path) -> None:
     assert made.enabled and not resilience.chaos and not feature.critical
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bulkhead", "adaptive_concurrency"])
 def test_a_reload_under_load_keeps_permits_and_windows(tmp_path: Path, kind: str) -> None:
     """Threads call all the while; limits, timeouts and rules change again and again. Nothing is lost and nothing kept."""
@@ -474,6 +606,13 @@ def test_a_reload_under_load_keeps_permits_and_windows(tmp_path: Path, kind: str
     made.call_sync(int)
 
 
+def reloaded() -> None:
+    """Wait for what a signal has begun."""
+    for thread in threading.enumerate():
+        if thread.name == "resilient-reload":
+            thread.join(10)
+
+
 def test_a_signal_reloads_and_whoever_was_called_before_still_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     resilience, listener = serving(tmp_path / "r.toml", "")
     made = resilience.dependency("catalog")
@@ -489,14 +628,45 @@ def test_a_signal_reloads_and_whoever_was_called_before_still_is(tmp_path: Path,
         assert policy(resilience, Retry).attempts == 7
         write(tmp_path / "r.toml", "[dependencies.catalog.retry]\nattempts = 0")
         os.kill(os.getpid(), signal.SIGHUP)
-        for thread in threading.enumerate():
-            if thread.name == "resilient-reload":
-                thread.join(10)
-        assert "settings were not reloaded, and nothing was changed: dependencies.catalog.retry.attempts" in caplog.text
+        reloaded()
+        assert f"settings from {tmp_path / 'r.toml'} were not reloaded, and nothing was changed: dependencies.catalog.retry" in caplog.text
         assert made.policies and policy(resilience, Retry).attempts == 7
         undo()
         os.kill(os.getpid(), signal.SIGHUP)
         assert heard == [signal.SIGHUP] * 3
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_of_mounted_services_each_reloads_its_own_settings_and_says_which_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """How a service leaves and how often it asks its checks takes a restart: the line says so, and of whose settings."""
+    outer, _ = serving(tmp_path / "outer.toml", "[drain]\ndelay = 5\n[checks.disk]\ninterval = 30")
+    inner, _ = serving(tmp_path / "inner.toml", "")
+    for resilience in (outer, inner):
+        resilience.dependency("catalog")
+        resilience.check("disk", lambda: None)
+    app, mounted = Starlette(), Starlette()
+    outer.install(app)
+    inner.install(mounted)
+    app.mount("/tenants", mounted)
+    before = signal.signal(signal.SIGHUP, lambda number, frame: None)
+    try:
+        outer.reload_on_signal()
+        inner.reload_on_signal()
+        text = "[drain]\ndelay = 9\n[checks.disk]\ninterval = 60\n[dependencies.catalog.retry]\nattempts = 7"
+        write(tmp_path / "outer.toml", text)
+        write(tmp_path / "inner.toml", "[dependencies.catalog.retry]\nattempts = 7")
+        with caplog.at_level(logging.WARNING, "resilient"):
+            os.kill(os.getpid(), signal.SIGHUP)
+            reloaded()
+        (refused,) = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+        assert refused.startswith(f"settings from {tmp_path / 'outer.toml'} were not reloaded, and nothing was changed: ")
+        for key in ("drain.delay", "checks.disk.interval"):
+            assert f"{key}: can't be changed while the service is at work; it takes a restart" in refused
+        assert (policy(outer, Retry).attempts, policy(inner, Retry).attempts) == (Retry().attempts, 7)
+        assert outer.leaving.settings is not None and outer.leaving.settings.delay == 5
     finally:
         signal.signal(signal.SIGHUP, before)
 

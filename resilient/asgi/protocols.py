@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, MutableSet
 from typing import Any, Protocol
 
-from ..clock import Clock
 from ..core.degradation import Level
 from ..core.startup import Startup
-from ..outbox import Outbox
+from ..protocols import Surroundings
 
 __all__ = [
     "ASGIApp",
@@ -30,17 +29,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class Surroundings(Protocol):
-    """What a middleware needs of a `Resilience`."""
-
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def enabled(self) -> bool: ...
-    @property
-    def outbox(self) -> Outbox: ...
 
 
 class Attended(Protocol):

@@ -6,11 +6,15 @@ and `path`.
 
 from __future__ import annotations
 
+from collections.abc import Set
+from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["PORTS", "Origin"]
+__all__ = ["LONGEST_NAME", "PORTS", "Origin", "name_of"]
 
 PORTS = {"http": 80, "https": 443}
+LONGEST_NAME = 100
+"""Characters of the name of a dependency."""
 
 
 class Origin:
@@ -45,3 +49,16 @@ class Origin:
         port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}{port}{self.path}"
+
+
+def name_of(key: tuple[str, str, int], taken: Set[str]) -> str:
+    """The origin itself; where that is too long or taken, its beginning and a digest, the same in every process."""
+    scheme, host, port = key
+    shown = f"[{host}]" if ":" in host else host
+    origin = name = f"{scheme}://{shown}:{port}"
+    tries = 0
+    while len(name) > LONGEST_NAME or name in taken:
+        digest = blake2b(f"{origin} {tries}".encode(), digest_size=8).hexdigest()
+        name = f"{origin[: LONGEST_NAME - 1 - len(digest)]}~{digest}"
+        tries += 1
+    return name

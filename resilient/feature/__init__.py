@@ -11,5 +11,6 @@ from .feature import Level as Level
 from .history import HistoryEntry as HistoryEntry
 from .record import degradation_scope as degradation_scope
 from .registry import Registry as Registry
+from .surface import Featured as Featured
 
-__all__ = ["MISSING", "Brownout", "Chain", "Feature", "HistoryEntry", "Level", "Registry", "chain", "degradation_scope"]
+__all__ = ["MISSING", "Brownout", "Chain", "Feature", "Featured", "HistoryEntry", "Level", "Registry", "chain", "degradation_scope"]

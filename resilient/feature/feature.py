@@ -16,11 +16,11 @@ from ..core.degradation import Hysteresis, Level, worse
 from ..core.orders import Verdict
 from ..errors import Rejected, ResilienceError, cause_of
 from ..events import FallbackFailed
+from ..protocols import Surroundings
 from ..substitute import Substitute
 from .blame import blame
 from .chain import MISSING, Chain
 from .settings import Named, check, circuits, features, hands_on_awaitables, names, schedule_of, token
-from .standing import Surroundings
 from .switch import Switch
 
 __all__ = ["Feature", "Level"]

@@ -14,10 +14,10 @@ from ..core.degradation import Level, service_level
 from ..core.orders import Order
 from ..core.writes import ReadOnly, WriteMode
 from ..events import CircuitChanged, Event, FeatureChanged, ReadOnlyChanged, ServiceChanged
+from ..protocols import Surroundings
 from .brownout import Brownout
 from .feature import Feature
 from .settings import seconds_until, text
-from .standing import Surroundings
 
 __all__ = ["Registry"]
 

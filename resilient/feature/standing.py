@@ -7,28 +7,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from ..clock import Clock
 from ..context import RECORD, current_partition
 from ..core.degradation import Hysteresis, Level, LevelChange, worse
 from ..core.orders import Order, Orders, Verdict, drawn, worst
 from ..core.schedule import Schedule
 from ..events import CallRejected, FeatureChanged, FeatureDegraded, FeatureOrdered
-from ..outbox import Outbox
+from ..protocols import Surroundings
 from .chain import Chain
 from .history import LONGEST_HISTORY, HistoryEntry, moment
 
-__all__ = ["Circuit", "Standing", "Surroundings"]
-
-
-class Surroundings(Protocol):
-    """What a feature needs of the `Resilience` that it belongs to."""
-
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def enabled(self) -> bool: ...
-    @property
-    def outbox(self) -> Outbox: ...
+__all__ = ["Circuit", "Standing"]
 
 
 @runtime_checkable

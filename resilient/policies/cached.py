@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.bounds import exception_classes, not_negative, positive, whole
 from ..core.caching import CachingRules
@@ -120,6 +121,24 @@ class CachedFallback(Serving):
 
     def __repr__(self) -> str:
         return shown(self, **self._given)
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"ttl", "stale_if_error", "stale_while_revalidate", "soft_timeout", "max_size"})
+    """Settings that `taking` can change at work: those that say how long and how much, and none that say whose a value is."""
+
+    def taking(self, other: CachedFallback, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; what is stored stays, and is fresh for as long as it was to be."""
+        windows = {name: getattr(other.rules, name) for name in names if name.startswith("stale_")}
+        rules = replace(self.rules, **windows)
+        rules = replace(rules, max_stale=max(rules.stale_if_error, rules.stale_while_revalidate))
+
+        def take() -> None:
+            self._given |= {name: other._given[name] for name in names}
+            self.rules = rules
+            for name in names:
+                if name not in windows:
+                    setattr(self, name, getattr(other, name))
+
+        return take
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the pipeline's clock."""

@@ -246,7 +246,7 @@ class Chaos:
         def called(*args: Any, **kwargs: Any) -> Any:
             return drive(self._play(call, fn, args, kwargs, sync=True))
 
-        return awaited if call.runtime is call.owner.runtime else called
+        return called if call.runtime.sync else awaited
 
     async def _play(self, call: Call, fn: Callable[..., Any], args: Any, kwargs: Any, *, sync: bool = False) -> Any:
         harms: Harms = call.harms or FUNCTIONS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_task, begin_thread
@@ -19,15 +21,17 @@ from ..core.vary import selected
 from ..errors import CircuitOpen, DeadlineExceeded, Rejected
 from ..events import CacheUsed, FallbackServed
 from ..runtime import drive
-from .flight import Flight, Landing, copied
+from ..tape import copied
+from .flight import Flight, Landing
 from .stock import Found, Stock
+from .timeout import Timeout
 
 if TYPE_CHECKING:
     from ..call import Call
     from ..protocols import Inner, Store
     from .flights import Flights
 
-__all__ = ["AGAIN", "Collapsing"]
+__all__ = ["AGAIN", "REFRESH_SECONDS", "Collapsing"]
 
 AGAIN: Any = object()
 """What a fetch comes to that was cut short, or overtaken by an answer that is in the store by now."""
@@ -35,6 +39,7 @@ LANDED: Any = object()
 COOLED_LIMIT = 1000  # URIs that are left alone after a failure; beyond it all are forgotten
 COOLDOWN = (1.0, 5.0)  # seconds
 LONGEST_COOLDOWN = 60.0
+REFRESH_SECONDS = 30.0  # for which a fetch may go on that nobody waits for
 
 
 class Collapsing:
@@ -61,10 +66,10 @@ class Collapsing:
     async def _fetched(self, call: Call, inner: Inner, asked: Asked, found: Found, kept: int) -> Any:
         """The answer of the origin, AGAIN if there may be one in the store by now."""
         flights: Any = self.flights
-        solo, key = call.caching.solo(asked, found.entry), asked.collapse_key()
+        solo, key = not asked.ordinary and call.caching.solo(asked, found.entry), asked.collapse_key()
         while True:
             flight, first = flights.join(key, asked.uri, alone=solo)
-            if first and not solo and flights.overtaken(key, kept):
+            if first and flights.kept != kept and not solo and flights.overtaken(key, kept):
                 flight.finish()
                 return AGAIN
             try:
@@ -78,7 +83,7 @@ class Collapsing:
             except BaseException:
                 await self._leave(flight, call, first)
                 raise
-            if landed is not LANDED or (flight.lost and (not first or flight.error is None)):
+            if landed is not LANDED or (flight.landing is not Landing.SHARED and flight.lost and (not first or flight.error is None)):
                 await self._leave(flight, call, first)
                 if landed is not LANDED:
                     return landed
@@ -99,23 +104,32 @@ class Collapsing:
         branch.started = call.runtime.now()
         branch.counted, branch.elsewhere = True, None  # as of an attempt before, where it is retried outside of the cache
 
-        def fly() -> Coroutine[Any, Any, None]:
-            return flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
-
+        fly = partial(flight.run, partial(call.caching.fetch, self, flight, branch, inner, asked, found))
         if not call.runtime.sync:
             branch.detach()
+            self._bound(flight, call, asked, found.entry)
             try:
-                flight.task = begin_task(fly, flight.finish)
+                begin_task(fly, flight.finish, flight.flown_by)
             except BaseException:
                 flight.finish()
                 raise
-        elif not self._elsewhere(call, found.entry, asked, branch, fly):
+        elif not self._elsewhere(call, found.entry, asked, flight, fly):
             flight.until = branch.deadline
             await fly()
 
-    def _elsewhere(self, call: Call, entry: Entry | None, asked: Asked, branch: Call, fly: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    def _bound(self, flight: Flight, call: Call, asked: Asked, entry: Entry | None) -> None:
+        """Where whoever waits will be served what is stale, see that the fetch does not go on for ever behind him."""
+        if self.soft_timeout is None or entry is None or not usable_on_error(entry, asked, call.runtime.now(), self.rules):
+            return
+        totals = [policy.total for policy in call.owner.policies if isinstance(policy, Timeout) and policy.enforce]
+        own = max((total for total in totals if total != math.inf), default=0.0)
+        flight.end_within(self.soft_timeout + max(REFRESH_SECONDS, own))
+
+    def _elsewhere(
+        self, call: Call, entry: Entry | None, asked: Asked, flight: Flight, fly: Callable[[], Coroutine[Any, Any, None]]
+    ) -> bool:
         """Fetch on another thread, where this one has something to serve should it take long. False if that is not to be."""
-        runtime = call.runtime
+        runtime, branch = call.runtime, flight.fetching
         threads = getattr(runtime, "threads", None)
         if self.soft_timeout is None or entry is None or threads is None or not usable_on_error(entry, asked, runtime.now(), self.rules):
             return False
@@ -123,9 +137,11 @@ class Collapsing:
             return False
         inherited = branch.deadline, branch.inherited, branch.limit, branch.timed
         branch.detach()
+        self._bound(flight, call, asked, entry)
         if begin_thread(lambda: drive(fly()), threads) is not None:
             return True
         branch.deadline, branch.inherited, branch.limit, branch.timed = inherited
+        flight.ends = math.inf
         return False
 
     async def _landed(self, flight: Flight, call: Call, asked: Asked, entry: Entry | None) -> Any:
@@ -168,12 +184,7 @@ class Collapsing:
             if flight.tape is not None and flight.tape.error is not None:
                 return self._failure(flight, first, call, asked, found.entry)
         elif landing is Landing.FAILED:
-            if (
-                first
-                or flight.error is not None
-                or self._covered(call, asked, found.entry)
-                or caching.shareable_failure(self, asked, flight)
-            ):
+            if first or flight.error is not None or self._covered(call, asked, found.entry) or caching.shareable_failure(flight):
                 return self._failure(flight, first, call, asked, found.entry)
         elif first:
             if landing is Landing.LOST:  # a deadline of this caller's own has ended it
@@ -183,6 +194,8 @@ class Collapsing:
             call.adopt(flight.fetching)
             call.lower(*own)  # the fetch was made without it
             return flight.head
+        elif landing is Landing.PASSED and flight.cause:  # a failure whose body is for him alone
+            return self._failure(flight, first, call, asked, found.entry)
         flight.leave()
         self.count(call, "pass")
         return await inner(call)
@@ -206,13 +219,15 @@ class Collapsing:
                 return self._stale(call, asked, entry, detail, "deadline", 504)
             unasked = isinstance(flight.error, CircuitOpen)
             status = None if unasked else 502 if broken is not None else caching.status_of(flight)
+            if first:
+                flight.take_error()  # nobody is to have it, and its traceback leads to the flight
             return self._stale(call, asked, entry, detail, flight.cause or "body", status)
         self.count(call, "error")
         call.counted, call.plain = not first, False
         error = broken or flight.error
         if error is None:
             flight.leave()
-            return caching.failed(call, flight, first=first)
+            return caching.failed(self, call, asked, flight, first=first)
         error = flight.take_error() if first else copied(error)
         try:
             call.judge_error(error, flight.outcome)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.bounds import flag
 from ..core.deadline import useful
@@ -13,8 +13,8 @@ from ..core.outcome import Outcome
 from ..errors import AllTargetsFailed, Rejected
 from ..events import FailedOver
 from .breaker import CircuitBreaker
+from .composing import compose
 from .mistakes import warn
-from .pipeline import compose
 from .shown import shown
 from .target import Target, TargetPipeline
 
@@ -62,7 +62,21 @@ class Failover:
 
     def __repr__(self) -> str:
         names = [target.name for target in self.targets]
-        return shown(self, targets=names, repeat=self.repeat)
+        told = shown(self, targets=names, repeat=self.repeat)
+        told.settings["targets"] = self.targets  # a name alone makes no target
+        return told
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"repeat"})
+    """Settings that `taking` can change at work; what is known of a target goes with it."""
+
+    def taking(self, other: Failover, names: Collection[str]) -> Callable[[], None]:
+        """What takes the settings named over from `other`; the targets stay."""
+
+        def take() -> None:
+            for name in names:
+                setattr(self, name, getattr(other, name))
+
+        return take
 
     def join(self, owner: Pipeline) -> None:
         """Name what is known of the targets after `owner`, and tell its listeners. The first owner is the one."""
@@ -78,9 +92,7 @@ class Failover:
     def _of(self, owner: Pipeline) -> tuple[TargetPipeline, ...]:
         if not self._pipelines:
             self._pipelines = tuple(
-                TargetPipeline(
-                    *target.policies, name=f"{owner.name or 'pipeline'}/{target.name}"[:100], clock=owner.clock, outbox=owner.outbox
-                )
+                TargetPipeline(*target.policies, name=f"{owner.name or 'pipeline'}/{target.name}"[:100], within=owner)
                 for target in self.targets
             )
         return self._pipelines

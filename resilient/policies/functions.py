@@ -142,11 +142,11 @@ class FunctionCaching:
         """As a gateway would say it."""
         return 500
 
-    def shareable_failure(self, cache: Any, asked: Asked, flight: Flight) -> bool:
+    def shareable_failure(self, flight: Flight) -> bool:
         """Whether a value that is a failure is one for everybody who has waited."""
         return flight.for_all
 
-    def failed(self, call: Call, flight: Flight, *, first: bool) -> Any:
+    def failed(self, cache: Any, call: Call, asked: Asked, flight: Flight, *, first: bool) -> Any:
         """A value that is a failure, or that a fallback further in has put in the place of one."""
         cause = flight.fetching.degraded
         if cause is not None:

@@ -78,7 +78,7 @@ class Ear:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = self._call
-        if call.runtime is call.owner.runtime:
+        if not call.runtime.sync:
             return self._awaited(*args, **kwargs)
         result = self.fn(*args, **kwargs)
         self._listening.hear(call, self.limiter, result, None)

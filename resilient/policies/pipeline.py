@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import sys
 from collections import deque
@@ -25,8 +24,9 @@ from ..runtime import AsyncRuntime, SyncRuntime, drive
 from ..stats import BATCH, CallStats
 from ..waiters import Moment
 from .collected import may_hold_locks
+from .composing import compose
+from .decorating import decorated
 from .foreign import ForeignBreaker
-from .generators import guard_async_generator, guard_generator
 from .mistakes import warn_of_mistakes
 from .switch import chaos_allowed, switched_on
 
@@ -170,32 +170,7 @@ class Pipeline:
         Raises:
             TypeError: it is a class, or cannot be called.
         """
-        if isinstance(fn, staticmethod | classmethod):
-            return cast("F", type(fn)(self(fn.__func__)))
-        if isinstance(fn, type):
-            raise TypeError(f"a class stays a class: decorate the methods of {fn.__name__}, or a function that makes one")
-        if not callable(fn):
-            raise TypeError(f"expected a function to decorate, got {fn!r}")
-        # An object with an async __call__ is a coroutine function that does not look like one, in a partial too.
-        target: Any = fn
-        while isinstance(target, functools.partial):
-            target = target.func
-        target = target if inspect.isroutine(target) else type(target).__call__
-        if inspect.isasyncgenfunction(target):
-            return cast("F", guard_async_generator(self, fn))
-        if inspect.isgeneratorfunction(target):
-            return cast("F", guard_generator(self, fn))
-        if inspect.iscoroutinefunction(target):
-
-            async def awaited(*args: Any, **kwargs: Any) -> Any:
-                return await self.call(fn, *args, **kwargs)
-
-            return cast("F", _named_like(fn, awaited))
-
-        def called(*args: Any, **kwargs: Any) -> Any:
-            return self.call_sync(fn, *args, **kwargs)
-
-        return cast("F", _named_like(fn, called))
+        return decorated(self, fn)
 
     def routed(self, method: str, url: Any) -> Pipeline:
         """The pipeline for a request: one of `routes`, or this one."""
@@ -352,24 +327,3 @@ def flatten(policies: tuple[Any, ...]) -> Iterator[Policy]:
             raise TypeError(f"policies: put a star in front of a {type(policy).__name__} of policies, as in Pipeline(*standard())")
         else:
             raise TypeError(f"policies: expected objects with run(call, inner), got {policy!r}")
-
-
-def compose(policies: tuple[Policy, ...], attempt: Inner) -> Inner:
-    """One function of a call: the policies, outermost first, around `attempt`."""
-    inner = attempt
-    for policy in reversed(policies):
-        link = getattr(policy, "link", None)
-        inner = _link(policy.run, inner) if link is None else link(inner)
-    return inner
-
-
-def _link(run: Callable[[Call, Inner], Awaitable[Any]], inner: Inner) -> Inner:
-    def step(call: Call) -> Awaitable[Any]:
-        return run(call, inner)
-
-    return step
-
-
-def _named_like(fn: Any, wrapper: Any) -> Any:
-    # Instances have no __name__; functools.wraps takes what is there.
-    return functools.wraps(fn)(wrapper)

@@ -20,7 +20,7 @@ class Told(str):
     settings: dict[str, Any]
 
 
-def shown(policy: object, **settings: Any) -> str:
+def shown(policy: object, **settings: Any) -> Told:
     """`Bulkhead(max_concurrent=10)`: the class and those of its settings that are not its constructor's defaults."""
     kind = type(policy)
     told = Told(f"{kind.__name__}({', '.join(_told(_defaults(kind), settings))})")

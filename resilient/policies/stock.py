@@ -53,14 +53,15 @@ class Found:
     Attributes:
         entry: the stored answer that is for this caller, fresh or not.
         varied: whether there are answers, but to requests with other fields.
+        foreign: whether there is an answer, but for other callers.
         generation: of the marks that hold now.
     """
 
-    __slots__ = ("entry", "generation", "new_marks", "softened", "specs", "varied")
+    __slots__ = ("entry", "foreign", "generation", "new_marks", "softened", "specs", "varied")
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
-        self.varied = False
+        self.varied = self.foreign = False
         self.generation = ""
         # Seldom anything but empty, and replaced rather than changed.
         self.new_marks: Mapping[str, Mark] = NONE
@@ -123,6 +124,8 @@ class Stock:
         if look is None:
             return None
         try:
+            if asked.ordinary and not self._hints:
+                return self._found_for_all(asked, Found(), look, runtime)
             return self._found(asked, look, runtime)
         except _Elsewhere:
             return None
@@ -164,19 +167,26 @@ class Stock:
         if missing:
             candidates += zip((base for base, _ in missing), _known(look([key for _, key in missing])), strict=True)
         for base, record in candidates:
-            if type(record) is Entry and self._fits(asked, record, base):
+            if type(record) is not Entry:
+                continue
+            if self._fits(asked, record, base):
                 self._take(found, asked, record, look, runtime)
+            else:
+                found.foreign = True
         return found
 
     def _found_for_all(self, asked: Asked, found: Found, look: Look, runtime: Runtime) -> Found:
         """The same where the caller is nobody in particular, and nothing is known of variants: one entry, as nearly always."""
-        uri = asked.uri
-        if self._marked:
+        uri, store = asked.uri, self.store
+        if store.blocking or getattr(store, "marked", True):
             things, keys = places_of(uri)
             record, *marks = _known(look(keys))
             self._generation(found, things, marks)
         else:
-            (record,) = _known(look((entry_key(uri, ""),)))
+            records = look((entry_key(uri, ""),))
+            if records is None:
+                raise _Elsewhere
+            record = records[0]
         if type(record) is Entry:
             self._take(found, asked, record, look, runtime)
         elif type(record) is Variants:
@@ -188,7 +198,7 @@ class Stock:
         return found
 
     def _take(self, found: Found, asked: Asked, entry: Entry, look: Look, runtime: Runtime) -> None:
-        """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4)."""
+        """Consider an entry; of several that fit, the most recent is right (RFC 9111 section 4), but no failure before an answer."""
         if entry.arrived != entry.arrived:  # NaN: it is from another process
             entry.place(runtime.now(), time.time())
         if entry.generation != found.generation or entry.groups:
@@ -198,7 +208,7 @@ class Stock:
             entry = held
         if entry.vary and selected(asked, entry.vary) != entry.selected:
             found.varied = True
-        elif found.entry is None or entry.date >= found.entry.date:
+        elif found.entry is None or (entry.status < 500, entry.date) >= (found.entry.status < 500, found.entry.date):
             found.entry = entry
 
     def _generation(self, found: Found, things: Sequence[str], marks: Sequence[Any]) -> str:
@@ -276,12 +286,19 @@ class Stock:
             seconds: how long it can be of use.
             runtime: the caller's.
         """
-        await self._do(lambda: self._keep(asked, found, entry, seconds), runtime)
+        if self.store.blocking:
+            await self._do(lambda: self._keep(asked, found, entry, seconds), runtime)
+            return
+        try:
+            self._keep(asked, found, entry, seconds)
+        except Exception as error:  # noqa: BLE001 - counted and logged: it is not kept
+            self._failed(error)
 
     def _keep(self, asked: Asked, found: Found, entry: Entry, seconds: float) -> None:
         base = "" if entry.open or asked.partition is None else asked.partition
         records: dict[str, tuple[Any, float]] = {}
-        if self._marked and not self._mark(records, found, entry, asked.uri):
+        store = self.store
+        if (store.blocking or getattr(store, "marked", True)) and not self._mark(records, found, entry, asked.uri):
             return
         key, seconds = entry_key(asked.uri, base), min(seconds, ENTRY_SECONDS)
         gone: tuple[str, ...] = ()
@@ -296,9 +313,9 @@ class Stock:
             records[key] = entry, seconds
             gone = () if known is None else known.keys
             self._hints.pop(key, None)
-        self.store.save(records)
+        store.save(records)
         if gone:
-            self.store.remove(gone)
+            store.remove(gone)
 
     async def drop(self, asked: Asked, entry: Entry | None, runtime: Runtime) -> None:
         """Remove the entry that was found for a request, unless it is there for others too."""

@@ -117,6 +117,19 @@ class TargetPipeline(Pipeline):
 
     required = False
 
+    def __init__(self, *policies: Any, name: str, within: Pipeline) -> None:
+        self._within = within
+        super().__init__(*policies, name=name, clock=within.clock, outbox=within.outbox)
+
+    @property
+    def chaos(self) -> bool:
+        """Whether a `Chaos` may act on the way to this target: as for the whole call."""
+        return self._within.chaos
+
+    @chaos.setter
+    def chaos(self, value: bool) -> None:
+        pass  # a pipeline has its own word on it; a target has none
+
     @property
     def breaker(self) -> CircuitBreaker | ForeignBreaker | None:
         return next((policy for policy in self.policies if isinstance(policy, CircuitBreaker | ForeignBreaker)), None)

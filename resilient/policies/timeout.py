@@ -134,7 +134,7 @@ def _watched(call: Call, limit: float) -> Callable[..., Any]:
         finally:
             look(began)
 
-    return awaited if runtime is call.owner.runtime else called
+    return called if runtime.sync else awaited
 
 
 def _report(call: Call, limit: str) -> None:

@@ -11,11 +11,13 @@ import pybreaker
 
 from ..asgi.drain import Drain
 from ..dependency import composed
+from ..policies.breaker import CircuitBreaker
 from ..policies.cache import Cache
 from ..policies.fallback import Fallback
 from ..policies.order import place_of, replaced
 from ..policies.pipeline import flatten
 from ..policies.shown import settings_of
+from ..policies.target import Target
 from .schema import BACKOFFS, KINDS, STORES, word
 from .sources import Table
 from .values import MASK, Given, Path, SettingsError, concealed, masked
@@ -77,10 +79,14 @@ def declared(name: str, policies: tuple[Any, ...], own: dict[str, Any], table: T
             elif one.value and not any(isinstance(existing, Cache) for existing in chosen):
                 chosen = replaced(chosen, [Cache(store=store)])
     acts: list[Callable[[], None]] = []
-    for kind, settings in by_kind(table).items():
+    kinds = by_kind(table)
+    for kind, settings in kinds.items():
         present = living(chosen, kind, f"{key}.{kind}", settings)
         if present is None:
             made = template(kind, {"store": store} if kind == "cache" else {}, settings, f"{key}.{kind}")
+            if kind == "failover" and not policies and "circuit_breaker" not in kinds:
+                # As in standard(): each target has a breaker of its own, and nobody has asked for one around them all.
+                chosen = tuple(one for one in chosen if not isinstance(one, CircuitBreaker))
             chosen = replaced(chosen, [made])
             kept.made.add(kind)
             continue
@@ -172,7 +178,7 @@ def built(kind: type, values: Mapping[str, Any], key: str, settings: Mapping[Pat
     """
     signature = inspect.signature(kind)
     for name, one in signature.parameters.items():
-        if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and name not in values:
+        if one.default is one.empty and one.kind is not one.VAR_KEYWORD and name not in values:
             given = next(iter(settings.values()))
             raise given.refused(f"{key}.{name}", f"is missing; a {kind.__name__} can't be made without it")
     for name in values:
@@ -180,9 +186,19 @@ def built(kind: type, values: Mapping[str, Any], key: str, settings: Mapping[Pat
             given = settings.get((name,)) or next(iter(settings.values()))
             raise given.refused(f"{key}.{name}", f"a {kind.__name__} has no such setting; it has {', '.join(signature.parameters)}")
     try:
+        if "targets" in values:
+            return kind(*_targets(values["targets"]), **{name: value for name, value in values.items() if name != "targets"})
         return kind(**values)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise _wrong(key, error, settings) from None
+
+
+def _targets(said: Any) -> tuple[Any, ...]:
+    """The targets of a `Failover`: URLs, or those that the program or a table has given a name."""
+    try:
+        return tuple(Target(name, url=url) for name, url in said.items()) if isinstance(said, Mapping) else tuple(map(Target.of, said))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"targets: {error}") from None
 
 
 def _wrong(key: str, error: Exception, settings: Mapping[Path, Given]) -> SettingsError:

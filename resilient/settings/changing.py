@@ -11,7 +11,6 @@ from ..events import SettingChanged
 from ..feature import Feature
 from ..policies.shown import settings_of
 from .building import Kept, by_kind, living, taking, template
-from .schema import KINDS
 from .sources import Table
 from .values import Given, Path, SettingsError, concealed
 
@@ -113,7 +112,7 @@ def _of_policy(
     if fixed:
         told = ", ".join(f"{key}.{name}" for name in sorted(fixed))
         raise first.refused(told, "can't be changed without losing what was learnt; it takes a restart")
-    other = template(kind, kept.code.get(kind, {}), settings, key) if settings else KINDS[kind](**kept.code[kind])
+    other = template(kind, kept.code.get(kind, {}), settings, key)
     act = _swapping(policy, other, family) if swapped else taking(policy, other, names, key, changed)
     before, after = settings_of(policy) or {}, settings_of(other) or {}
     made = []

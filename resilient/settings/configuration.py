@@ -164,8 +164,8 @@ def _setting(service: Service, name: str, value: bool) -> Callable[[], None]:
     return lambda: setattr(service, name, value)
 
 
-def on_signal(reload: Callable[[], object], number: int | None) -> Callable[[], None]:
-    """Call `reload` at a signal, and whoever was called before. Returns what undoes that.
+def on_signal(reload: Callable[[], object], number: int | None, settings: Settings) -> Callable[[], None]:
+    """Call `reload`, which reads `settings` anew, at a signal, and whoever was called before. Returns what undoes that.
 
     The handler runs wherever the main thread happens to be, perhaps while that holds one of our locks: it only starts a
     thread, which reloads.
@@ -183,8 +183,10 @@ def on_signal(reload: Callable[[], object], number: int | None) -> Callable[[], 
         try:
             reload()
         except Exception as error:
+            # Of several services in one process, each with settings of its own, only some may refuse.
             told = error if isinstance(error, SettingsError) else type(error).__name__
-            logger.error("settings were not reloaded, and nothing was changed: %s", told, exc_info=not isinstance(error, SettingsError))
+            whose = settings.origin
+            logger.error("settings from %s were not reloaded, and nothing was changed: %s", whose, told, exc_info=told is not error)
 
     def handle(received: int, frame: Any) -> None:
         threading.Thread(target=work, name="resilient-reload", daemon=True).start()

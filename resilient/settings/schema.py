@@ -23,7 +23,9 @@ from ..policies.breaker import CircuitBreaker
 from ..policies.budget import RetryBudget
 from ..policies.bulkhead import Bulkhead
 from ..policies.cache import Cache
+from ..policies.cached import CachedFallback
 from ..policies.chaos import Chaos
+from ..policies.failover import Failover
 from ..policies.hedge import Hedge
 from ..policies.key import KEYS
 from ..policies.kinship import RULES
@@ -36,8 +38,8 @@ from ..stores import MemoryStore, RedisStore, SQLiteStore
 __all__ = ["BACKOFFS", "CHECK", "DEPENDENCY", "DRAIN", "FEATURE", "KINDS", "PARTS", "ROOT", "STORES", "converted", "parameters", "word"]
 
 _OURS: tuple[type, ...] = (
-    *(Timeout, RateLimit, AdaptiveThrottle, Retry, Hedge, Bulkhead, AdaptiveConcurrency),
-    *(CircuitBreaker, Cache, Chaos),
+    *(Timeout, RateLimit, AdaptiveThrottle, Retry, Hedge, Failover, Bulkhead, AdaptiveConcurrency),
+    *(CircuitBreaker, Cache, CachedFallback, Chaos),
 )
 NONE = "none"  # TOML has no word for it
 
@@ -61,6 +63,8 @@ def parameters(kind: type) -> dict[str, str]:
     found = {name: str(one.annotation) for name, one in inspect.signature(kind).parameters.items() if one.kind is not one.VAR_KEYWORD}
     if kind is CircuitBreaker:
         found |= {name: str(field.type) for name, field in Rules.__dataclass_fields__.items() if name in RULES}
+    if kind is Failover:
+        found["targets"] = "URLs"  # where a target goes is all that a file can say of it
     return {name: annotation for name, annotation in found.items() if any(_known(one) for one in _alternatives(annotation))}
 
 
@@ -103,6 +107,12 @@ def _by_status(value: Any) -> Any:
     return {int(key): one for key, one in numbers.items()} if all(re.fullmatch(r"[0-9]{3}", key) for key in numbers) else _MISFIT
 
 
+def _urls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value) if value and all(isinstance(one, str) for one in (*value, *value.values())) else _MISFIT
+    return _list_of(str)(value) if value else _MISFIT
+
+
 _FITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "bool": ("true or false", _exactly(bool)),
     "int": ("a whole number", _exactly(int)),
@@ -113,6 +123,7 @@ _FITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "Iterable[int]": ("a list of whole numbers", _list_of(int)),
     "tuple[float, float]": ("two numbers in a list", _pair),
     "Mapping[int, float]": ("a table of seconds by status", _by_status),
+    "URLs": ("a list of URLs, or a table of URLs by the names of the targets", _urls),
     "RetryBudget": ("a table", lambda value: value if isinstance(value, Mapping) else _MISFIT),
     "Backoff": ("a table", lambda value: value if isinstance(value, Mapping) else _MISFIT),
     "Jitter": ("full, equal or none", lambda value: value if value in ("full", "equal", "none") else _MISFIT),

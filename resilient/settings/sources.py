@@ -57,9 +57,13 @@ class Settings:
         self._check_store()
 
     def __repr__(self) -> str:
+        return f"<Settings from {self.origin}>"
+
+    @property
+    def origin(self) -> str:
+        """Where they come from, in words."""
         # Neither values nor a mapping: both may hold secrets.
-        source = "a mapping" if isinstance(self.source, Mapping) else "the environment" if self.source is None else os.fspath(self.source)
-        return f"<Settings from {source}>"
+        return "a mapping" if isinstance(self.source, Mapping) else "the environment" if self.source is None else os.fspath(self.source)
 
     def look(self) -> tuple[int, int] | None:
         """When the file was changed last, and its size; None where there is no file."""

@@ -13,6 +13,9 @@ __all__ = ["Behind"]
 
 IDLE = 10.0
 AGAIN = 0.5
+# Seconds for which the thread waits for more to write: a transaction or a round trip, and two changes of threads, cost as
+# much for many records as for one.
+GATHER = 0.02
 _BATCH = 64
 _BATCH_BYTES = 2**20
 
@@ -66,8 +69,17 @@ class Behind:
         self._after: dict[str, tuple[Mark | None, float]] = {}
         self._thread: threading.Thread | None = None
         self._busy = self._closed = False
+        # What the thread waits for: anything at all, or for more of it.
+        self._resting = self._gathering = False
+        self._hurried = 0
 
     renew = _begin  # in a forked child: the parent writes what waits there
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is being written: `look` would find nothing."""
+        # No lock: what goes from one to the next is in both for a moment, in this order.
+        return not (self._waiting or self._writing or self._after)
 
     def put(self, records: Mapping[str, tuple[Record, float]]) -> None:
         """Have records written, in place of older ones that still wait."""
@@ -84,13 +96,12 @@ class Behind:
                     continue
                 self._waiting[key] = kept
                 self._size += size
-            self._wake()
+            if self._thread is None or self._resting or (self._gathering and self._full()):
+                self._wake()
 
     def look(self, keys: Sequence[str]) -> dict[str, Record | None]:
         """What is going to be written under these keys, or is being written; None for what is going to be removed."""
         with self._lock:  # of the condition, which takes as long again to enter
-            if not (self._waiting or self._writing or self._after):
-                return {}
             pairs = {key: self._waiting.get(key) or self._after.get(key) or self._writing.get(key) for key in keys}
         return {key: pair[0] for key, pair in pairs.items() if pair is not None}
 
@@ -119,12 +130,12 @@ class Behind:
         with self._change:
             if self._owing():
                 self._wake()
-            return self._change.wait_for(lambda: not (self._waiting or self._busy or self._owing()), timeout)
+            return self._done(timeout, lambda: not (self._waiting or self._busy or self._owing()))
 
     def close(self, timeout: float) -> None:
         """Flush, and end the thread; what could not be written by then is dropped."""
         with self._change:
-            self._change.wait_for(lambda: not (self._waiting or self._busy), timeout)
+            self._done(timeout, lambda: not (self._waiting or self._busy))
             self._closed = True
             self.drops += len(self._waiting)
             self._waiting.clear()
@@ -133,6 +144,15 @@ class Behind:
             self._change.notify_all()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
+
+    def _done(self, timeout: float, done: Callable[[], bool]) -> bool:
+        """Wait until it is done, and have nothing wait for more meanwhile."""
+        self._hurried += 1
+        self._change.notify_all()
+        try:
+            return self._change.wait_for(done, timeout)
+        finally:
+            self._hurried -= 1
 
     def _take_out(self, key: str) -> None:
         kept = self._waiting.pop(key, None)
@@ -177,22 +197,33 @@ class Behind:
         """What to write next, nothing where something is to be settled; None ends the thread."""
         with change:
             if not (self._waiting or self._after or self._closed):
+                self._resting = True
                 change.wait(AGAIN if self._owing() else IDLE)
+                self._resting = False
+            if self._waiting and not (self._full() or self._after or self._closed or self._hurried):
+                self._gathering = True
+                change.wait(GATHER)
+                self._gathering = False
             if self._closed or not (self._waiting or self._after or self._owing()):
                 self._thread = None
                 change.notify_all()
                 return None
             batch = self._next_batch()
             self._writing = dict(batch)
+            for key in batch:
+                self._take_out(key)
             self._busy = True
             return batch
+
+    def _full(self) -> bool:
+        return len(self._waiting) >= _BATCH or self._size >= _BATCH_BYTES
 
     def _next_batch(self) -> Records:
         batch: Records = {}
         size = 0
-        while self._waiting and len(batch) < _BATCH and size < _BATCH_BYTES:
-            key = next(iter(self._waiting))
-            batch[key] = self._waiting[key]
-            size += weight(key, batch[key][0])
-            self._take_out(key)
+        for key, kept in self._waiting.items():
+            if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+                break
+            batch[key] = kept
+            size += weight(key, kept[0])
         return batch

@@ -7,10 +7,11 @@ import glob
 import logging
 import os
 import re
+import secrets
 import threading
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .forks import renewed_in_children
 from .guarded import Busy
@@ -25,7 +26,7 @@ logger = logging.getLogger("resilient")
 APPLICATION = 0x72534331  # "rSC1", in the file's header
 VERSION = 1
 _SCHEMA = (
-    # `id` tells what was saved before what; a record that is saved again gets a new one.
+    # `id` tells what was saved before what; a record that is saved again gets a new one, and none is given twice.
     """CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, mark INTEGER NOT NULL,
     expires REAL NOT NULL, used REAL NOT NULL, data BLOB NOT NULL)""",
     "CREATE INDEX by_use ON records (mark, used)",
@@ -36,6 +37,9 @@ _SCHEMA = (
 _ENDINGS = ("", "-wal", "-shm")
 # Connections that a forked child has got from its parent: closing them would end the parent's locks.
 _INHERITED: list[Any] = []
+
+
+Lease: TypeAlias = "tuple[str, Connection]"
 
 
 class Unusable(Exception):
@@ -65,12 +69,11 @@ class Connections:
         self._timeout = timeout
         self._count = count
         self.corrupt = 0
-        self._free: list[tuple[str, Connection]] = []
+        self._free: list[Lease] = []
         self._begin()
         renewed_in_children(self)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
         self._opening = threading.Lock()
         # A token for each connection that there may be: on the way of each hit, where a semaphore costs ten times as much.
         self._places: SimpleQueue[None] = SimpleQueue()
@@ -106,8 +109,8 @@ class Connections:
         """
         return _Reading(self)
 
-    def take(self) -> tuple[str, Connection]:
-        """A connection for this thread alone, and its file; to be given back.
+    def take(self) -> Lease:
+        """A connection for this thread alone, and its file before it; to be given back.
 
         Raises:
             Busy: there was none in time.
@@ -119,21 +122,24 @@ class Connections:
             raise Busy from None
         file = ""
         try:
-            file = self._current()
-            connection = self._taken(file)
-            if connection is None:
-                with self._opening:  # a change of the journal's mode waits for nobody
-                    connection = self._open(file)
+            file, following = self._file
+            if not file or os.access(following, os.F_OK):
+                file = self._current()
+            while self._free:
+                lease = self._free.pop()  # which needs no lock: it is one step, as is the way back
+                if lease[0] == file:
+                    return lease
+                lease[1].close()
+            with self._opening:  # a change of the journal's mode waits for nobody
+                return file, self._open(file)
         except BaseException as error:
             self._places.put(None)
             self.failed(file, error)
             raise
-        return file, connection
 
-    def give_back(self, file: str, connection: Connection) -> None:
+    def give_back(self, lease: Lease) -> None:
         """It can be taken by others."""
-        with self._lock:
-            self._free.append((file, connection))
+        self._free.append(lease)
         self._places.put(None)
 
     def failed(self, file: str, error: BaseException) -> None:
@@ -155,21 +161,11 @@ class Connections:
 
     def close(self) -> None:
         """Close those that nobody is using."""
-        with self._lock:
-            free, self._free = self._free, []
+        free, self._free = self._free, []
         for _, connection in free:
             connection.close()
 
     # -- files --------------------------------------------------------------------------------------------------------
-
-    def _taken(self, file: str) -> Connection | None:
-        with self._lock:
-            while self._free:
-                of, connection = self._free.pop()
-                if of == file:
-                    return connection
-                connection.close()
-        return None
 
     def _current(self) -> str:
         """The file in use; another process may have begun the next one."""
@@ -227,6 +223,8 @@ class Connections:
                     raise Unusable(f"{file} is another program's database")
                 for statement in _SCHEMA:
                     connection.execute(statement)
+                # In another file, were it at this very path, the same number is not to mean another record.
+                connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('records', ?)", (secrets.randbits(42) << 20,))
             connection.execute("COMMIT")
         version = _pragma(connection, "user_version")
         if _pragma(connection, "application_id") != APPLICATION:
@@ -249,21 +247,21 @@ class Connections:
 class _Reading:
     """A connection that is taken, and given back."""
 
-    __slots__ = ("_connection", "_connections", "_file")
+    __slots__ = ("_connections", "_lease")
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     def __enter__(self) -> Connection:
-        self._file, self._connection = self._connections.take()
-        return self._connection
+        self._lease = self._connections.take()
+        return self._lease[1]
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
             if error is not None:
-                self._connections.failed(self._file, error)
+                self._connections.failed(self._lease[0], error)
         finally:
-            self._connections.give_back(self._file, self._connection)
+            self._connections.give_back(self._lease)
 
 
 def _create(file: str) -> None:

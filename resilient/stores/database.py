@@ -12,7 +12,7 @@ from ..core.entry import Entry, Mark, Record
 from .codec import check_value, encode, recover
 from .connections import Connections
 from .guarded import Busy
-from .known import Known
+from .known import Kept, Known
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -23,6 +23,7 @@ MAX_MARKS = 10_000
 SWEEP = 5.0
 TOUCH = 60.0
 _TOUCHED = 500
+_KEYS = 1000  # at a time: SQLite reads at most 2000 columns
 
 
 class Database:
@@ -66,33 +67,58 @@ class Database:
             check_value(record.value)
 
     def load(self, keys: Sequence[str]) -> list[Record | None]:
+        if not keys:
+            return []
+        if len(keys) > _KEYS:
+            return [*self.load(keys[:_KEYS]), *self.load(keys[_KEYS:])]
         now = self._wall()
-        with self.connections.reading() as connection:
-            rows = connection.execute(_selecting(len(keys)), (*keys, now)).fetchall()
-        found: dict[str, Record] = {}
-        for key, data, used, mark in rows:
-            record = self._known.get(key, data) or self._read(key, data, mark=bool(mark))
-            if record is not None:
-                found[key] = record
-            if used < now - TOUCH and len(self._touched) < _TOUCHED:
-                self._touched[key] = now
+        records: list[Record | None] = []
+        for key, kept in zip(keys, self._look(keys), strict=True):
+            if kept is None or kept.until <= now:
+                records.append(None)
+                continue
+            if kept.used < now - TOUCH and len(self._touched) < _TOUCHED:
+                kept.used = self._touched[key] = now
+            records.append(kept.record())
         if self._touched and now >= self._next_touch:
             self._touch(now)
-        return [found.get(key) for key in keys]
+        return records
 
-    def _read(self, key: str, data: bytes, *, mark: bool) -> Record | None:
-        record, whole = recover(data, key=key, mark=mark)
+    def _look(self, keys: Sequence[str]) -> list[Kept | None]:
+        """What there is under keys. Their numbers take the index alone: what is known by its number is not read again."""
+        lease = self.connections.take()
+        try:
+            numbers = lease[1].execute(_numbering(len(keys)), keys).fetchone()
+            found = self._known.look(keys, numbers)
+            if None in found and (new := _new(keys, numbers, found)):
+                rows = lease[1].execute(_selecting(len(new)), [*new]).fetchall()
+            else:
+                return found
+        except BaseException as error:
+            self.connections.failed(lease[0], error)
+            raise
+        finally:
+            self.connections.give_back(lease)
+        read = {row[0]: self._read(new[row[0]], *row) for row in rows}  # but those that went in between
+        return [read.get(number) if kept is None else kept for number, kept in zip(numbers, found, strict=True)]
+
+    def _read(self, key: str, number: int, mark: int, until: float, used: float, data: bytes) -> Kept | None:
+        record, whole = recover(data, key=key, mark=bool(mark))
+        kept = None if record is None else Kept(number, record, until=until, used=used)
         if not whole:
             self._corrupt += 1
-        elif record is not None:
-            self._known.put(key, data, record)
-        return record
+        elif kept is not None:
+            self._known.put(key, kept, len(data))
+        return kept
 
     def _touch(self, now: float) -> None:
         self._next_touch = now + TOUCH / 4
         touched, self._touched = self._touched, {}
-        with contextlib.suppress(Busy), self.connections.writing() as connection:
-            connection.executemany("UPDATE records SET used = ? WHERE key = ?", [(used, key) for key, used in touched.items()])
+        try:
+            with self.connections.writing() as connection:
+                connection.executemany("UPDATE records SET used = ? WHERE key = ?", [(used, key) for key, used in touched.items()])
+        except Busy:
+            self._touched = touched | self._touched  # for the next time
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
         now = self._wall()
@@ -165,9 +191,20 @@ class Database:
         (self.count,) = connection.execute("SELECT count(*) FROM records").fetchone()
 
 
+def _new(keys: Sequence[str], numbers: Sequence[int | None], found: Sequence[Kept | None]) -> dict[int, str]:
+    """What there is and is not known, by its number."""
+    return {number: key for key, number, kept in zip(keys, numbers, found, strict=True) if kept is None and number is not None}
+
+
 @lru_cache(64)
-def _selecting(keys: int) -> str:
-    return f"SELECT key, data, used, mark FROM records WHERE key IN ({','.join('?' * keys)}) AND expires > ?"
+def _numbering(keys: int) -> str:
+    """One row; a list of keys would be sorted first, and takes twice as long."""
+    return f"SELECT {','.join(['(SELECT id FROM records WHERE key = ?)'] * keys)}"
+
+
+@lru_cache(64)
+def _selecting(numbers: int) -> str:
+    return f"SELECT id, mark, expires, used, data FROM records WHERE id IN ({','.join('?' * numbers)})"
 
 
 def _used(connection: Connection) -> tuple[int, int]:

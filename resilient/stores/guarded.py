@@ -61,6 +61,8 @@ class Guarded:
         self._lock = threading.Lock()
         self._settling = threading.Lock()
         self._breaker = Breaker(RULES)
+        # A permit, as long as nothing has failed since the last success: another success would change nothing.
+        self._sound: int | None = self._breaker.generation
         self._owed: OrderedDict[str, tuple[Mark | None, float]] = OrderedDict()
         self._to_be_emptied = False
         self.failures = 0
@@ -76,7 +78,7 @@ class Guarded:
 
     def load(self, keys: Sequence[str]) -> Sequence[Record | None] | None:
         """What the store has; None if it cannot be asked."""
-        if self.owing and not self.settle(PATIENCE):
+        if (self._owed or self._to_be_emptied) and not self.settle(PATIENCE):
             return None
         found = self._try(self._store.load, keys)
         return None if found is FAILED else found
@@ -142,10 +144,12 @@ class Guarded:
 
     def _try(self, act: Callable[..., Any], *args: Any) -> Any:
         """What `act` returns; FAILED where it is left alone or fails."""
-        with self._lock:
-            permit = self._breaker.admit(self._clock.now())
+        permit: Permit | None = self._sound
         if permit is None:
-            return FAILED
+            with self._lock:
+                permit = self._breaker.admit(self._clock.now())
+            if permit is None:
+                return FAILED
         outcome: Outcome = IGNORED
         result = FAILED
         try:
@@ -158,18 +162,17 @@ class Guarded:
             self.failures += 1
             self._why = repr(error)
         finally:
-            self._record(permit, outcome)
+            if outcome is not SUCCESS or self._sound is None:
+                self._record(permit, outcome)
         return result
 
     def _record(self, permit: Permit, outcome: Outcome) -> None:
         with self._lock:
-            if outcome is SUCCESS and type(permit) is int and self.up:  # which changes nothing
-                self._breaker.record_success(permit, self._clock.now())
-                return
-            self._breaker.record(permit, outcome, self._clock.now(), None, random.random())
-            was, state = self.up, self._breaker.state
-            self.up = state is CLOSED or (was and state is not OPEN)
-            up = self.up
+            breaker = self._breaker
+            breaker.record(permit, outcome, self._clock.now(), None, random.random())
+            was, state = self.up, breaker.state
+            self.up = up = state is CLOSED or (was and state is not OPEN)
+            self._sound = breaker.generation if state is CLOSED and not breaker.consecutive_failures else None
         if up and not was:
             logger.warning("%s: it can be used again", self._name)
         elif was and not up:
@@ -180,3 +183,4 @@ class Guarded:
         self._lock = threading.Lock()
         self._settling = threading.Lock()
         self._breaker = Breaker(RULES)
+        self._sound = self._breaker.generation

@@ -87,6 +87,9 @@ class LayeredStore:
     def load(self, keys: Sequence[str]) -> list[Record | None]:
         """What is kept under each key, None for nothing."""
         now = self._clock.now()
+        if not self._near.limit and self._behind.idle and not self._closed:  # nobody but the store knows anything
+            found = self._far.load(keys)
+            return [None] * len(keys) if found is None else self._placed(found, now)
         answers, unknown = self._near.look(keys, now)
         if not unknown:
             return answers
@@ -101,17 +104,17 @@ class LayeredStore:
             found = None if self._closed else self._far.load(asked)
             if found is None:
                 return self._near.alone(keys, now)
-            wall = self._wall()
-            for record in found:
-                if type(record) is Entry and record.arrived != record.arrived:  # NaN: it comes from another process
-                    record.place(now, wall)
-            if asked is keys and not self._near.limit:
-                return [*found]
-            believed = self._near.learn(dict(zip(asked, found, strict=True)), since, now)
+            believed = self._near.learn(dict(zip(asked, self._placed(found, now), strict=True)), since, now)
         for place in unknown:
             key = keys[place]
             answers[place] = waiting[key] if key in waiting else believed[key]
         return answers
+
+    def _placed(self, found: Sequence[Record | None], now: float) -> list[Record | None]:
+        for record in found:
+            if type(record) is Entry and record.arrived != record.arrived:  # NaN: it comes from another process
+                record.place(now, self._wall())
+        return found if type(found) is list else [*found]
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
         """Keep records, each for so many seconds; entries are written behind.

@@ -10,6 +10,7 @@ from typing import Any
 from ..clock import SYSTEM_CLOCK, Clock
 from ..core.bounds import positive, whole
 from .layered import LayeredStore
+from .lines import Client, Line, Lines
 from .server import Server
 
 __all__ = ["RedisStore"]
@@ -63,8 +64,8 @@ class RedisStore(LayeredStore):
         whole("connections", connections)
         if not isinstance(prefix, str) or not prefix:
             raise ValueError(f"prefix must be a word that its names begin with, not {prefix!r}")
-        connect = _connecting(url, timeout, connections) if isinstance(url, str) else _given(url)
-        server = Server(connect, prefix=prefix, secret=_key(secret), timeout=timeout, connections=connections, max_record=max_record)
+        line = _line(url, timeout, connections) if isinstance(url, str) else _given(url)
+        server = Server(line, prefix=prefix, secret=_key(secret), timeout=timeout, connections=connections, max_record=max_record)
         super().__init__(server, l1_bytes=l1_bytes, trust=trust, name="RedisStore", clock=clock, wall=wall)
 
 
@@ -79,7 +80,7 @@ def _key(secret: str | bytes | None) -> bytes:
     return key
 
 
-def _connecting(url: str, timeout: float, connections: int) -> Callable[[], Any]:
+def _line(url: str, timeout: float, connections: int) -> Line:
     # An extra: whoever has no RedisStore need not have it.
     import redis
     from redis.backoff import NoBackoff
@@ -91,7 +92,7 @@ def _connecting(url: str, timeout: float, connections: int) -> Callable[[], Any]
     known = url if match[3] else f"redis{match[2]}://{url[match.end() :]}"
 
     def connect() -> Any:
-        return redis.Redis.from_url(
+        return redis.ConnectionPool.from_url(
             known,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
@@ -101,28 +102,18 @@ def _connecting(url: str, timeout: float, connections: int) -> Callable[[], Any]
         )
 
     try:
-        connect().close()  # what is wrong with the URL is told here; nothing is connected yet
+        connect()  # what is wrong with the URL is told here; nothing is connected yet
     except ValueError as error:
         raise ValueError(f"url: {error}") from None
-    return connect
+    return Lines(connect)
 
 
-class _Shared:
-    """A client that somebody else closes."""
-
-    __slots__ = ("close", "delete", "mget", "pipeline", "set")
-
-    def __init__(self, client: Any) -> None:
-        self.mget, self.pipeline, self.set, self.delete = client.mget, client.pipeline, client.set, client.delete
-        self.close = lambda: None
-
-
-def _given(client: Any) -> Callable[[], Any]:
-    if not all(callable(getattr(client, name, None)) for name in ("mget", "pipeline", "set", "delete")):
+def _given(client: Any) -> Line:
+    if not all(callable(getattr(client, name, None)) for name in ("mget", "pipeline")):
         raise TypeError(f"url must be a URL or a client of redis-py, not {client!r}")
     if ".asyncio" in type(client).__module__:
         raise TypeError("url must be a synchronous client (redis.Redis): it is used from threads, under asyncio and trio alike")
     options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
     if options.get("decode_responses"):
         raise ValueError("url must be a client without decode_responses: records are bytes")
-    return lambda: _Shared(client)
+    return Client(client)

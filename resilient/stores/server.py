@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from hashlib import blake2b
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..core.entry import Entry, Mark, Record
 from .codec import check_value, encode, recover
+from .forks import renewed_in_children
 from .guarded import Busy
-from .known import Known
+from .known import Kept, Known
+from .lines import Command, Line
 
 __all__ = ["Server"]
 
@@ -22,6 +24,7 @@ _EPOCH = 16
 # Marks belong to no epoch: they are what outlives one.
 _ALWAYS = bytes(_EPOCH)
 _LONGEST = 2**31
+ASKINGS = 1024  # look-ups that are kept ready
 
 
 class Server:
@@ -31,7 +34,7 @@ class Server:
     `clear` begins another one, and what was written in an earlier one is not read any more, and forgotten in its time.
 
     Args:
-        connect: makes the client, at first use.
+        line: to the server.
         prefix: of every name.
         secret: keys the hashes and seals; b"" for none.
         timeout: seconds to wait for a connection.
@@ -45,29 +48,32 @@ class Server:
 
     blocking = True
 
-    def __init__(
-        self, connect: Callable[[], Any], *, prefix: str, secret: bytes, timeout: float, connections: int, max_record: int
-    ) -> None:
-        self._connect = connect
+    def __init__(self, line: Line, *, prefix: str, secret: bytes, timeout: float, connections: int, max_record: int) -> None:
+        self._line = line
         self._prefix = prefix + FORMAT
         self._names = blake2b(secret, digest_size=32, person=b"resilient-names").digest() if secret else b""
         self._seals = blake2b(secret, digest_size=32, person=b"resilient-seals").digest() if secret else b""
         self._timeout = timeout
         self._connections = connections
         self._max_record = max_record
-        self._client: Any = None
         self._epoch: bytes | None = None
         self._known = Known()
+        # The same keys are asked for again and again.
+        self._asking = lru_cache(ASKINGS)(partial(_asking, line, self._prefix, self._names))
         self.corrupt = self.refused = 0
-        self.renew()
+        self._begin()
+        renewed_in_children(self)
 
-    def renew(self) -> None:
-        """Begin anew in a forked child; redis-py's pool does the same of itself."""
+    def _begin(self) -> None:
         # A token for each connection that there may be: on the way of each hit, where a semaphore costs ten times as much.
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(self._connections):
             self._places.put(None)
-        self._client = None
+
+    def renew(self) -> None:
+        """Begin anew in a forked child."""
+        self._begin()
+        self._line.renew()
 
     def check(self, record: Record) -> None:
         """Raise TypeError for a value that cannot be kept on a server."""
@@ -75,8 +81,7 @@ class Server:
             check_value(record.value)
 
     def load(self, keys: Sequence[str]) -> list[Record | None]:
-        with self._connected() as client:
-            epoch, *values = client.mget([self._prefix + "epoch", *map(self._name, keys)])
+        epoch, *values = self._ask(self._line.mget, self._asking(tuple(keys)))
         if type(epoch) is not bytes or len(epoch) != _EPOCH:
             epoch = None
         self._epoch = epoch
@@ -84,29 +89,32 @@ class Server:
 
     def _read(self, key: str, value: bytes, epoch: bytes | None) -> Record | None:
         written = value[:_EPOCH]
-        record = self._known.get(key, value)
-        if record is None:
+        kept = self._known.get(key, value)
+        if kept is not None:
+            record: Record | None = kept.record()
+        else:
             record, whole = recover(value[_EPOCH:], key=key, secret=self._seals)
             if not whole:
                 self.corrupt += 1
             elif record is not None:
-                self._known.put(key, value, record)
+                kept = Kept(value, record)
+                self._known.put(key, kept, 2 * len(value))
+                record = kept.record()
         # The epoch is not sealed: a mark is one in any, and nothing else is one without.
         return record if isinstance(record, Mark) or (written == epoch and written != _ALWAYS) else None
 
     def save(self, records: Mapping[str, tuple[Record, float]]) -> None:
-        with self._connected() as client:
-            epoch = self._epoch or self._begun(client)
-            pipeline = client.pipeline(transaction=False)
-            for key, (record, keep) in records.items():
-                data = self._written(key, record)
-                if data is None:  # what it would have replaced is out of date
-                    pipeline.delete(self._name(key))
-                else:
-                    written = _ALWAYS if isinstance(record, Mark) else epoch
-                    first = isinstance(record, Mark) and record.first
-                    pipeline.set(self._name(key), written + data, px=max(1, int(min(keep, _LONGEST) * 1000)), nx=first)
-            pipeline.execute()
+        epoch = self._epoch or self._begun()
+        commands: list[Command] = []
+        for key, (record, keep) in records.items():
+            data = self._written(key, record)
+            if data is None:  # what it would have replaced is out of date
+                commands.append(("DEL", self._name(key)))
+                continue
+            written = _ALWAYS if isinstance(record, Mark) else epoch
+            command: Command = ("SET", self._name(key), written + data, "PX", max(1, int(min(keep, _LONGEST) * 1000)))
+            commands.append((*command, "NX") if isinstance(record, Mark) and record.first else command)
+        self._ask(self._line.send, commands)
 
     def _written(self, key: str, record: Record) -> bytes | None:
         try:
@@ -118,48 +126,52 @@ class Server:
         self.refused += 1
         return None
 
-    def _begun(self, client: Any) -> bytes:
+    def _begun(self) -> bytes:
         """The epoch of the server; the first one to write begins it."""
         name = self._prefix + "epoch"
-        pipeline = client.pipeline(transaction=False)
-        pipeline.set(name, secrets.token_bytes(_EPOCH), nx=True)
-        pipeline.get(name)
-        _, epoch = pipeline.execute()
-        self._epoch = epoch
-        return bytes(epoch)
+        _, epoch = self._ask(self._line.send, [("SET", name, secrets.token_bytes(_EPOCH), "NX"), ("GET", name)])
+        self._epoch = epoch = bytes(epoch)
+        return epoch
 
     def remove(self, keys: Sequence[str]) -> None:
-        with self._connected() as client:
-            client.delete(*map(self._name, keys))
+        self._ask(self._line.send, [("DEL", *map(self._name, keys))])
 
     def clear(self) -> None:
         """Begin another epoch."""
         self._known.renew()
         epoch = secrets.token_bytes(_EPOCH)
-        with self._connected() as client:
-            client.set(self._prefix + "epoch", epoch)
+        self._ask(self._line.send, [("SET", self._prefix + "epoch", epoch)])
         self._epoch = epoch
 
     def close(self) -> None:
         self._known.renew()
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._asking.cache_clear()
+        self._line.close()
 
     def _name(self, key: str) -> str:
-        return self._prefix + blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16, key=self._names).hexdigest()
+        return _name(self._prefix, self._names, key)
 
-    @contextmanager
-    def _connected(self) -> Iterator[Any]:
-        """The client, and a place among its connections."""
+    def _ask(self, act: Callable[[Any], list[Any]], what: Any) -> list[Any]:
+        """The answers to `act(what)`, for which there has to be a place among the connections.
+
+        Raises:
+            Busy: there was none in time.
+        """
         places = self._places
         try:
             places.get(timeout=self._timeout)
         except Empty:
             raise Busy from None
         try:
-            if self._client is None:
-                self._client = self._connect()
-            yield self._client
+            return act(what)
         finally:
             places.put(None)
+
+
+def _name(prefix: str, secret: bytes, key: str) -> str:
+    return prefix + blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16, key=secret).hexdigest()
+
+
+def _asking(line: Line, prefix: str, secret: bytes, keys: tuple[str, ...]) -> Any:
+    """What reads the epoch and these keys."""
+    return line.request([prefix + "epoch", *(_name(prefix, secret, key) for key in keys)])

@@ -420,6 +420,7 @@ async def test_a_disabled_resilience_lets_everybody_in(held: Held, asked: Any, c
         held.let_all_go()
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_the_defaults_turn_nobody_away_from_an_app_that_keeps_up(
     resilience: Resilience, asked: Any, listener: RecordingListener
@@ -632,6 +633,7 @@ def test_event_loops_in_several_threads_share_the_slots(ask: Any) -> None:
     assert most[0] <= 4 and (app.door.in_flight, app.door.queued) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_what_is_turned_away_dims_what_is_optional(anyio_backend: Any, asked: Any, clock: FakeClock) -> None:
     """Those who are served are quick, for the others are shed at once: by how long requests take there is no load at all."""

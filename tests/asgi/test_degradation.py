@@ -123,6 +123,7 @@ async def test_our_own_answers_say_so_too(resilience: Resilience, ask: Any) -> N
         assert answer.header("degraded") == ["reviews;level=static"]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.builds(

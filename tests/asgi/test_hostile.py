@@ -30,6 +30,8 @@ from resilient.httpx import AsyncResilientTransport
 from resilient.stores import MemoryStore
 from resilient.testing import FaultyTransport
 
+from ..thorough import often
+
 TRUSTED, STRANGER = ("10.0.0.7", 1), ("198.51.100.66", 1)
 MB = 1024 * 1024
 SECRETS = ("catalog", "suggestions-internal", "hunter2", "circuit_open", "ConnectError", "10.9.8.7", "Traceback")
@@ -389,7 +391,7 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("inside", ["a bare app", "Starlette"])
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=often(120), deadline=None, suppress_health_check=list(HealthCheck))
 @given(scopes=st.lists(SCOPES, min_size=1, max_size=4))
 def test_any_request_is_answered_once(backend: str, inside: str, scopes: list[dict[str, Any]]) -> None:
     fortress = Fortress(max_expired=1.0)

@@ -188,6 +188,7 @@ async def test_nothing_stays_behind_in_the_scope(kind: Any, clock: FakeClock, as
     assert LAYER_KEY not in scopes[0]
 
 
+@pytest.mark.slow
 async def test_no_cycle_is_left_for_the_collector(clock: FakeClock, ask: Any) -> None:
     resilience = Resilience(clock=clock)
     app = ResilienceMiddleware(ResilienceMiddleware(PlainTextResponse("ok"), resilience), resilience)

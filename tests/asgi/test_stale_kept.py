@@ -26,6 +26,7 @@ from resilient.runtime import drive
 from resilient.stores import LayeredStore, MemoryStore, SQLiteStore
 from resilient.testing import FakeClock
 
+from ..thorough import often
 from .test_stale import Page
 
 pytestmark = pytest.mark.anyio
@@ -401,7 +402,8 @@ def identity_of(headers: dict[str, str]) -> str:
 
 
 # Whatever it says or does not say in `Vary` besides: who asks, and for which host, is never mixed up.
-@settings(max_examples=800, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(800), deadline=None)
 @given(STEPS, st.booleans())
 def test_no_answer_ever_crosses_an_identity(steps: Any, per_user: bool) -> None:
     app = Private()

@@ -46,6 +46,7 @@ def told(node: ast.AST) -> set[str]:
     return set()
 
 
+@pytest.mark.slow
 def test_every_record_is_a_parameter_of_a_test_or_skipped_with_a_reason() -> None:
     run = set().union(*(run_by(path.read_text()) for path in TESTS.glob("*/test_*.py") if path != Path(__file__)))
     assert [name for name in RECORDS if name not in SKIPS and name not in run] == []

@@ -13,6 +13,8 @@ from resilient.core.admission import SHARES, Admission, OwnLimit
 from resilient.core.codel import Line
 from resilient.core.limiter import FAILED, Seen
 
+from ..thorough import often
+
 RANKS = range(4)
 
 
@@ -345,5 +347,5 @@ class Server(RuleBasedStateMachine):
         assert 1 <= self.made.limit <= 1000
 
 
-Server.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestServer = Server.TestCase
+Server.TestCase.settings = settings(max_examples=often(60), stateful_step_count=40, deadline=None)
+TestServer = pytest.mark.slow(Server.TestCase)

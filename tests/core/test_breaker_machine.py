@@ -13,6 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from resilient.core.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, Permit, Rules, Transition
 from resilient.core.outcome import Outcome
 
+from ..thorough import often
+
 SUCCESS, FAILURE, OUTAGE, THROTTLED, IGNORED = Outcome
 
 RULES = [
@@ -261,4 +263,4 @@ def assert_same(got: Transition | None, expected: Transition | None) -> None:
 
 
 TestCircuit = pytest.mark.slow(Circuit.TestCase)
-TestCircuit.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestCircuit.settings = settings(max_examples=often(80), stateful_step_count=50, deadline=None)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from resilient.core.budget import Budget, Grant
 
+from ..thorough import often
+
 WINDOW = 10.0
 
 
@@ -60,7 +62,7 @@ ratios = st.sampled_from([0.0, 0.1, 0.2, 1 / 3, 1.0])
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=often(150), deadline=None)
 @given(histories, ratios, st.sampled_from([0.1, 0.5, 3.0, 3.05]), st.data())
 def test_the_bound_holds_over_any_window(events: list[tuple[int, int, int]], ratio: float, reserve: float, data: st.DataObject) -> None:
     history = History().run(Budget(ratio=ratio, reserve=reserve), events)
@@ -73,7 +75,8 @@ def test_the_bound_holds_over_any_window(events: list[tuple[int, int, int]], rat
     assert history.excess(ratio, start, start + WINDOW) <= bound
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(100), deadline=None)
 @given(histories, ratios)
 def test_nothing_is_refused_without_need(events: list[tuple[int, int, int]], ratio: float) -> None:
     """A refusal means that some interval that ends now, no longer than 1.1 windows, has used up calls and reserve."""
@@ -91,7 +94,8 @@ def test_nothing_is_refused_without_need(events: list[tuple[int, int, int]], rat
         assert worst + 1 > reserve * WINDOW
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(100), deadline=None)
 @given(histories, st.sampled_from([1, 2.5, 5, 12]), ratios)
 def test_no_more_is_saved_than_allowed(events: list[tuple[int, int, int]], saved: float, ratio: float) -> None:
     reserve = 1.0
@@ -101,7 +105,7 @@ def test_no_more_is_saved_than_allowed(events: list[tuple[int, int, int]], saved
             assert history.excess(ratio, start, end + 1 / 16) <= saved + reserve * (end - start) + 1e-6
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=often(50), deadline=None)
 @given(histories, ratios)
 def test_what_the_window_can_bear_is_the_tighter_bound_by_default(events: list[tuple[int, int, int]], ratio: float) -> None:
     bounded = History().run(Budget(ratio=ratio, reserve=3.0, saved=30), events)
@@ -112,7 +116,8 @@ def test_what_the_window_can_bear_is_the_tighter_bound_by_default(events: list[t
 refunds = st.lists(st.integers(0, 20), min_size=25, max_size=25)
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(200), deadline=None)
 @given(histories, refunds, ratios, st.sampled_from([0.1, 0.5, 3.0]), st.sampled_from([1, 2.5, 12, 30]))
 def test_both_bounds_hold_for_what_was_made_where_some_was_paid_back(
     events: list[tuple[int, int, int]], refunds: list[int], ratio: float, reserve: float, saved: float

@@ -10,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from resilient.core.bulkhead import Slots
 
+from ..thorough import often
+
 
 class Waiter:
     """All waiters are equal and none has a hash: only identity tells them apart."""
@@ -114,7 +116,7 @@ class Line(RuleBasedStateMachine):
 
 
 TestLine = pytest.mark.slow(Line.TestCase)
-TestLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLine.settings = settings(max_examples=often(60), stateful_step_count=40, deadline=None)
 
 
 def full(limit: int = 1, **settings: Any) -> Slots:

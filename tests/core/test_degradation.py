@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from resilient.core.degradation import Degradation, DegradationRecord, Hysteresis, Level, LevelChange, service_level, worse
 
+from ..thorough import often
+
 FULL, REDUCED, STATIC, OFF = Level
 
 
@@ -214,7 +216,7 @@ def test_whatever_happens_changes_join_up_and_keep_their_distance(steps: list[tu
             worst_recent = FULL
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=often(50))
 @given(st.lists(STEP, max_size=20))
 def test_when_it_is_watched_no_level_is_shorter_than_the_dwell(steps: list[tuple[float, Level | None]]) -> None:
     hysteresis = Hysteresis(1.0, 10.0)
@@ -318,7 +320,8 @@ def test_from_below_a_hold_it_rises_no_further_than_to_it(hysteresis: Hysteresis
 HELD = st.tuples(st.floats(0.01, 6), st.sampled_from(["use", "hold", "release"]), st.sampled_from([REDUCED, STATIC, OFF]))
 
 
-@settings(deadline=None, max_examples=100)
+@pytest.mark.slow
+@settings(deadline=None, max_examples=often(100))
 @given(st.lists(HELD, max_size=25))
 def test_oscillating_faults_never_flap(steps: list[tuple[float, str, Level]]) -> None:
     """Somebody looks every 100 ms: a level lasts a second at least, and full comes only after ten seconds of health."""

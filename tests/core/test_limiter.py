@@ -63,6 +63,7 @@ def settings(draw_most: int = 1000) -> st.SearchStrategy[dict[str, int]]:
 fed = st.lists(st.tuples(st.floats(1e-6, 100.0), st.integers(0, 1000), st.booleans()), max_size=60)
 
 
+@pytest.mark.slow
 @given(settings(), fed)
 def test_no_law_leaves_its_limits(given_settings: dict[str, int], fed: list[tuple[float, int, bool]]) -> None:
     for law in (AIMD(**given_settings), Gradient2(**given_settings)):

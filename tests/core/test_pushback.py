@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from resilient.core import pushback
 from resilient.core.pushback import Told, parse_limits, parse_told
 
+from ..thorough import often
+
 WALL = 1_900_000_000.0
 DATE = "Sun, 17 Mar 2030 17:46:40 GMT"  # WALL
 
@@ -148,7 +150,7 @@ texts = st.text(max_size=60) | st.from_regex(r'"\w*"(;[rtqw]=-?\d{0,4}){0,3}(, )
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=often(200), deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["retry-after", "ratelimit", "ratelimit-policy", "x-ratelimit-remaining", "x-ratelimit-reset", "date"]), texts

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from resilient.core.quota import Quota
 
+from ..thorough import often
+
 moves = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0.25, 1, 7, 30, 59, 60, 61, 600]), st.sampled_from(["take", "take", "back", "charge"]), st.integers(0, 6)
@@ -18,7 +20,8 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(200), deadline=None)
 @given(moves, st.data())
 def test_never_more_than_the_quota_in_any_stretch_of_the_period(steps: list[tuple[float, str, int]], data: st.DataObject) -> None:
     quota, now = Quota(10, 60.0), 1000.0
@@ -53,7 +56,7 @@ def test_never_more_than_the_quota_in_any_stretch_of_the_period(steps: list[tupl
             assert sum(cost for at, cost in spent if first <= at < first + 60) <= 10 + 1e-6
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=often(100), deadline=None)
 @given(moves, st.integers(0, 10))
 def test_when_is_when_it_goes(steps: list[tuple[float, str, int]], cost: int) -> None:
     quota, now = Quota(10, 60.0), 1000.0

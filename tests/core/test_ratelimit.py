@@ -16,6 +16,8 @@ import resilient.core.ratelimit
 from resilient.core.pushback import Allowance
 from resilient.core.ratelimit import SLACK, Limiter, Meter, Place
 
+from ..thorough import often
+
 NEAR = 1e-6
 
 
@@ -74,7 +76,7 @@ def play(meter: Meter, history: History, moves: list[tuple[Fraction, str, Fracti
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=often(300), deadline=None)
 @given(steps, st.sampled_from([Fraction(1, 4), Fraction(1), Fraction(5, 2)]), st.sampled_from([1, 3, 8]), eighths)
 def test_it_stands_where_a_meter_would_that_had_known_the_real_costs(
     moves: list[tuple[Fraction, str, Fraction, int]], interval: Fraction, burst: int, asked: Fraction
@@ -86,7 +88,8 @@ def test_it_stands_where_a_meter_would_that_had_known_the_real_costs(
     assert meter.earliest(float(asked), float(now)) == pytest.approx(float(history.earliest(asked, now)), abs=NEAR)
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(100), deadline=None)
 @given(steps, st.sampled_from([1, 3, 8]), st.data())
 def test_never_more_than_the_rate_and_a_burst_in_any_window(
     moves: list[tuple[Fraction, str, Fraction, int]], burst: int, data: st.DataObject
@@ -100,7 +103,8 @@ def test_never_more_than_the_rate_and_a_burst_in_any_window(
             assert last.at < first.at or inside <= burst + 2 * (last.at - first.at) + Fraction(1, 10**5)
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(100), deadline=None)
 @given(steps)
 def test_with_little_memory_less_is_given_back_and_never_more(moves: list[tuple[Fraction, str, Fraction, int]]) -> None:
     meter, history = Meter(1.0, 1.0, 30), History(Fraction(1), Fraction(30))
@@ -334,7 +338,7 @@ class Line(RuleBasedStateMachine):
 
 
 TestLine = pytest.mark.slow(Line.TestCase)
-TestLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLine.settings = settings(max_examples=often(60), stateful_step_count=40, deadline=None)
 
 
 def test_who_waits_goes_at_the_time_he_was_told() -> None:
@@ -420,7 +424,7 @@ def test_half_of_what_remains_goes_at_once_and_the_other_half_evenly() -> None:
     assert limiter.try_take(1, 105.0) is not None  # the limit is reset, and the own rate alone holds
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=often(100), deadline=None)
 @given(st.integers(1, 30), st.integers(1, 200), st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), max_size=30))
 def test_never_more_than_remain_until_the_reset(remaining: int, reset: int, moves: list[tuple[int, int]]) -> None:
     limiter = Limiter(1000, 1.0, 1000)

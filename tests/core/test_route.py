@@ -119,6 +119,7 @@ def test_twins_are_for_the_same_requests(one: str, other: str, twins: bool) -> N
 SEGMENT = st.text(st.characters(blacklist_characters="/{}", blacklist_categories=("Z", "C")), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(SEGMENT, st.just("{x}")), min_size=1, max_size=5), st.lists(SEGMENT, min_size=1, max_size=5))
 def test_a_template_is_compared_segment_by_segment(template: list[str], path: list[str]) -> None:
     """Whatever stands in a segment stands for itself."""

@@ -13,6 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from resilient.core.segmented import Segmented
 
+from ..thorough import often
+
 
 def test_what_is_asked_for_again_outlives_a_scan() -> None:
     kept: Segmented[str, int] = Segmented(100)
@@ -174,6 +176,7 @@ def test_within_5_percent_of_the_bound_under_random_sizes() -> None:
     assert sum(filled) / len(filled) > 0.98
 
 
+@pytest.mark.slow
 def test_moments_long_gone_take_no_memory() -> None:
     kept: Segmented[int, int] = Segmented(100)
     for number in range(100_000):
@@ -292,8 +295,8 @@ class Model(RuleBasedStateMachine):
             assert self.kept.peek(one[0]) == one[1]
 
 
-TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestModel = pytest.mark.slow(Model.TestCase)
+TestModel.settings = settings(max_examples=often(150), stateful_step_count=50, deadline=None)
 
 
 @pytest.mark.parametrize(

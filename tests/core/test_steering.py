@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from resilient.core.limiter import DROPPED, Seen, seen
 from resilient.core.steering import SteadyGradient
 
+from ..thorough import often
+
 
 def settled(rtt: float = 0.1, limit: int = 100, most: int = 100) -> SteadyGradient:
     """A law that has known a dependency for a while."""
@@ -34,6 +36,7 @@ windows = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(windows)
 def test_it_never_leaves_its_limits(fed: list[Seen]) -> None:
     law = SteadyGradient(initial=20, least=4, most=500)
@@ -42,6 +45,7 @@ def test_it_never_leaves_its_limits(fed: list[Seen]) -> None:
         assert math.isfinite(law.estimate)
 
 
+@pytest.mark.slow
 @given(windows)
 def test_what_is_not_limited_concludes_nothing(fed: list[Seen]) -> None:
     law = SteadyGradient(initial=100, least=4, most=500)
@@ -128,7 +132,7 @@ def test_one_slow_endpoint_among_fast_ones_is_no_load(slow_share: float, spread:
     rng = random.Random(20)
     law = SteadyGradient(initial=100, least=4, most=100)
     lowest = 100
-    for _ in range(2000):
+    for _ in range(often(2000)):
         lowest = min(lowest, busy(law, seen(mixture(rng, 200, slow_share, 2.0, spread), 1).rtt))
     assert lowest >= 85
 

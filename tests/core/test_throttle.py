@@ -11,6 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from resilient.core.throttle import BUCKETS, Throttle, rejection
 
+from ..thorough import often
+
 
 def fed(throttle: Throttle, requests: int, accepts: int, now: float = 0.0) -> Throttle:
     """So many requests, so many of which were accepted."""
@@ -101,6 +103,7 @@ def test_some_are_let_through_whatever_happens() -> None:
     assert throttle.admit(0.0, 0.9901) is not None
 
 
+@pytest.mark.slow
 def test_what_is_sent_in_the_long_run() -> None:
     """A dependency that accepts 10 a second is asked for 100: it is sent the square root of 2 * 10 * 100."""
     throttle = Throttle()
@@ -182,8 +185,8 @@ class Window(RuleBasedStateMachine):
         assert self.throttle.accepts == sum(number > oldest for number in self.accepts)
 
 
-TestWindow = Window.TestCase
-TestWindow.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestWindow = pytest.mark.slow(Window.TestCase)
+TestWindow.settings = settings(max_examples=often(60), stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from resilient.core.window import CountWindow, TimeWindow
 
+from ..thorough import often
+
 Step = tuple[float, str, bool, bool]
 
 # Eighths of a second; standing still, going back, idling for long, and the edges of buckets of 1 s or 0.25 s.
@@ -57,7 +59,8 @@ def play(window: TimeWindow | CountWindow, remembered: Remembered, now: float, s
         remembered.latest = -math.inf
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(150), deadline=None)
 @given(steps, st.sampled_from([(10.0, 10), (10.0, 1), (1.0, 4), (3.0, 3)]), st.sampled_from([0.0, -50.0, 12345.625]))
 def test_a_time_window_agrees_with_a_list(steps: list[Step], shape: tuple[float, int], start: float) -> None:
     seconds, buckets = shape
@@ -71,7 +74,8 @@ def test_a_time_window_agrees_with_a_list(steps: list[Step], shape: tuple[float,
             assert window.totals(now) == remembered.totals(oldest, lambda at: math.floor(at / width))
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(100), deadline=None)
 @given(steps, st.floats(0.01, 1e4), st.integers(1, 20))
 def test_a_time_window_sees_what_it_says(steps: list[Step], seconds: float, buckets: int) -> None:
     """Whatever the width: all of the last `seconds` less a bucket, nothing older than `seconds`, but for rounding."""
@@ -87,7 +91,8 @@ def test_a_time_window_sees_what_it_says(steps: list[Step], seconds: float, buck
                 assert low <= seen <= high
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(100), deadline=None)
 @given(steps, st.integers(1, 30))
 def test_a_count_window_agrees_with_a_list(steps: list[Step], size: int) -> None:
     window, remembered, now = CountWindow(size), Remembered(), 0.0
@@ -98,7 +103,8 @@ def test_a_count_window_agrees_with_a_list(steps: list[Step], size: int) -> None
         assert window.totals(now) == remembered.totals(-math.inf)
 
 
-@settings(max_examples=50, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(50), deadline=None)
 @given(steps, st.sampled_from([TimeWindow, lambda: CountWindow(7)]))
 def test_a_success_is_a_record_of_one(steps: list[Step], make: Callable[[], TimeWindow | CountWindow]) -> None:
     """In both ways: by `record`, and in line as a breaker does it."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytest
 from rich.console import Console
 
 from resilient.demo.live import Screen, verdict_table
@@ -76,6 +77,7 @@ def test_the_screen_shows_both_apps_side_by_side(record: Record) -> None:
     assert "recommendations static" in text
 
 
+@pytest.mark.slow
 def test_frame_after_frame_shows_the_last_two_seconds_only(record: Record) -> None:
     whole, screen = record(45), Screen(timeline())
     run = FakeRun(Recording(30, 45, 1))

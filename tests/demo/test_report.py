@@ -70,6 +70,7 @@ def test_a_failed_run_says_so(record: Record) -> None:
     assert html.count("✗ fails") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [5, 6.5, 90])
 def test_runs_of_any_length_can_be_drawn(record: Record, seconds: float) -> None:
     recording = record(seconds)

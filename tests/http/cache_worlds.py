@@ -153,7 +153,8 @@ class World:
             await anyio.sleep(chance.choice((0, 0.3)))
             return library.Response(chance.choice((200, 204, 303)))
         if luck < self.trouble:
-            return self.made(fields, uri, chance.choice((500, 503, 503, 429)), "no-store")
+            control = chance.choice(("no-store", "max-age=5", "public, max-age=5"))
+            return self.made(fields, uri, chance.choice((500, 503, 503, 429)), control)
         if luck < self.trouble + 0.05:
             return self.made(fields, uri, chance.choice((404, 302)), chance.choice(("", "max-age=3")))
         if not self.etags[uri]:
@@ -174,7 +175,9 @@ class World:
         cookie = chance.random() < 0.1
         body = b"%d," % number * chance.choice((1, 5, 100))
         now, version = self.clock.now(), self.versions[uri]
-        made = Answer(number, asked_by, uri, fields, version, now, status, control, self.vary[uri], cookie, etag, body)
+        # What fails often does so before anybody has thought of what the answer varies by.
+        vary = "" if status in (500, 503, 429) and chance.random() < 0.5 else self.vary[uri]
+        made = Answer(number, asked_by, uri, fields, version, now, status, control, vary, cookie, etag, body)
         self.answers[number] = made
         headers = {"x-number": str(number), "cache-control": control}
         if made.vary:
@@ -249,6 +252,12 @@ class World:
 
     def judge(self, request: Any, response: Any, body: bytes | None, asked_by: int, began: float, now: float, floor: int) -> None:
         asked, said = fields_of(request.headers), fields_of(response.headers)
+        if "detail=failure-alone" in said.get("cache-status", ""):
+            # That the origin failed is told to all who waited, and nothing of what it said to one of them.
+            self.seen["failure alone"] += 1
+            assert response.status_code in (500, 503) and not body, said
+            assert said.keys() <= {"cache-status", "cache-control", "content-length", "retry-after"}, said
+            return
         if "x-number" not in said:
             assert response.status_code == 504 and "only-if-cached" in asked["cache-control"]
             return

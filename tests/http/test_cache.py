@@ -98,6 +98,7 @@ async def test_a_stale_answer_is_asked_about(
     assert results(listener) == ["miss", "validated", "hit"]
 
 
+@pytest.mark.slow
 async def test_many_who_ask_at_once_make_one_call(library: Any, clock: FakeClock, declare: Declare, origin: Origin) -> None:
     origin.seconds = 1.0
     dependency = declare(Cache(), Timeout(), Bulkhead())
@@ -440,4 +441,26 @@ async def test_a_503_never_drives_out_a_good_copy(library: Any, clock: FakeClock
         origin.says(503, b"bad", cache_control="max-age=1000")
         for _ in range(5):
             assert (await http.get("/a")).text == "good"
+            await anyio.sleep(10)
+
+
+@pytest.mark.parametrize("vary", ["accept-language", None], ids=["varies", "does not vary"])
+async def test_a_503_to_one_drives_out_nothing_that_others_were_given(
+    library: Any, clock: FakeClock, declare: Declare, origin: Origin, vary: str | None
+) -> None:
+    """The failure has no `Vary`, so that it would answer everybody: those too for whom there is a good copy."""
+    fields = {"cache_control": "max-age=10, stale-if-error=1000", "vary": vary or ""}
+    async with client(library, declare(Cache(share_anonymous=False), Timeout()), origin) as http:
+        mine = [{"accept-language": "en"}, {"accept-language": "de"}] if vary else [{}]
+        other = {"accept-language": "fr"} if vary else {"x-api-key": "mine"}
+        for headers in mine:
+            origin.says(200, "".join(headers.values()).encode(), **fields)
+            await http.get("/a", headers=headers)
+        await anyio.sleep(20)
+        origin.says(503, b"bad", cache_control="public, max-age=1000")
+        for _ in range(3):
+            assert (await http.get("/a", headers=other)).status_code == 503
+            for headers in mine:
+                answer = await http.get("/a", headers=headers)
+                assert (answer.status_code, answer.text) == (200, "".join(headers.values()))
             await anyio.sleep(10)

@@ -124,6 +124,7 @@ def test_cancelled_natively_at_any_step(clock: FakeClock, cache_control: str, st
         runner.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_thousand_with_the_leader_cancelled(library: Any, clock: FakeClock, declare: Declare, origin: Origin) -> None:
     cache = Cache()
@@ -747,6 +748,7 @@ def test_nothing_pins_answers_errors_or_callers(clock: FakeClock, by_hand_alone:
     assert not [one for one in gc.get_objects() if isinstance(one, Flight | Tape)]
 
 
+@pytest.mark.slow
 def test_maps_are_bounded() -> None:
     cache = Cache()
     dependency = Dependency("dep", cache, Timeout())

@@ -193,6 +193,7 @@ async def test_a_hung_server_is_not_waited_for(library: Any, server: Server, ori
     nothing_held(dependency, chosen[0])
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_thousand_who_miss_at_once(library: Any, server: Server, origin: Origin) -> None:
     """One call, with the one who began it cancelled; and one more when it has expired."""
@@ -231,6 +232,7 @@ async def test_a_thousand_who_miss_at_once(library: Any, server: Server, origin:
     nothing_held(dependency, chosen[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["slow", "error", "reset", "hung"])
 def test_fifty_threads(library: Any, server: Server, origin: Origin, mode: str) -> None:
     chosen = (

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resilient import AllTargetsFailed, CircuitBreaker, Failover, Resilience, Target, Timeout, standard
+from resilient import AllTargetsFailed, CircuitBreaker, Failover, RateLimit, Resilience, Target, Timeout, standard
 from resilient.events import FailedOver
 from resilient.testing import HANG, FakeClock, FaultyTransport, RecordingListener
 
@@ -359,3 +359,11 @@ def test_synchronous(library: Any, declare: Declare) -> None:
     assert dependency.bulkhead.in_use == 0
     with client_of(library, declare(two(), name="none"), FaultyTransport([503])) as http, pytest.raises(library.ours.AllTargetsFailed):
         http.get(ORIGIN)
+
+
+async def test_a_limit_of_a_target_learns_from_its_answers(library: Any, clock: FakeClock, declare: Declare) -> None:
+    limit, fields = RateLimit(100), {"x-ratelimit-limit": "100", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "7"}
+    inner = FaultyTransport([lambda request: library.Response(200, headers=fields)])
+    async with client(library, declare(Failover(Target("first", limit), Target("second")), origin=ORIGIN), inner) as http:
+        assert (await http.get(f"{ORIGIN}/items")).extensions["target"] == "first"
+    assert limit._bucket.when(1, clock.now()) - clock.now() == pytest.approx(7) and limit.garbage == 0

@@ -40,6 +40,7 @@ def test_the_route_is_the_path_without_ids(path: str, template: str) -> None:
     assert template_of(path) == template
 
 
+@pytest.mark.slow
 @given(st.text(max_size=300), st.integers(100, 10**12))
 def test_ids_never_make_a_route_of_their_own(path: str, number: int) -> None:
     assert template_of(f"/things/{number}/{path}") == template_of(f"/things/{number + 1}/{path}")

@@ -59,6 +59,7 @@ def test_longest_origin_wins(library: Any, clock: FakeClock, url: str, name: str
     assert routed(library, resilience, url) == name.replace(" ", "-")
 
 
+@pytest.mark.slow
 def test_pitfall_10_undeclared_origins_are_bounded(library: Any, clock: FakeClock) -> None:
     """The one that was used least recently is forgotten, and nothing keeps it."""
     resilience = Resilience(clock=clock, max_origins=3)

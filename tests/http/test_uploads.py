@@ -169,6 +169,7 @@ async def take_nothing(peer: Peer) -> None:
 SMALL_BUFFER = {"receive_buffer": 32 * 1024}
 
 
+@pytest.mark.slow
 async def test_slow_upload_to_a_real_server(library: Any, declare: Declare) -> None:
     with Server(take_slowly, **SMALL_BUFFER) as server:
         transport = library.ours.AsyncResilientTransport(declare(timeout=0.4), verify=False)

@@ -114,6 +114,7 @@ def test_only_the_attempt_is_measured_not_the_waits_before_it(world: World) -> N
     assert adaptive.limit == 20
 
 
+@pytest.mark.slow
 def test_nor_a_wait_for_the_pool_of_a_timed_call(world: World) -> None:
     adaptive = AdaptiveConcurrency(max_concurrent=20)
 
@@ -155,6 +156,7 @@ def test_the_queue_and_its_errors(world: World) -> None:
     assert (adaptive.in_use, adaptive.queued) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_gather_of_500_works_with_the_preset_as_without(world: World) -> None:
     ends = world.together(world.pipeline(*standard()), *[(0.0, takes(0.5))] * 500)
     assert all(end.value == "ok" for end in ends)
@@ -209,6 +211,7 @@ def test_its_gauges_are_the_bulkheads(world: World) -> None:
 # -- threads, loops, cancellation --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("law", ["gradient2", "aimd"])
 def test_eight_threads_and_a_loop_share_one(backend: str, law: str) -> None:

@@ -38,6 +38,7 @@ def test_first_come_first_served(world: World) -> None:
     assert [end.at for end in ends] == sorted(end.at for end in ends)
 
 
+@pytest.mark.slow
 def test_a_gather_of_500_works_as_without(world: World) -> None:
     ends = world.together(world.pipeline(Bulkhead()), *[(0.0, takes(0.5))] * 500)
     assert all(end.value == "ok" for end in ends)

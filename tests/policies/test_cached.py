@@ -125,6 +125,7 @@ def test_the_store_is_bounded_and_knows_the_size_of_values(world: World) -> None
 # -- one call for everybody -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_many_who_ask_at_once_make_one_call(world: World) -> None:
     pipeline, script = world.pipeline(cached(), Timeout()), Script(takes(1, "ok"))
     ends = world.scene([at(0.5, nothing), *(call(pipeline, script, 0.0) for _ in range(1000))])
@@ -159,6 +160,7 @@ def test_a_failed_value_is_replaced_by_a_fallback_further_out(world: World) -> N
     assert [end.value for end in ends] == ["instead"] * 3
 
 
+@pytest.mark.slow
 @only_awaited
 def test_the_first_caller_may_leave(world: World) -> None:
     script, got = Script(), []

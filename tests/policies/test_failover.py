@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from resilient import (
     AllTargetsFailed,
     Bulkhead,
+    Chaos,
     CircuitBreaker,
     CircuitOpen,
     DeadlineExceeded,
@@ -401,3 +402,29 @@ def test_a_target_for_requests_takes_no_function_call(world: World) -> None:
         assert isinstance(error, TypeError) and "rewrites HTTP requests" in str(error)
         assert pipeline.stats.snapshot().counts["ignored"] == 1
     assert repr(Target("eu")) == "<Target eu>"
+
+
+# -- other policies below ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_chaos_below_acts_where_it_is_allowed(world: World, allowed: bool) -> None:
+    """On each target, awaiting what has to be awaited; a target has no word of its own on whether it may."""
+    targets, chaos = Targets(world, a="a", b="b"), Chaos(rate=1, fault=ConnectionError, latency=0.5)
+    pipeline = world.pipeline(targets.failover(), chaos)
+    pipeline.chaos = allowed
+    if not allowed:
+        assert world.call(pipeline) == "a" and chaos.injected == 0
+        return
+    error = world.fails(pipeline)
+    assert isinstance(error, AllTargetsFailed) and [type(one) for one in error.causes] == [ConnectionError] * 2
+    assert chaos.injected == 2 and targets.asked == {"a": 0, "b": 0} and world.now == pytest.approx(1.0)
+    chaos.enabled = False
+    pipeline.reset()
+    assert world.call(pipeline) == "a"
+
+
+def test_a_watching_timeout_of_a_target_reports_and_cuts_nothing(world: World) -> None:
+    targets = Targets(world, a=takes(3, "a"))
+    pipeline = world.pipeline(Failover(targets.of("a", Timeout(total=9, attempt=1, enforce=False))))
+    assert world.call(pipeline) == "a"

@@ -16,6 +16,7 @@ from resilient.events import CircuitChanged
 from resilient.policies.keyed import LONGEST
 from resilient.testing import FakeClock, RecordingListener
 
+from ..thorough import often
 from .driver import World, at, takes
 
 
@@ -280,7 +281,7 @@ def test_a_call_whose_circuit_was_dropped_ends_well(clock: FakeClock) -> None:
     assert pipeline.settle_errors == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=often(60), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=80), st.integers(1, 5))
 def test_there_are_never_more_than_so_many(calls: list[tuple[int, bool]], most: int) -> None:
     clock = FakeClock()

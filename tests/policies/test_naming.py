@@ -28,6 +28,8 @@ from resilient import CachedFallback, Dependency, Fallback
 from resilient.context import carry, partition
 from resilient.policies.naming import Names, opened, own_name, said, word
 
+from ..thorough import often
+
 
 class Colour(Enum):
     RED = 1
@@ -166,8 +168,9 @@ def exactly(value: Any) -> Any:
     return type(value), tuple(map(exactly, value)) if isinstance(value, list | tuple) else repr(value)
 
 
+@pytest.mark.slow
 @given(values, values)
-@settings(max_examples=500)
+@settings(max_examples=often(500))
 def test_words_are_the_same_for_the_same_values_alone(one: Any, other: Any) -> None:
     assert (word("f", said(one)) == word("f", said(other))) == (exactly(one) == exactly(other))
 
@@ -490,7 +493,8 @@ ARGUMENTS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(often(40)))
 def test_pitfall_05_keys_with_the_function_and_the_user(seed: int) -> None:
     """Whatever is asked by whom, together and cancelled and forgotten: it is the answer to that question of that person."""
     chance = random.Random(seed)

@@ -58,6 +58,7 @@ async def test_an_hour_of_outage_passes_in_no_time() -> None:
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
 async def test_the_same_on_trio_under_anyios_plugin(anyio_backend: object, clock: FakeClock) -> None:

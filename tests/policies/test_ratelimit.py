@@ -36,6 +36,7 @@ from resilient.events import CallRejected
 from resilient.protocols import Inner
 from resilient.testing import FakeClock
 
+from ..thorough import often
 from .driver import Arrival, Ended, Script, World, at, only_awaited, only_in_threads, takes
 
 
@@ -266,7 +267,8 @@ def test_who_waits_on_a_loop_that_is_closed_holds_up_nobody() -> None:
     kept[0]._log_destroy_pending = False
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(60), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0.0, 0.3, 1.0, 5.0])), min_size=1, max_size=25),
     st.integers(1, 3),

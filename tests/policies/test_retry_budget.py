@@ -15,6 +15,7 @@ from resilient import CircuitBreaker, CircuitOpen, Constant, Hedge, Pipeline, Re
 from resilient.events import HedgeDecided, RetryDecided
 from resilient.testing import FakeClock
 
+from ..thorough import often
 from .driver import Arrival, Script, World, at, takes
 
 AT_ONCE = Constant(0, jitter="none")
@@ -108,7 +109,8 @@ def test_amplification_stays_in_bounds(world: World) -> None:
     assert len(script.asked) > rate * seconds * 1.2  # and it is used
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=often(40), deadline=None)
 @given(
     bursts=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 40)), min_size=1, max_size=12),
     ends=st.lists(st.tuples(st.sampled_from([0, 1, 3, 8]), st.booleans()), min_size=1, max_size=8),

@@ -176,6 +176,7 @@ def test_hanging_is_ten_times_as_long_as_usual(world: World, took: float, state:
     assert states == [state]
 
 
+@pytest.mark.slow
 @only_awaited
 def test_a_dependency_whose_answers_take_long_never_trips_by_it(world: World) -> None:
     """A language model: 5 to 20 s an answer, two calls a second, for ten minutes, on default settings but for the time."""

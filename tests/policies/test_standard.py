@@ -51,6 +51,7 @@ def test_a_slow_attempt_leaves_time_for_another(world: World) -> None:
     assert world.call(world.pipeline(*policies), script) == ("ok" if world.interrupts else "late")
 
 
+@pytest.mark.slow
 def test_pitfall_13_a_dead_dependency_costs_nothing_after_a_second(world: World) -> None:
     pipeline = world.pipeline(*standard(fallback=Fallback("instead")))
     script = Script(ConnectionRefusedError)

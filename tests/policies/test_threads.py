@@ -120,6 +120,7 @@ def callers(pipeline: Pipeline, tally: Tally, backend: str) -> list[Callable[[],
     return [*(lambda thread=thread: blocking(thread) for thread in range(THREADS)), loop]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_eight_threads_and_a_loop_share_a_bulkhead(backend: str) -> None:
     bulkhead, tally = Bulkhead(max_concurrent=3, queue=50, max_wait=10, standing_after=60), Tally()
@@ -149,6 +150,7 @@ def test_no_failure_is_lost_by_a_shared_breaker() -> None:
     assert pipeline.stats.snapshot().counts["failure"] == THREADS * CALLS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_breaker_that_trips_all_the_time_never_wedges(backend: str) -> None:
     breaker = CircuitBreaker(break_time=0.001, max_break=0.001, minimum_calls=5, failure_rate=0.2)
@@ -171,6 +173,7 @@ def test_a_breaker_that_trips_all_the_time_never_wedges(backend: str) -> None:
     assert breaker.current_state == "closed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("keyed", [False, True])
 def test_eight_threads_and_a_loop_share_a_whole_dependency(backend: str, keyed: bool) -> None:

@@ -15,11 +15,13 @@ from resilient.core.backoff import Constant
 from resilient.events import HedgeDecided
 from resilient.testing import RecordingListener
 
+from ..thorough import THOROUGH
 from .cancelling import Fuzz
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-CANCELLATIONS = 10_000
+FUNCTIONS, HEDGED, TRANSPORTS = (10_000, 3_500, 2_500) if THOROUGH else (4_000, 2_500, 1_250)
+"""Cancellations. On each of asyncio and trio: FUNCTIONS + HEDGED + TRANSPORTS for each library, hedged and not, 10,000 at least."""
 WORKERS = 12
 
 
@@ -98,7 +100,7 @@ async def test_ground_26_cancellation_fuzz_of_functions(anyio_backend: Any, anyi
             with anyio.CancelScope(shield=True):
                 await items.aclose()  # type: ignore[attr-defined]
 
-    enough = CANCELLATIONS if beside == "no hedge" else CANCELLATIONS // 3
+    enough = FUNCTIONS if beside == "no hedge" else HEDGED
     with anyio.fail_after(120):
         await until_cancelled(fuzz, enough, [lambda: used.call(fuzz.body), lambda: used.call(fuzz.body), read])
     assert not fuzz.faults, (fuzz.faults, fuzz.counts)
@@ -117,7 +119,7 @@ HARMS: list[tuple[float, dict[str, Any]]] = [
     (0.25, {"status": 503}),
     (0.1, {"truncate": 7}),
     (0.1, {"latency": (0, 0.003)}),
-    (0.02, {"hang": True}),
+    (0.04, {"hang": True}),
 ]
 
 
@@ -175,7 +177,7 @@ async def test_ground_03_cancellation_fuzz_of_transports(anyio_backend: Any, any
 
         calls: list[Callable[[], Awaitable[Any]]] = [lambda: client.get("http://fuzzed/"), read_in_pieces]
         with anyio.fail_after(120):
-            await until_cancelled(fuzz, CANCELLATIONS // 4, calls, expected=library.TransportError)
+            await until_cancelled(fuzz, TRANSPORTS, calls, expected=library.TransportError)
         with anyio.fail_after(5):
             while pool.open or (gate is not None and gate.slots.in_use):
                 await anyio.sleep(0.001)  # exchanges that their callers left come to their end

@@ -147,10 +147,17 @@ async def watch(world: World, app: Any, plan: list[tuple[float, dict[str, str]]]
     return seen
 
 
+# Clients and loops differ in nothing that these look at: each is met with each, rather than all of them with every case.
+WORLDS = list(itertools.product(["asyncio", "trio"], ["httpx", "httpx2"]))
+
+
 @pytest.mark.parametrize(
-    ("dead", "library"),
-    [pytest.param(dead, library, id="+".join(dead)) for dead, library in zip(CASES, itertools.cycle(["httpx", "httpx2"]), strict=False)],
-    indirect=["library"],
+    ("dead", "anyio_backend", "library"),
+    [
+        pytest.param(dead, *world, id="-".join(["+".join(dead), *world]))
+        for dead, world in zip(CASES, itertools.cycle(WORLDS), strict=False)
+    ],
+    indirect=["anyio_backend", "library"],
 )
 async def test_only_what_needs_the_dead_degrades_and_all_of_it_recovers(
     dead: tuple[str, ...], anyio_backend: Any, library: Any, clock: FakeClock, listener: RecordingListener
@@ -197,7 +204,11 @@ async def test_only_what_needs_the_dead_degrades_and_all_of_it_recovers(
     await client.aclose()
 
 
-@pytest.mark.parametrize(("period", "library"), [(0.4, "httpx"), (1.6, "httpx2"), (5.0, "httpx")], indirect=["library"])
+@pytest.mark.parametrize(
+    ("period", "anyio_backend", "library"),
+    [(0.4, "asyncio", "httpx"), (1.6, "trio", "httpx2"), (5.0, "trio", "httpx")],
+    indirect=["anyio_backend", "library"],
+)
 async def test_faults_that_come_and_go_do_not_make_a_feature_flap(
     period: float, anyio_backend: Any, library: Any, clock: FakeClock, listener: RecordingListener
 ) -> None:

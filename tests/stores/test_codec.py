@@ -122,6 +122,7 @@ junk = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.sampled_from([b"E", b"V", b"M", b"X"]),

@@ -477,3 +477,49 @@ def test_a_child_has_locks_and_a_thread_of_its_own(make: Make, far: Far) -> None
     with store._near._lock, store._far._lock, store._far._settling, store._behind._change:
         assert in_child(child) == 0
     assert bodies(store, "a") == [b"green"]
+
+
+def test_what_comes_within_a_moment_is_written_at_once_and_who_waits_does_not_wait_for_more(
+    make: Make, far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resilient.stores.behind.GATHER", 20.0)
+    store = make(queue=200)
+    for number in range(5):
+        store.save({str(number): (entry(), KEEP)})
+    assert store.flush(10)
+    assert [len(batch) for batch in far.written] == [5]
+    for number in range(64):  # as many as are written together
+        store.save({str(number): (entry(), KEEP)})
+    until = time.monotonic() + 10
+    while sum(map(len, far.written)) < 69 and time.monotonic() < until:
+        time.sleep(0.001)
+    assert sum(map(len, far.written)) == 69
+    store.save({"last": (entry(), KEEP)})
+    store.close()
+    assert far.written[-1] == ["last"]
+    assert store.drops == 0
+
+
+def test_what_waits_for_more_is_written_in_its_time(make: Make, far: Far) -> None:
+    store = make()
+    for number in range(3):
+        store.save({str(number): (entry(), KEEP)})
+        until = time.monotonic() + 10
+        while len(far.written) <= number and time.monotonic() < until:
+            time.sleep(0.001)
+    assert far.written == [["0"], ["1"], ["2"]]
+
+
+def test_a_store_that_failed_once_counts_from_the_last_success(make: Make, far: Far) -> None:
+    store = make(l1_bytes=0)
+    for _ in range(3):
+        for _ in range(2):  # one more in a row would be too many
+            far.error = OSError("gone")
+            assert store.load(["a"]) == [None]
+        far.error = None
+        assert store.load(["a"]) == [None]
+    assert (store.failures, store.up, len(far.asked)) == (6, True, 9)
+    far.error = OSError("gone")
+    for _ in range(5):
+        store.load(["a"])
+    assert (store.failures, store.up) == (9, False)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,80 @@ def test_another_process_sees_it(path: Path) -> None:
         assert bodies(other, "a") == [b"green"]
         other.remove(["a"])
         assert bodies(one, "a") == [None]
+
+
+def test_more_keys_than_a_row_has_columns(path: Path) -> None:
+    with stored(path) as store:
+        store.save({f"key {number}": (Mark(str(number)), KEEP) for number in range(0, 2500, 100)})
+        found = store.load([f"key {number}" for number in range(2500)])
+        assert found == [None if number % 100 else Mark(str(number)) for number in range(2500)]
+
+
+def test_a_number_is_no_other_records_in_another_file(path: Path, tmp_path: Path) -> None:
+    numbers = []
+    for name in ("one.db", "other.db"):
+        with stored(tmp_path / name) as store:
+            saved(store)
+        with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:
+            numbers += [connection.execute("SELECT id FROM records").fetchone()]
+    assert numbers[0] != numbers[1]
+
+
+def test_what_is_read_again_is_what_is_there_now(path: Path) -> None:
+    with stored(path) as one, stored(path) as other:
+        for body in (b"green", b"blue", b"red"):
+            saved(other, "a", body)
+            saved(other, "b", body)
+            for _ in range(3):
+                assert bodies(one, "a", "b", "a", "c") == [body, body, body, None]
+        other.remove(["b"])
+        assert bodies(one, "a", "b") == [b"red", None]
+        other.clear()
+        assert bodies(one, "a") == [None]
+
+
+def test_what_is_known_ends_in_its_time_and_its_use_is_noted(path: Path) -> None:
+    now = [1000.0]
+    with stored(path, wall=lambda: now[0]) as store:
+        saved(store, "a", keep=200.0)
+        for seconds in (0.0, 1.0, 61.0, 62.0, 150.0, 199.0):
+            now[0] = 1000.0 + seconds
+            assert bodies(store, "a") == [b"green"]
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT used FROM records").fetchone() == (1150.0,)
+        now[0] = 1200.0
+        assert bodies(store, "a") == [None]
+
+
+def test_a_use_that_cannot_be_noted_at_once_is_noted_later(path: Path) -> None:
+    now = [1000.0]
+    with stored(path, wall=lambda: now[0], timeout=0.01) as store, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        saved(store, "a")
+        now[0] = 1100.0
+        other.execute("BEGIN IMMEDIATE")
+        assert bodies(store, "a") == [b"green"]
+        other.execute("ROLLBACK")
+        now[0] = 1116.0
+        assert bodies(store, "a") == [b"green"]
+        assert other.execute("SELECT used FROM records").fetchone() == (1100.0,)
+
+
+def test_what_goes_between_two_questions_is_a_miss(path: Path) -> None:
+    with stored(path) as store, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        saved(store, "a")
+        saved(store, "b")
+        store.load(["b"])
+        database = store.store
+        look = database._known.look
+
+        def gone(keys: Any, numbers: Any) -> Any:
+            found = look(keys, numbers)
+            other.execute("DELETE FROM records WHERE key = 'a'")
+            return found
+
+        database._known.look = gone
+        assert bodies(store, "a", "b") == [None, b"green"]
+        assert (store.corrupt, store.failures) == (0, 0)
 
 
 def test_the_file_is_for_its_owner_alone(path: Path) -> None:
@@ -178,6 +253,7 @@ def test_marks_beyond_their_bound_take_along_what_is_older(path: Path, monkeypat
     database.close()
 
 
+@pytest.mark.slow
 def test_marks_stay_while_there_is_anything_else_to_go(path: Path) -> None:
     with stored(path, max_bytes=MIB) as store:
         store.save({f"mark {number}": (Mark("m"), KEEP) for number in range(100)})

@@ -535,6 +535,7 @@ def test_ground_53_the_series_of_a_family_are_capped_too(parts: Any, samples: Re
     assert rejections[name("", dependency="other", policy="other", reason="other")[1]] == 300
 
 
+@pytest.mark.slow
 def test_pitfall_10_dependencies_that_come_and_go_leave_nothing_behind(parts: Any, samples: Read) -> None:
     source = parts.source(parts.dependency("stays"))
     metrics = Metrics(source, limits={"dependency": 80})

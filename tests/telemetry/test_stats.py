@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from resilient import stats as module
 from resilient.stats import EXPORTED_BOUNDS, CallSnapshot, CallStats
 
+from ..thorough import often
+
 DURATIONS = st.floats(0.0001, 100.0, allow_nan=False)
 
 
@@ -139,7 +141,7 @@ def test_no_estimate_below_twenty_successes() -> None:
     assert stats.p95() == pytest.approx(0.1, rel=0.125)
 
 
-@settings(max_examples=50)
+@settings(max_examples=often(50))
 @given(st.lists(DURATIONS, min_size=20, max_size=400))
 def test_p95_is_within_a_bucket_of_the_true_one(durations: list[float]) -> None:
     stats = CallStats()
@@ -244,6 +246,7 @@ def test_an_estimate_that_is_asked_for_again_follows_new_successes() -> None:
     assert stats.p95() == pytest.approx(1.0, rel=0.125)
 
 
+@pytest.mark.slow
 def test_pitfall_10_memory_does_not_grow_with_calls() -> None:
     def size() -> int:
         return sum(sys.getsizeof(getattr(stats, slot)) for slot in CallStats.__slots__)
