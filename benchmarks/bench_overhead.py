@@ -102,7 +102,7 @@ async def _groups(cases: list[Case], libraries: dict[str, ModuleType]) -> dict[s
 
 def _bare(case: str) -> Entry | None:
     """The bare call of a case, or None where what it needs is not installed."""
-    if case == "middleware":
+    if case in ("middleware", "shed"):
         return Entry(case, request(app))
     if case.startswith("transport_"):
         try:

@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+import sys
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import anyio
 
 from .context import COVER, DEADLINE, RECORD
 from .threads import Threads
-from .wheel import current_home, native_loop, new_scope
+from .wheel import AGAIN, current_home, interrupt, native_loop
 
 __all__ = ["Task", "begin_on", "begin_task", "begin_thread", "home_here"]
 
@@ -26,36 +28,61 @@ logger = logging.getLogger("resilient")
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
-
+SOON = 0.01  # seconds after which what is shielded, or about to go on, is looked at again
+EAGER = sys.version_info >= (3, 12)
+_new_native: Any = asyncio.Task
 # An event loop by itself holds its tasks only weakly. Each leaves this set when it is done.
-_RUNNING: set[asyncio.Task[None]] = set()
+_RUNNING: set[Any] = set()
 
 
 class Task:
-    """Work in progress.
+    """Work in progress. For as long as it is entered, as a context by the work itself, it does not end for being asked to.
 
     Attributes:
         cancelled: whether it was asked to end.
     """
 
-    __slots__ = ("_dropped", "_home", "_scope", "cancelled")
+    __slots__ = ("_dropped", "_entered", "_home", "_native", "_scope", "cancelled")
 
     def __init__(self, scope: anyio.CancelScope | None, home: Any, dropped: Callable[[], None] | None = None) -> None:
         self._scope = scope
         self._home = home
         self._dropped = dropped
+        self._native: Any = None
+        self._entered = False
         self.cancelled = False
+
+    def __enter__(self) -> None:
+        self._entered = True
+        if self._scope is not None:
+            self._scope.shield = True  # trio ends what is left of a run, too
+
+    def __exit__(self, *raised: Any) -> None:
+        self._entered = False
+        if self._scope is not None:
+            self._scope.shield = False
+        if self.cancelled:
+            self._end()
 
     def cancel(self) -> None:
         """Ask it to end, from whichever thread. A thread cannot be interrupted: it only learns of it."""
         self.cancelled = True
-        if self._scope is None:
+        if self._home is None:
             return
         with contextlib.suppress(RuntimeError):  # of a closed loop, and trio's RunFinishedError: its tasks are gone
             if isinstance(self._home, asyncio.AbstractEventLoop):
-                self._home.call_soon_threadsafe(self._scope.cancel)
+                self._home.call_soon_threadsafe(self._end)
             else:
-                self._home.run_sync_soon(self._scope.cancel)
+                self._home.run_sync_soon(self._end)
+
+    def _end(self) -> None:
+        """Interrupt it where it may be interrupted, and again where it goes on all the same. On its own event loop."""
+        if self._entered:
+            return
+        if self._scope is not None:
+            self._scope.cancel()
+        elif self._native is not None and not self._native.done():
+            self._home.call_later(AGAIN if interrupt(self._native) else SOON, self._end)
 
     @property
     def stuck(self) -> bool:
@@ -67,31 +94,51 @@ class Task:
         """Whether it may get stuck while the caller goes on."""
         return isinstance(self._home, asyncio.AbstractEventLoop) and asyncio._get_running_loop() is not self._home
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: Job, pause: bool = False) -> None:
         try:
-            with self._scope or anyio.CancelScope():
-                if not self.cancelled:
-                    self._dropped = None
-                    await job()
+            if pause:
+                await _pause()
+            if not self.cancelled:
+                self._dropped = None
+                await job()
         except Exception:
             logger.exception("work in the background failed")
+        except GeneratorExit:  # its event loop has ended, and who collects what is left of it may hold any lock
+            self._dropped = None
+            raise
         finally:
-            self._drop()
+            self._native = None
+            _RUNNING.discard(self)
+            if self._dropped is not None:
+                self._dropped()
 
-    def _drop(self) -> None:
-        dropped, self._dropped = self._dropped, None
-        if dropped is not None:
-            dropped()
+    async def _run_in_scope(self, job: Job) -> None:
+        with self._scope or anyio.CancelScope():
+            await self._run(job)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        _RUNNING.discard(task)
-        self._drop()  # it was cancelled before its first step
+    def _begin(self, job: Job, loop: asyncio.AbstractEventLoop, *, eager: bool) -> None:
+        """Let it run on asyncio."""
+        _RUNNING.add(self)
+        if eager:
+            self._native = _new_native(self._run(job), loop=loop, context=_context(), eager_start=True)
+            return
+        work = self._run(job, pause=True)
+        # What has begun reaches its end also where it is cancelled before the event loop comes to it.
+        work.send(None)
+        self._native = loop.create_task(work, context=_context())
 
 
-def _context() -> contextvars.Context:
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
+
+
+def _context() -> contextvars.Context | None:
+    """What work begins with: None for just what is there now, with which a task of asyncio's begins by itself."""
+    if DEADLINE.get() is None and RECORD.get() is None and COVER.get() is None:
+        return None
     context = contextvars.copy_context()
-    if not (DEADLINE.get() is None and RECORD.get() is None and COVER.get() is None):
-        context.run(_leave_caller)
+    context.run(_leave_caller)
     return context
 
 
@@ -101,30 +148,34 @@ def _leave_caller() -> None:
     COVER.set(None)
 
 
-def begin_task(job: Job, dropped: Callable[[], None] | None = None) -> Task:
+def begin_task(job: Job, dropped: Callable[[], None] | None = None, known: Callable[[Task], None] | None = None) -> Task:
     """Run `job` in a task of its own on the event loop that runs now, asyncio's or trio's.
 
     Args:
         job: what to do.
         dropped: called in its place where it is cancelled before it has begun, as an event loop that ends may do.
+        known: told of the task before it begins. Where this is given the caller is about to wait for it, so that asyncio,
+            from Python 3.12 on, may take it to its first wait at once and spare a turn of the loop.
     """
     loop = native_loop()
     if loop is not None:
-        task = Task(new_scope(), loop, dropped)
-        native = loop.create_task(task._run(job), context=_context())
-        _RUNNING.add(native)
-        native.add_done_callback(task._done)
+        task = Task(None, loop, dropped)
+        if known is not None:
+            known(task)
+        task._begin(job, loop, eager=EAGER and known is not None and loop.get_task_factory() is None)
         return task
     import trio
 
     task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token(), dropped)
-    trio.lowlevel.spawn_system_task(task._run, job, context=_context())
+    if known is not None:
+        known(task)
+    trio.lowlevel.spawn_system_task(task._run_in_scope, job, context=_context() or contextvars.copy_context())
     return task
 
 
 def begin_thread(job: Callable[[], None], threads: Threads) -> Task | None:
     """Run `job` on a thread. None if there is none to be had."""
-    context = _context()
+    context = _context() or contextvars.copy_context()
 
     def work() -> None:
         try:

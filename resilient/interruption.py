@@ -12,13 +12,12 @@ that is shielded, but after that one. Code that goes on in spite of it is interr
 from __future__ import annotations
 
 import asyncio
-import sys
 import types
 from collections.abc import Awaitable, Callable, Generator
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from .wheel import slot_in
+from .wheel import AGAIN, scope_of, slot_in
 
 if TYPE_CHECKING:
     from .call import Call
@@ -27,8 +26,6 @@ __all__ = ["EXPIRED", "interruptible"]
 
 EXPIRED: Any = object()
 """What comes instead of a value where the deadline was first."""
-
-AGAIN = 1.0  # seconds; long enough for a clean-up that nobody has shielded
 
 
 @types.coroutine
@@ -113,7 +110,7 @@ class Interruption:
         task: Any = asyncio.current_task(loop)
         self._task: Any = task
         self._asked: int = _native_requests(task)
-        self._outer = _scope_of(task)
+        self._outer = scope_of(task)
         if exact:
             self._call_in(seconds)
         else:
@@ -164,7 +161,7 @@ class Interruption:
 
     def _shielded(self) -> bool:
         """Whether the code is inside a shielded anyio scope that it has entered itself."""
-        scope = _scope_of(self._task)
+        scope = scope_of(self._task)
         while scope is not None and scope is not self._outer:
             if scope.shield:
                 return True
@@ -183,13 +180,6 @@ class Interruption:
         return self.delivered and error is not self._others and _native_requests(self._task) <= self._asked
 
 
-def _scope_of(task: asyncio.Task[Any]) -> Any:
-    """The innermost anyio scope that a task is in. anyio tells of the current task only, and only of its deadline."""
-    backend = sys.modules.get("anyio._backends._asyncio")
-    state = getattr(backend, "_task_states", {}).get(task)
-    return None if state is None else state.cancel_scope
-
-
 def _native_requests(task: asyncio.Task[Any]) -> int:
     """How many cancellations of a task were asked for and not taken back, those of anyio scopes left out.
 
@@ -197,7 +187,7 @@ def _native_requests(task: asyncio.Task[Any]) -> int:
     would not know a cancellation of ours as its own.
     """
     requests = task.cancelling()
-    scope = _scope_of(task) if requests else None
+    scope = scope_of(task) if requests else None
     while scope is not None:
         requests -= getattr(scope, "_pending_uncancellations", 0) or 0
         scope = scope._parent_scope

@@ -212,21 +212,20 @@ class AsyncRuntime:
         else:
             errand, waiter = Errand(act), TrioWaiter()
             if threads.start(errand.do, waiter.wake):
-                await waiter.event.wait()
+                await waiter.wait()
                 return errand.outcome()  # type: ignore[no-any-return]
         if patient:  # in the line for anyio's threads
             return await anyio.to_thread.run_sync(act)
         raise ThreadsBusy("every thread for blocking work is busy")
 
-    async def wait(self, waiter: Any, deadline: float) -> bool:
-        event = waiter.event
-        if deadline == INFINITY:
-            await event.wait()
-            return True
+    def wait(self, waiter: Any, deadline: float) -> Coroutine[Any, Any, bool]:
+        return waiter.wait() if deadline == INFINITY else self._wait_until(waiter, deadline)
+
+    async def _wait_until(self, waiter: Any, deadline: float) -> bool:
         with anyio.CancelScope() as scope:
             scope.deadline = anyio.current_time() + max(deadline - self.now(), 0.0)
-            await event.wait()
-        return bool(event.is_set())
+            await waiter.wait()
+        return bool(waiter.is_set())
 
 
 class SyncRuntime:

@@ -6,6 +6,7 @@ spills: from then on only what somebody has yet to read is kept, the writer wait
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from .protocols import Runtime, Waiter
 
-__all__ = ["Reading", "Source", "Tape", "Writer"]
+__all__ = ["Reading", "Source", "Tape", "Writer", "copied"]
 
 GLANCE = 1.0  # seconds after which one who reads what another event loop writes looks whether that still runs
 
@@ -281,3 +282,16 @@ def _nothing() -> None: ...
 def _wake(waiters: list[Waiter]) -> None:
     for waiter in waiters:
         waiter.wake()
+
+
+def copied(error: Exception) -> Exception:
+    """An error of one's own: raised again and again, the same one would hold the frames of everybody who had it."""
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 - whatever a foreign class does on copying, the error itself is the better one to have
+        return error
+    if type(twin) is not type(error):
+        return error
+    twin.__cause__ = error.__cause__
+    twin.__suppress_context__ = True
+    return twin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,26 +14,42 @@ __all__ = ["AsyncioWaiter", "Moment", "ThreadWaiter", "TrioWaiter", "waiter_here
 
 
 class AsyncioWaiter:
-    """Belongs to one event loop for as long as it waits; nothing keeps the loop after that."""
+    """Belongs to one event loop for as long as it waits; nothing keeps the loop after that.
 
-    __slots__ = ("event", "loop", "thread")
+    For the one who waits it is an `asyncio.Event`, which costs three times as much.
+    """
+
+    __slots__ = ("_future", "_loop", "_set")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.event = asyncio.Event()
-        self.loop = loop
-        self.thread = threading.get_ident()
+        self._loop = loop
+        self._set = False
+        self._future: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        return self._set
+
+    async def wait(self) -> bool:
+        if not self._set:
+            self._future = self._loop.create_future()
+            await self._future
+        return True
 
     def wake(self) -> bool:
-        if threading.get_ident() == self.thread:
-            if self.loop.is_closed():
-                return False
-            self.event.set()
+        if asyncio._get_running_loop() is self._loop:
+            self._wake()
             return True
         try:
-            self.loop.call_soon_threadsafe(self.event.set)
+            self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:  # the loop was closed: its tasks are gone, and this waiter with them
             return False
         return True
+
+    def _wake(self) -> None:
+        self._set = True
+        future = self._future
+        if future is not None and not future.done():  # who waited for it may have been cancelled
+            future.set_result(None)
 
 
 class TrioWaiter:
@@ -46,6 +63,13 @@ class TrioWaiter:
         self.event = trio.Event()
         self.token = trio.lowlevel.current_trio_token()
         self.thread = threading.get_ident()
+
+    def is_set(self) -> bool:
+        return self.event.is_set()
+
+    async def wait(self) -> bool:
+        await self.event.wait()
+        return True
 
     def wake(self) -> bool:
         import trio
@@ -76,9 +100,10 @@ class ThreadWaiter:
 def waiter_here() -> AsyncioWaiter | TrioWaiter:
     """A waiter for the running task."""
     loop = asyncio._get_running_loop()
-    if loop is not None and asyncio.current_task() is not None:
-        return AsyncioWaiter(loop)
-    return TrioWaiter()
+    # Trio can run as a guest of an asyncio loop, whose tasks are none of asyncio's.
+    if loop is None or ("trio" in sys.modules and asyncio.current_task(loop) is None):
+        return TrioWaiter()
+    return AsyncioWaiter(loop)
 
 
 class Moment:
@@ -106,7 +131,7 @@ class Moment:
         waiter = waiter_here()
         if self.add(waiter):
             try:
-                await waiter.event.wait()
+                await waiter.wait()
             finally:
                 self.discard(waiter)
 

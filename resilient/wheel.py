@@ -23,12 +23,24 @@ import anyio
 if TYPE_CHECKING:
     from .call import Call
 
-__all__ = ["ANYWHERE", "current_home", "current_slot", "end_in", "native_loop", "new_scope", "shielded", "slot_in"]
+__all__ = [
+    "AGAIN",
+    "ANYWHERE",
+    "current_home",
+    "current_slot",
+    "end_in",
+    "interrupt",
+    "native_loop",
+    "new_scope",
+    "scope_of",
+    "slot_in",
+]
 
 logger = logging.getLogger("resilient")
 
 SOONEST = 0.001
 FINEST = -10  # as a power of two: about 1 ms
+AGAIN = 1.0  # seconds; long enough for a clean-up that nobody has shielded
 FRACTION = 8  # a slot is at most 2**(1 - FRACTION) of the time that was asked for
 
 
@@ -134,13 +146,22 @@ def new_scope() -> anyio.CancelScope:
     return scope
 
 
-def shielded() -> anyio.CancelScope:
-    """An `anyio.CancelScope(shield=True)`, on asyncio or trio."""
-    if native_loop() is None:
-        return anyio.CancelScope(shield=True)
-    scope = new_scope()
-    scope.shield = True
-    return scope
+def interrupt(task: asyncio.Task[Any]) -> bool:
+    """Cancel a task of ours, with all that it does. False if it is inside a shielded anyio scope now, or about to go on."""
+    scope = scope_of(task)
+    while scope is not None:
+        if scope.shield:
+            return False
+        scope = scope._parent_scope
+    waiting = getattr(task, "_fut_waiter", None)
+    return (waiting is None or not waiting.done()) and task.cancel()
+
+
+def scope_of(task: asyncio.Task[Any]) -> Any:
+    """The innermost anyio scope that a task is in. anyio tells of the current task only, and only of its deadline."""
+    backend = sys.modules.get("anyio._backends._asyncio")
+    state = getattr(backend, "_task_states", {}).get(task)
+    return None if state is None else state.cancel_scope
 
 
 # -- ends that are moved, from whichever thread -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import anyio
@@ -9,7 +10,7 @@ import pytest
 
 from resilient.runtime import AsyncRuntime, SyncRuntime, drive
 from resilient.testing import FakeClock
-from resilient.waiters import Moment, ThreadWaiter
+from resilient.waiters import AsyncioWaiter, Moment, ThreadWaiter, waiter_here
 
 
 @pytest.mark.anyio
@@ -83,3 +84,35 @@ def test_who_has_left_is_not_woken() -> None:
     moment.set()
     assert not waiter.event.is_set()
     assert not moment.add(waiter)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_one_who_waits_is_woken_from_any_thread(elsewhere: bool) -> None:
+    waiter = waiter_here()
+    assert not waiter.is_set()
+    if elsewhere:
+        thread = threading.Thread(target=waiter.wake)
+        thread.start()
+    else:
+        waiter.wake()
+    with anyio.fail_after(20):
+        assert await waiter.wait() and await waiter.wait()
+    assert waiter.is_set()
+
+
+@pytest.mark.anyio
+async def test_one_may_wait_again_after_he_gave_up(clock: FakeClock) -> None:
+    runtime = AsyncRuntime(clock)
+    waiter = runtime.waiter()
+    for _ in range(2):
+        assert not await runtime.wait(waiter, clock.now() + 1)
+    assert waiter.wake() and waiter.wake()
+    assert await runtime.wait(waiter, clock.now() + 1)
+
+
+def test_nobody_is_woken_on_a_loop_that_is_closed() -> None:
+    loop = asyncio.new_event_loop()
+    waiter = AsyncioWaiter(loop)
+    loop.close()
+    assert not waiter.wake() and not waiter.is_set()

@@ -91,3 +91,25 @@ def request(asgi: Callable[..., Awaitable[None]]) -> Callable[[], Awaitable[None
         await asgi({**SCOPE, "headers": list(SCOPE["headers"])}, receive, send)
 
     return serve
+
+
+def crowded(around: Callable[..., Callable[..., Awaitable[None]]]) -> Callable[[], Awaitable[None]]:
+    """One request to a server of one slot that is taken: the first one to come goes on for ever.
+
+    Args:
+        around: puts the middleware around an app.
+    """
+    held: list[asyncio.Task[None]] = []
+
+    async def once(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    one = request(around(once))
+
+    async def serve() -> None:
+        if not held:
+            held.append(asyncio.ensure_future(one()))
+            await asyncio.sleep(0)
+        await one()
+
+    return serve

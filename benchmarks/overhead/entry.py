@@ -76,5 +76,6 @@ CASES = (
     Case("stack_deadline_wait", "the same over a function that suspends once"),
     Case("transport_httpx2", "httpx2 transport over an in-memory inner one", 10.0),
     Case("transport_httpx", "httpx transport over an in-memory inner one", 10.0),
-    Case("middleware", "ASGI middleware: deadline + errors + metrics + degradation", 10.0),
+    Case("middleware", "all ASGI middleware: deadline + drain + admission + errors + metrics + degradation", 15.0),
+    Case("shed", "the same, and the request is turned away: 503, Retry-After, problem details", 10.0),
 )

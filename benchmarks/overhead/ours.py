@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from overhead.bare import app, getter, noop, pause, refused, request, wire
+from overhead.bare import app, crowded, getter, noop, pause, refused, request, wire
 from overhead.entry import Entry
 from overhead.memory import Specimen
 from resilient import (
@@ -30,7 +30,7 @@ from resilient import (
     Target,
     Timeout,
 )
-from resilient.asgi import ResilienceMiddleware
+from resilient.asgi import Admission, ResilienceMiddleware
 from resilient.httpx import AsyncResilientTransport
 
 DISTRIBUTION = "resilient-asgi"
@@ -76,6 +76,8 @@ def entries() -> Iterator[Entry]:
     yield _stack("stack_deadline_wait", Timeout(total=30.0), fn=pause)
     yield from _transports()
     yield Entry("middleware", request(ResilienceMiddleware(app, Resilience())))
+    full = Admission(limit=1, min_concurrent=1, max_concurrent=1, queue=0)
+    yield Entry("shed", crowded(lambda app: ResilienceMiddleware(app, Resilience(), admission=full)))
 
 
 def _stack(case: str, *timeout: Timeout, fn: Any = noop) -> Entry:

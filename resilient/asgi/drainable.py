@@ -8,8 +8,9 @@ from typing import Any, TypeVar, overload
 from ..core.bounds import flag, not_negative, positive
 from ..feature.settings import text
 from ..waiters import Moment
+from .departure import Departure
 from .hooks import Hook
-from .leaving import Departure, Leaving
+from .leaving import Leaving
 
 __all__ = ["Drainable"]
 

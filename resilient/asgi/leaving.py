@@ -6,10 +6,9 @@ that has no loop at all; its run then has a thread of its own.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from ..events import DrainChanged
 from ..runtime import AsyncRuntime
 from ..waiters import Moment
 from ..wheel import current_home
+from .departure import Departure
 from .hooks import DrainHooks
 from .route import route_template
 from .sigterm import SignalChain
@@ -30,52 +30,12 @@ if TYPE_CHECKING:
     from .layer import Layer
     from .protocols import Surroundings
 
-__all__ = ["Departure", "Leaving"]
+__all__ = ["Leaving"]
 
 BUDGET = 20.0
 """Seconds that what is under way has, unless somebody says otherwise."""
 TICK = 0.05  # seconds between two looks at who is still inside; nothing looks but while a service drains
 TOLD = 5  # routes that are named
-
-
-class Departure:
-    """A drain that is going on. Awaited, it says whether all that was under way has ended in time."""
-
-    __slots__ = ("begun", "complete", "home", "hooks_done", "over", "waiter")
-
-    def __init__(self) -> None:
-        self.begun = False
-        self.home: Any = None  # the event loop that looks after it
-        self.complete = False
-        self.hooks_done = Moment()
-        self.over = Moment()
-        self.waiter: Any = None
-
-    def __repr__(self) -> str:
-        state = ("drained" if self.complete else "over") if self.over.is_set() else "going on"
-        return f"<Departure {state}>"
-
-    def __await__(self) -> Generator[Any, Any, bool]:
-        return self._end().__await__()
-
-    async def _end(self) -> bool:
-        await self.over.wait()
-        return self.complete
-
-    @property
-    def stuck(self) -> bool:
-        """Whether its event loop was closed, or stands still. Trio ends its tasks with a run."""
-        return isinstance(self.home, asyncio.AbstractEventLoop) and not self.home.is_running()
-
-    def wake(self) -> None:
-        """Look again: the order has changed."""
-        waiter = self.waiter
-        if waiter is not None:
-            waiter.wake()
-
-    def end(self) -> None:
-        self.hooks_done.set()
-        self.over.set()
 
 
 class Leaving:

@@ -19,6 +19,7 @@ import anyio
 from ..background import begin_on
 
 if TYPE_CHECKING:
+    from .departure import Departure
     from .drain import Drain
     from .leaving import Leaving
 
@@ -58,7 +59,7 @@ class SignalChain:
                 name = signal.Signals(number).name
                 logger.warning("the event loop handles %s itself, so the server stops at once: drain before, as by a preStop hook", name)
                 continue
-            self._links[number] = _Link(number, self._home, self._come)
+            self._links[number] = _Link(number, self._home, self._come, self._foresee)
 
     def give_back(self) -> None:
         """Stand there no more."""
@@ -70,16 +71,28 @@ class SignalChain:
         if not begin_on(self._home, lambda: self._leave(link)):
             link.pass_on()
 
-    async def _leave(self, link: _Link) -> None:
+    def _foresee(self, link: _Link) -> None:
+        """Another service of this process stands in front and hands the signal on later: the delay of this one begins now."""
+
+        async def begin() -> None:
+            self._begin(link)
+
+        begin_on(self._home, begin)  # where it cannot, the signal itself will come
+
+    def _begin(self, link: _Link) -> tuple[Departure, float]:
         leaving, settings = self._leaving, self._settings
         # Where readiness has failed ever since the start there is nothing to notice, and nobody was sent here.
         delay = settings.delay if leaving.started else 0.0
+        until = delay if link.deadly else delay + HANDOVER
         word = signal.Signals(link.number).name
+        return leaving.begin(until, settings.budget, by=word, why="signal", final=True), delay
+
+    async def _leave(self, link: _Link) -> None:
+        leaving = self._leaving
+        departure, delay = self._begin(link)
         if link.deadly:
-            # Nobody waits for what is under way but us.
-            await leaving.begin(delay, settings.budget, by=word, why="signal", final=True)
+            await departure  # nobody waits for what is under way but us
         else:
-            leaving.begin(delay + HANDOVER, settings.budget, by=word, why="signal", final=True)
             order = leaving.order
             if order is not None:
                 await anyio.sleep(max(order.began + delay - leaving.now(), 0.0))
@@ -89,12 +102,13 @@ class SignalChain:
 class _Link:
     """One signal: who handled it before, and how often it has come."""
 
-    __slots__ = ("_before", "_come", "_first", "_home", "_in_loop", "_released", "number")
+    __slots__ = ("_before", "_come", "_first", "_foresee", "_home", "_in_loop", "_released", "number")
 
-    def __init__(self, number: int, home: Any, come: Callable[[_Link], None]) -> None:
+    def __init__(self, number: int, home: Any, come: Callable[[_Link], None], foresee: Callable[[_Link], None]) -> None:
         self.number = number
         self._home = home
         self._come = come
+        self._foresee = foresee
         self._first: float | None = None
         self._released = False
         # Who asked the event loop is called by it, whatever stands here; asyncio does not say who that is in public.
@@ -110,6 +124,12 @@ class _Link:
         """Whether the process would end at once."""
         return self._in_loop is None and self._before == signal.SIG_DFL
 
+    @property
+    def _behind(self) -> _Link | None:
+        """The link of another service of this process, which is handed the signal next."""
+        behind = getattr(self._before, "__self__", None)
+        return behind if isinstance(behind, _Link) else None
+
     def _handle(self, number: int, frame: Any) -> None:
         now = time.monotonic()
         if self._released:
@@ -118,6 +138,10 @@ class _Link:
         elif self._first is None:
             self._first = now
             self._come(self)
+            behind = self._behind
+            while behind is not None:
+                behind._foresee(behind)
+                behind = behind._behind
         elif now - self._first >= SAME:
             self.pass_on()  # whoever asks twice does not want to wait
 

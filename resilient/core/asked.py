@@ -49,6 +49,8 @@ _SPECIAL = _DEMANDS | _CONDITIONS | {b"range"}
 _INCIDENTAL = frozenset({b"traceparent", b"tracestate", b"baggage", b"x-request-id", b"user-agent", b"date"})
 _NOBODY: frozenset[str] = frozenset()
 _IDENTITIES = {IDENTITY: frozenset(name.encode() for name in IDENTITY)}
+# Without these, and where nothing was forwarded, a request has nothing that could keep its answer from everybody.
+_NOTABLE = _UNKEYED | _IDENTITIES[IDENTITY] | {b"content-length", b"transfer-encoding", b"upgrade"}
 
 _NO_CACHE = parse_directives("no-cache")
 _NOTHING = parse_directives("")
@@ -64,9 +66,10 @@ class Asked:
         partition: whose stored answers it may have besides those that are for everybody; None for nobody's.
         identity: names of the fields that say who asks.
         plain: it has neither directives nor conditions nor a range: everything is as the stored answer says.
+        ordinary: it is a plain GET by nobody in particular, without a body or anything `suspicious`, as nearly all are.
     """
 
-    __slots__ = ("_directives", "_values", "fields", "identity", "method", "partition", "plain", "uri")
+    __slots__ = ("_directives", "_values", "fields", "identity", "method", "ordinary", "partition", "plain", "uri")
 
     def __init__(
         self, method: str, uri: str, fields: Lines = (), *, partition: str | None = None, identity: frozenset[str] = IDENTITY
@@ -82,6 +85,14 @@ class Asked:
             values = _joined(fields)
         self._values: dict[bytes, bytes] = values
         self.plain = _SPECIAL.isdisjoint(values)
+        self.ordinary: bool = (
+            self.plain
+            and method == "GET"
+            and partition is None
+            and _NOTABLE.isdisjoint(values)
+            and (identity is IDENTITY or not self.identified)
+            and _FORWARDED not in b" ".join(values)
+        )
 
     @classmethod
     def of(cls, method: str, uri: str, fields: Lines, *, partition: str | None = None, identity: frozenset[str] = IDENTITY) -> Asked:
@@ -160,7 +171,7 @@ class Asked:
 
         It is not known before the first answer what `Vary` will name, and anything narrower can hand out a wrong variant.
         """
-        return self.method, self.uri, self.partition, frozenset(item for item in self._values.items() if item[0] not in _INCIDENTAL)
+        return self.method, self.uri, self.partition, frozenset([item for item in self._values.items() if item[0] not in _INCIDENTAL])
 
 
 def _joined(fields: Lines) -> dict[bytes, bytes]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 from .asked import UNKEYED, Asked
 from .bounds import flag, fraction, not_negative
-from .directives import TOKEN, delta_seconds
-from .head import Fields, Head
+from .head import HOP_BY_HOP, Fields, Head
 from .lifetime import HEURISTIC, UNDERSTOOD, age_value, date_value, lifetime, said
 from .vary import vary_names
 
@@ -35,8 +34,9 @@ _ABOUT_IDENTITY = frozenset({401, 403, 407})
 # RFC 6585 forbids to keep these; 412, 416 and 417 answer a condition, a range or an expectation of one request.
 _NEVER = frozenset({206, 304, 412, 416, 417, 421, 425, 428, 429, 431, 511})
 _NO_FIELDS: frozenset[bytes] = frozenset()
-_NO_NAMES: frozenset[str] = frozenset()
-_ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
+_ENDLESS = (b"text/event-stream", b"multipart/x-mixed-replace")
+# Of an answer that has none of these, and whose directives forbid nothing, there is hardly anything more to ask.
+_NOTABLE = frozenset({b"content-range", b"set-cookie", b"vary"})
 _CONTENT_RANGE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+ +([0-9]+-[0-9]+|\*)/([0-9]+|\*)")
 
 
@@ -99,27 +99,23 @@ class CachingRules:
         """Whether the lifetime of an answer comes from `ttl` or `negative_ttl`, rather than from the origin."""
         if status in self.negative_ttl:
             return True
-        return (
-            self.ttl is not None and status < 400 and b"expires" not in head and head.directives.keys().isdisjoint(("max-age", "s-maxage"))
-        )
+        terms = head.terms
+        return self.ttl is not None and status < 400 and b"expires" not in head and terms.max_age is None and terms.s_maxage is None
 
 
 def means_everybody(fields: Fields) -> bool:
     """Whether the origin says that anybody may have an answer, whoever asked for it: `public` or `s-maxage`."""
-    directives = Head.of(fields).directives
-    return ("public" in directives or "s-maxage" in directives) and not ("private" in directives and not _names(directives["private"]))
+    return Head.of(fields).terms.everybody
 
 
 def wants_validation(head: Head) -> bool:
     """Whether an answer may never be used without asking the origin: a `no-cache` that names no fields (section 5.2.2.4)."""
-    directives = head.directives
-    return "no-cache" in directives and not _names(directives["no-cache"])
+    return head.terms.validated
 
 
 def forbids_stale(head: Head, rules: CachingRules) -> bool:
     """Whether an answer may never be used stale (RFC 9111 section 4.2.4)."""
-    directives = head.directives
-    return "must-revalidate" in directives or (rules.shared and ("proxy-revalidate" in directives or "s-maxage" in directives))
+    return head.terms.strict_if_shared if rules.shared else head.terms.strict
 
 
 def why_not_stored(asked: Asked, status: int, fields: Fields, rules: CachingRules, *, received_at: float = 0.0) -> str | None:
@@ -138,7 +134,9 @@ def why_not_stored(asked: Asked, status: int, fields: Fields, rules: CachingRule
         asks, no partition was given for it, and the answer is not for everybody), "set-cookie", "vary", "unkeyed",
         "event-stream", "fields" (too large a head), or "no-lifetime" (it could never be used).
     """
-    head = Head.of(fields)
+    head = fields if type(fields) is Head else Head.of(fields)
+    if _is_ordinary(asked, status, head):
+        return _why_worthless(status, head, rules, received_at)
     return (
         _why_not_this_request(asked)
         or _why_not_this_kind(asked, status, head)
@@ -174,8 +172,20 @@ def why_not_shared(asked: Asked, status: int, fields: Fields, rules: CachingRule
     age = age_value(head)
     fresh = lifetime(head, status, rules, date_value(head, received_at))
     if not forbids_stale(head, rules):
-        fresh += delta_seconds(head.directives.get("stale-while-revalidate")) or 0
+        fresh += head.terms.stale_while_revalidate
     return "stale" if age is None or fresh <= age else None
+
+
+def _is_ordinary(asked: Asked, status: int, head: Head) -> bool:
+    """Whether all that can keep an answer from being stored is for how long it is of use: as of nearly every one."""
+    if status != 200 or not asked.ordinary or head.size > _LARGEST_HEAD or not head.terms.mild or not _NOTABLE.isdisjoint(head.values):
+        return False
+    return not _endless(head)
+
+
+def _endless(head: Head) -> bool:
+    content_type = head.values.get(b"content-type")
+    return content_type is not None and content_type[0].strip(b" \t").lower().startswith(_ENDLESS)
 
 
 def tells_all(status: int) -> bool:
@@ -206,12 +216,11 @@ def _why_not_this_kind(asked: Asked, status: int, head: Head) -> str | None:
         return "partial"  # means nothing here (RFC 9110 section 14.4), unless a proxy made a 200 of a 206
     if status in _ABOUT_IDENTITY and not means_everybody(head):
         return "status"
-    content_type = head.first(b"content-type")
-    if content_type is not None and content_type.lower().startswith(_ENDLESS):
+    if _endless(head):
         return "event-stream"
     if vary_names(head) is None:
         return "vary"
-    return "fields" if sum([len(name) + len(value) for name, value in head.lines]) > _LARGEST_HEAD else None
+    return "fields" if head.size > _LARGEST_HEAD else None
 
 
 def _why_not_by_directives(asked: Asked, status: int, head: Head, rules: CachingRules) -> str | None:
@@ -223,7 +232,7 @@ def _why_not_by_directives(asked: Asked, status: int, head: Head, rules: Caching
         return "no-store"
     if not rules.shared or (rules.per_user and asked.partition is not None):
         return None
-    if "private" in directives and not _names(directives["private"]):
+    if head.terms.private:
         return "private"
     if asked.get("authorization") is not None and directives.keys().isdisjoint(("public", "s-maxage", "must-revalidate")):
         return "authorization"
@@ -243,11 +252,11 @@ def _why_not_safe(asked: Asked, head: Head, rules: CachingRules) -> str | None:
 
 
 def _why_worthless(status: int, head: Head, rules: CachingRules, received_at: float) -> str | None:
-    if not (status in HEURISTIC or status in rules.negative_ttl or said(head, rules)):
+    if status not in HEURISTIC and not (status in rules.negative_ttl or said(head, rules)):
         return "no-lifetime"
-    if b"etag" in head or b"last-modified" in head:
+    if b"etag" in head.values or b"last-modified" in head.values:
         return None
-    directives = head.directives
+    terms = head.terms
     by_operator = status < 400 and rules.stale_if_error > 0
     if wants_validation(head):
         return None if by_operator and rules.ignore_origin_prohibition else "no-lifetime"
@@ -255,7 +264,7 @@ def _why_worthless(status: int, head: Head, rules: CachingRules, received_at: fl
         return None
     if forbids_stale(head, rules):
         return None if by_operator and rules.ignore_origin_prohibition else "no-lifetime"
-    if delta_seconds(directives.get("stale-if-error")) or delta_seconds(directives.get("stale-while-revalidate")):
+    if terms.stale_if_error or terms.stale_while_revalidate:
         return None
     return None if by_operator or (status < 400 and rules.stale_while_revalidate > 0) else "no-lifetime"
 
@@ -273,6 +282,8 @@ def kept_fields(head: Head, rules: CachingRules, *, everybody: bool, partition: 
         partition: ... or for these.
     """
     names = head.values.keys()
+    if head.terms.mild and names.isdisjoint(HOP_BY_HOP) and b"age" not in names:
+        return tuple(head.lines)
     left_out = head.hop_by_hop()
     if own := _left_out(head, rules, everybody or partition is None):
         left_out |= own
@@ -282,16 +293,7 @@ def kept_fields(head: Head, rules: CachingRules, *, everybody: bool, partition: 
 
 
 def _left_out(head: Head, rules: CachingRules, everybody: bool) -> frozenset[bytes]:
-    directives = head.directives
-    names = _names(directives.get("no-cache"))
+    names = head.terms.unvalidated_fields
     if rules.shared and (everybody or not rules.per_user):
-        names |= _names(directives.get("private"))
+        names |= head.terms.private_fields
     return frozenset([name.encode("latin-1") for name in names]) if names else _NO_FIELDS
-
-
-def _names(argument: str | None) -> frozenset[str]:
-    """The fields that `private="..."` or `no-cache="..."` name; none if they cannot be read: then it means all."""
-    if not argument:
-        return _NO_NAMES
-    names = {name.strip(" \t").lower() for name in argument.split(",")} - {""}
-    return frozenset(names) if all(TOKEN.fullmatch(name) for name in names) else frozenset()

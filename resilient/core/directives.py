@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TypeAlias
 
-__all__ = ["LONGEST", "TOKEN", "Directives", "delta_seconds", "http_date", "parse_directives"]
+__all__ = ["LONGEST", "REMEMBERED", "TOKEN", "Directives", "delta_seconds", "http_date", "parse_directives"]
 
 Directives: TypeAlias = MappingProxyType[str, "str | None"]
 
@@ -38,7 +38,7 @@ _KNOWN = _QUALIFIED | {
     "only-if-cached",
 }
 # Characters of a value that is worth remembering, and of one that is read at all: a longer one is taken for `no-store`.
-_REMEMBERED, _READ = 512, 16_384
+REMEMBERED, _READ = 512, 16_384
 
 # A member of a list: quoted strings, in which a comma separates nothing, and everything else up to a comma.
 _MEMBER = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+")+', re.DOTALL)
@@ -57,7 +57,7 @@ def parse_directives(value: str) -> Directives:
     Args:
         value: the field's value, the lines of several joined by commas.
     """
-    if len(value) <= _REMEMBERED:
+    if len(value) <= REMEMBERED:
         return _remembered(value)
     return _parsed(value) if len(value) <= _READ else _NOTHING_KEPT
 

@@ -12,8 +12,7 @@ from email.utils import formatdate
 from typing import Any, TypeAlias
 
 from .asked import Asked
-from .caching import CachingRules, forbids_stale, kept_fields, means_everybody, wants_validation
-from .directives import delta_seconds
+from .caching import CachingRules, forbids_stale, kept_fields
 from .groups import CACHE_GROUPS, strings
 from .head import Fields, Head
 from .lifetime import date_value, initial_age, lifetime
@@ -129,8 +128,8 @@ class Entry:
             generation: of the marks that were read before it was asked for.
             chance: a number in [0, 1), by which the operator's lifetimes are spread; 0 leaves them as they are.
         """
-        head = Head.of(fields)
-        vary = vary_names(head) or ()
+        head = fields if type(fields) is Head else Head.of(fields)
+        vary = (vary_names(head) or ()) if b"vary" in head.values else ()
         return described(
             cls(
                 status=status,
@@ -197,28 +196,29 @@ def described(entry: Entry, head: Head, rules: CachingRules, *, partition: str |
     date = date_value(head, received_at)
     age = initial_age(head, date, entry.requested_at, received_at)
     fresh = lifetime(head, entry.status, rules, date)
-    if chance and rules.by_operator(head, entry.status):
+    if chance and (rules.ttl is not None or rules.negative_ttl) and rules.by_operator(head, entry.status):
         fresh *= 1 - rules.jitter * chance
     entry.lifetime = fresh
     entry.initial_age = fresh if age is None else age  # not known: no longer fresh
-    directives = head.directives
-    if "stale-while-revalidate" in directives:
-        entry.stale_while_revalidate = float(delta_seconds(directives["stale-while-revalidate"]) or 0)
-    if "stale-if-error" in directives:
-        entry.stale_if_error = float(delta_seconds(directives["stale-if-error"]) or 0)
-    entry.needs_validation = wants_validation(head)
+    terms = head.terms
+    entry.stale_while_revalidate, entry.stale_if_error = terms.stale_while_revalidate, terms.stale_if_error
+    entry.needs_validation = terms.validated
     entry.strict = forbids_stale(head, rules)
-    entry.open = means_everybody(head)
+    entry.open = terms.everybody
     entry.etag = head.first(b"etag")
     entry.last_modified = head.first(b"last-modified")
     entry.date = date
     if CACHE_GROUPS in head.values:
         entry.groups = strings(head.get(CACHE_GROUPS))
     fields = kept_fields(head, rules, everybody=entry.open, partition=partition)
-    if b"date" not in head:  # RFC 9110 section 6.6.1: who keeps an undated answer dates it
-        fields = (*fields, (b"Date", formatdate(received_at, usegmt=True).encode("ascii")))
+    whole = len(fields) == len(head.lines)
+    size = head.size if whole else sum([len(name) + len(value) for name, value in fields])
+    if b"date" not in head.values:  # RFC 9110 section 6.6.1: who keeps an undated answer dates it
+        dated = b"Date", formatdate(received_at, usegmt=True).encode("ascii")
+        fields = (*fields, dated)
+        size += len(dated[0]) + len(dated[1])
     entry.fields = fields
-    entry.size = OVERHEAD + len(entry.body) + sum([len(name) + len(value) + FIELD for name, value in fields])
+    entry.size = OVERHEAD + len(entry.body) + size + FIELD * len(fields)
     return entry
 
 

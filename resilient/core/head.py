@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from .directives import Directives, parse_directives
+from .directives import Directives
+from .terms import NOTHING_SAID, Terms, terms_of
 
 __all__ = ["HOP_BY_HOP", "Fields", "Head", "Lines", "joined"]
 
@@ -30,7 +31,6 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-_NOTHING = parse_directives("")
 
 
 class Head:
@@ -39,23 +39,29 @@ class Head:
     Attributes:
         lines: the fields as they came.
         values: the same by name, in lower case, the values of several lines in a list.
-        directives: those of `Cache-Control`.
+        terms: what `Cache-Control` says ...
+        directives: ... and in which words.
+        size: bytes of all names and values.
     """
 
-    __slots__ = ("directives", "lines", "values")
+    __slots__ = ("directives", "lines", "size", "terms", "values")
 
     def __init__(self, lines: Lines) -> None:
         self.lines = lines
         self.values: dict[bytes, list[bytes]] = {}
         values = self.values
+        size = 0
         for name, value in lines:
             low = name.lower()
+            size += len(name) + len(value)
             if low in values:
                 values[low].append(value)
             else:
                 values[low] = [value]
+        self.size = size
         said = values.get(b"cache-control")
-        self.directives: Directives = _NOTHING if said is None else parse_directives(joined(said))
+        self.terms: Terms = NOTHING_SAID if said is None else terms_of(said[0].decode("latin-1") if len(said) == 1 else joined(said))
+        self.directives: Directives = self.terms.directives
 
     @classmethod
     def of(cls, fields: Fields) -> Head:
@@ -88,4 +94,4 @@ Fields: TypeAlias = "Lines | Head"
 
 def joined(lines: Iterable[bytes]) -> str:
     """Several lines of a field as one (RFC 9110 section 5.3)."""
-    return ", ".join(line.decode("latin-1").strip(" \t") for line in lines)
+    return ", ".join([line.decode("latin-1").strip(" \t") for line in lines])

@@ -37,7 +37,8 @@ _LONGEST_HEURISTIC = 86_400.0
 
 def date_value(head: Head, received_at: float) -> float:
     """When an answer was made: its `Date`, else when it came (RFC 9110 section 6.6.1)."""
-    date = http_date(head.first(b"date"), received_at)
+    lines = head.values.get(b"date")
+    date = None if lines is None else http_date(lines[0].decode("latin-1").strip(" \t"), received_at)
     return received_at if date is None else date
 
 
@@ -66,7 +67,7 @@ def initial_age(head: Head, date: float, requested_at: float, received_at: float
         requested_at: when it was asked for, in wall time ...
         received_at: ... and when it came.
     """
-    age = age_value(head)
+    age = age_value(head) if b"age" in head.values else 0.0
     if age is None:
         return None
     # A date is the beginning of a second: what came within that very second is not old yet.
@@ -77,7 +78,7 @@ def said(head: Head, rules: CachingRules) -> bool:
     """Whether an answer says itself that it may be kept (RFC 9111 section 3): for how long, or for whom."""
     directives = head.directives
     return (
-        "max-age" in directives
+        head.terms.max_age is not None
         or "public" in directives
         or b"expires" in head.values
         or ("s-maxage" if rules.shared else "private") in directives
@@ -97,7 +98,7 @@ def lifetime(head: Head, status: int, rules: CachingRules, date: float) -> float
         date: when it was made.
     """
     told = _told(head, rules, date)
-    at_most = rules.negative_ttl.get(status)
+    at_most = rules.negative_ttl.get(status) if rules.negative_ttl else None
     if at_most is not None:
         return at_most if told is None else min(told, at_most)
     if told is not None:
@@ -116,11 +117,11 @@ def lifetime(head: Head, status: int, rules: CachingRules, date: float) -> float
 
 
 def _told(head: Head, rules: CachingRules, date: float) -> float | None:
-    directives = head.directives
-    if rules.shared and "s-maxage" in directives:
-        return float(delta_seconds(directives["s-maxage"]) or 0)
-    if "max-age" in directives:
-        return float(delta_seconds(directives["max-age"]) or 0)
+    terms = head.terms
+    if rules.shared and terms.s_maxage is not None:
+        return terms.s_maxage
+    if terms.max_age is not None:
+        return terms.max_age
     expires = head.first(b"expires")
     if expires is None:
         return None

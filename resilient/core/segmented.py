@@ -125,16 +125,22 @@ class Segmented(Generic[K, V]):
             now: the present moment: what is worthless by now is dropped before anything else.
         """
         protect = key in self._protected
-        self.remove(key)
+        if protect or key in self._probation:
+            self.remove(key)
         if size > self.max_bytes:
             return False
-        if self.size + size > self.max_bytes or len(self) >= self.max_entries:
+        if self.size + size > self.max_bytes or len(self._probation) + len(self._protected) >= self.max_entries:
             self.pop_expired(now)
-        while self.size + size > self.max_bytes or len(self) >= self.max_entries:
-            self._evict()
+            while self.size + size > self.max_bytes or len(self) >= self.max_entries:
+                self._evict()
         self._probation[key] = value, size, worthless_at
         self.size += size
-        self._note(key, worthless_at)
+        if worthless_at < _NEVER:
+            second = _second(worthless_at)
+            moment = self._moments.get(second)
+            if moment is None:
+                moment = self._new_moment(second)
+            moment[key] = None
         if protect:  # a newer answer to what is asked for again and again
             self.get(key)
         return True
@@ -168,19 +174,15 @@ class Segmented(Generic[K, V]):
         self.remove(next(iter(self)))
         self.evictions += 1
 
-    def _note(self, key: K, worthless_at: float) -> None:
-        second = _second(worthless_at)
-        if second == _NEVER:
-            return
-        moment = self._moments.get(second)
-        if moment is None:
-            # Moments of which every key is gone are thrown out before they can outnumber the others.
-            if len(self._heap) > 2 * len(self) + 64:
-                self._moments = {number: keys for number, keys in self._moments.items() if keys}
-                self._heap = sorted(self._moments)
-            moment = self._moments[second] = {}
-            heapq.heappush(self._heap, second)
-        moment[key] = None
+    def _new_moment(self, second: int) -> dict[K, None]:
+        # Moments of which every key is gone are thrown out before they can outnumber the others.
+        if len(self._heap) > 2 * len(self) + 64:
+            self._moments = {number: keys for number, keys in self._moments.items() if keys}
+            self._heap = sorted(self._moments)
+        moment: dict[K, None] = {}
+        self._moments[second] = moment
+        heapq.heappush(self._heap, second)
+        return moment
 
 
 def _second(moment: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..core.asked import Asked
@@ -13,7 +14,7 @@ from ..core.validation import answer_to, conditions
 from ..policies.flight import Flight, Landing
 from ..policies.serving import SAFE
 from .fetching import fetch, let_go, settle_lost
-from .heads import member_of
+from .heads import member_of, shared_extensions
 from .hops import HOPS
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from .request import HttpCall
 
 __all__ = ["HttpCaching"]
-
-UNSHARED = frozenset({"network_stream"})  # of a response: what belongs to its connection
 
 
 class HttpCaching:
@@ -42,17 +41,22 @@ class HttpCaching:
         partition = call.partition if cache.partition is None else cache.partition(request)
         uri = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
         asked = Asked(method, uri, request.headers.raw, partition=partition, identity=cache.identity)
+        if asked.ordinary:
+            return asked
         return None if reading and (asked.upgrades or asked.no_store) else cache.stock.own(asked)
 
     def solo(self, asked: Asked, entry: Entry | None) -> bool:
         """Whether what is answered will be for this caller alone: his own conditions or range, or no body."""
+        if asked.plain:
+            return asked.method == "HEAD"
         return asked.method == "HEAD" or asked.ranged or (asked.conditional and (entry is None or not conditions(entry)))
 
     # -- the fetch ------------------------------------------------------------------------------------------------
 
-    async def fetch(self, cache: Cache, flight: Flight, branch: HttpCall, inner: Inner, asked: Asked, found: Found) -> None:
+    def fetch(self, cache: Cache, flight: Flight, branch: HttpCall, inner: Inner, asked: Asked, found: Found) -> Coroutine[Any, Any, None]:
         """Ask the origin, and let the flight land with what it says."""
-        await fetch(cache, flight, branch, inner, asked, found, validating=not self.solo(asked, found.entry))
+        validating = found.entry is not None and not self.solo(asked, found.entry)
+        return fetch(cache, flight, branch, inner, asked, found, validating=validating)
 
     async def let_go(self, branch: HttpCall, head: Any) -> None:
         """Close an answer that nobody will read."""
@@ -85,22 +89,31 @@ class HttpCaching:
         status = "; fwd-status=304" if flight.validated else ""
         member = f"fwd={forward}{status}" + ("; collapsed" if collapsed else "") + ("; stored" if flight.kept else "")
         entry, head, tape, library = flight.entry, flight.head, flight.tape, call.library
-        reading = flight.take_reading()
-        if entry is not None and (tape is None or _decided(asked, entry)):
+        body, reading = flight.body, None
+        if tape is not None:
+            reading = flight.take_reading()
+            if tape.done and not tape.spilled:
+                body = tape.body()
+        if entry is not None and ((tape is None and body is None) or (not asked.plain and _decided(asked, entry))):
             _put_back(flight, reading)
             return self._answer(call, asked, entry, member, entry.age(call.runtime.now()))
         if call.timeout is None and flight.fetching is not None and head.status_code in HOPS:
             # What follows a redirect has what is left of the time for all of it.
             call.lower(call.started + (flight.fetching.deadline - flight.fetching.started), "total")
-        if tape is not None and tape.done and not tape.spilled:
+        member = f"{member_of(call.owner.name)}; {member}"
+        if body is not None:
+            stream = library.module.ByteStream(body)
+            if collapsed:
+                answer = library.heads.passed(head, member, stream, relayed=flight.relayed)
+                _put_back(flight, reading)  # not before: the first caller may be about to take the head itself
+                return answer
             _put_back(flight, reading)
-            stream = library.module.ByteStream(tape.body())
-        elif reading is None:  # more came than was announced, faster than one of many could begin to read
+            return library.heads.passed(head, member, stream, relayed=flight.relayed, alone=flight.forsaken)
+        if reading is None:  # more came than was announced, faster than one of many could begin to read
             flight.leave()
             raise library.module.ReadError("the answer is longer than it said")
-        else:
-            stream = (library.sync_taped if call.sync else library.async_taped)(reading, call)
-        return library.heads.passed(head, f"{member_of(call.owner.name)}; {member}", stream, _shared_extensions(head))
+        stream = (library.sync_taped if call.sync else library.async_taped)(reading, call)
+        return library.heads.passed(head, member, stream, relayed=flight.relayed)
 
     def answer(self, call: HttpCall, asked: Asked, entry: Entry, *, hit: bool, status: int | None = None, detail: str = "") -> Any:
         """What is stored, as an answer.
@@ -160,7 +173,7 @@ class HttpCaching:
             return head
         fields = head.headers.raw
         if flight.landing is Landing.FAILED and why_not_shared(asked, head.status_code, fields, cache.rules) is None:
-            return module.Response(head.status_code, headers=fields, stream=head.stream, extensions=_shared_extensions(head))
+            return module.Response(head.status_code, headers=fields, stream=head.stream, extensions=shared_extensions(head))
         member = f"{member_of(call.owner.name)}; fwd=miss; fwd-status={head.status_code}; collapsed; detail=failure-alone"
         own = [(name, value) for name, value in fields if name.lower() == b"retry-after"]
         own += [(b"Cache-Control", b"no-store"), (b"Content-Length", b"0"), (b"Cache-Status", member.encode("ascii"))]
@@ -186,7 +199,3 @@ def _put_back(flight: Flight, reading: Any) -> None:
 def _decided(asked: Asked, entry: Entry) -> bool:
     """Whether a caller's own condition is answered by what came, without its body."""
     return asked.conditional and (own := answer_to(asked, entry)) is not None and own[0] == 304
-
-
-def _shared_extensions(head: Any) -> dict[str, Any]:
-    return {name: value for name, value in head.extensions.items() if name not in UNSHARED}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..body import Body
 from ..core.asked import Asked
 from ..core.caching import tells_all, why_not_shared, why_not_stored
 from ..core.entry import Entry
@@ -16,13 +15,9 @@ from ..core.freshness import Use, look, outlasts, seconds_of_use, usable_on_erro
 from ..core.head import Head
 from ..core.outcome import Outcome
 from ..core.validation import conditions, freshened, updated_by_head
-from ..policies.flight import Flight, Landing, copied
-from ..tape import Tape
-from ..wheel import shielded
+from ..policies.flight import Flight, Landing
+from .intake import Intake
 from .response import DRAIN_BYTES, close_stream
-from .response import look as look_at_head
-from .taped import Pump
-from .wire import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +27,7 @@ if TYPE_CHECKING:
     from ..protocols import Inner
     from .request import HttpCall
 
-__all__ = ["fetch", "let_go", "settle_lost"]
+__all__ = ["Fetched", "fetch", "let_go", "settle_lost"]
 
 # Answers that say nothing of what is asked for, but of how or how often it was.
 ABOUT_REQUEST = frozenset({206, 304, 400, 408, 412, 413, 414, 416, 417, 421, 425, 426, 428, 429, 431})
@@ -64,7 +59,7 @@ async def fetch(cache: Serving, flight: Flight, branch: HttpCall, inner: Inner, 
             if branch.response is not None and branch.response is not response:
                 await _drop(branch)
             branch.request = request
-            fetched = _Fetched(cache, flight, branch, asked, found, response, requested_at)
+            fetched = Fetched(cache, flight, branch, asked, found, response, requested_at)
             if not (own and response.status_code == 304):
                 break
             if await fetched.validated():
@@ -98,7 +93,7 @@ def settle_lost(branch: HttpCall) -> None:
     branch.owner.outbox.flush()
 
 
-class _Fetched:
+class Fetched:
     """An answer of the origin that has begun, and what becomes of it."""
 
     __slots__ = ("asked", "branch", "cache", "closed", "flight", "found", "head", "received_at", "requested_at", "response")
@@ -148,17 +143,18 @@ class _Fetched:
         flight.entry, flight.validated = fresh, True
         flight.groups = fresh.groups
         if not flight.doomed:
-            await self._keep(fresh)
+            await self.keep(fresh)
         flight.land(Landing.SHARED)
         return True
 
     async def landed(self) -> None:
         """Any other answer."""
         cache, asked, response, found = self.cache, self.asked, self.response, self.found
+        flights: Any = cache.flights
         status, rules = response.status_code, cache.rules
         if self.branch.degraded is not None:
             why: str | None = "degraded"  # a fallback's, inside of the cache: not the dependency's answer
-        elif self.flight.crowded:
+        elif flights.bytes and flights.crowded:
             why = "busy"
         else:
             why = why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
@@ -171,16 +167,27 @@ class _Fetched:
                 return
         else:
             cache.recovered(asked)
-        silent, length = look_at_head(response)
+        silent, length = self._announced()
         if why or silent or (length is not None and length > cache.max_body) or asked.method == "HEAD":
             await self._pass_on()
         else:
             await self._take_in(length)
 
+    def _announced(self) -> tuple[bool, int | None]:
+        """Whether the body may pause for as long as it likes, and its length: as `response.look` says, which knows no `Head`."""
+        values = self.head.values
+        silent, length = self.response.status_code == 101, None
+        for value in values.get(b"content-type", ()):
+            silent = silent or value.lower().startswith(b"text/event-stream")
+        for value in values.get(b"content-length", ()):
+            if len(value) < 16 and value.isdigit():
+                length = int(value)
+        return silent, length
+
     async def _failure(self, *, covered: bool) -> bool:
         """An answer that is a failure. False if it is too long to be kept: then everybody is told of it, and one has it."""
         branch, response = self.branch, self.response
-        _, length = look_at_head(response)
+        _, length = self._announced()
         outcome = branch.outcome_of(response)
         if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
             if tells_all(response.status_code):
@@ -199,7 +206,7 @@ class _Fetched:
         if self.asked.method == "HEAD" and entry is not None and self.response.status_code == 200:
             updated = self._updated(updated_by_head, entry, self.branch.runtime.now())
             if updated is not None:
-                await self._keep(updated)
+                await self.keep(updated)
         elif entry is not None and self._replaces():
             await self.cache.stock.drop(self.asked, entry, self.branch.runtime)
         flight.head = self.response
@@ -214,91 +221,29 @@ class _Fetched:
         return plain and 200 <= status < 500 and status not in ABOUT_REQUEST and status not in self.cache.rules.stale_statuses
 
     async def _take_in(self, length: int | None) -> None:
-        """Read it to a tape, for everybody."""
+        """Read it for everybody."""
         cache, flight, branch, now = self.cache, self.flight, self.branch, self.branch.runtime.now()
         entry = Entry.made(
             self.asked, self.response.status_code, self.head, b"",
             requested_at=self.requested_at, received_at=self.received_at, now=now, rules=cache.rules, chance=random.random(),
         )  # fmt: skip
         flight.entry, flight.head, flight.length, flight.groups = entry, self.response, length, entry.groups
-        size = cache.max_body if length is None else length
-        tape = Tape(size, copied)
-        flight.take_in(tape, size)
-        body = Body(branch, branch.outcome_of(self.response))
-        if flight.background:
-            body.end_by(flight.ends)
+        flight.relayed = b"cache-status" in self.head.values
+        intake = Intake(self, entry, length)
         self.closed = True
-        if branch.timed:
-            branch.read_limit = body.read_limit
-        branch.response = None
         use = look(entry, self.asked, now, cache.rules)
         # What may be kept and is fresh may be shared, but for what is no good answer.
         if not ((use is Use.FRESH and entry.status < 400) or self._for_all()):
             flight.keep_to_owner()
-        elif use not in (Use.FRESH, Use.REFRESH):
+        elif use is not Use.FRESH and use is not Use.REFRESH:
             # It took longer to come than it is fresh for. Whoever waits had asked before it was made; nobody else gets it.
             flight.close()
-        if branch.runtime.sync:
-            await self._read_here(body, tape, entry, length)
-        else:
-            flight.land(Landing.SHARED)
-            await self._read(body, tape, entry, length)
+        await (intake.read_here() if branch.runtime.sync else intake.read())
 
     def _for_all(self) -> bool:
         return why_not_shared(self.asked, self.response.status_code, self.head, self.cache.rules, received_at=self.received_at) is None
 
-    async def _read(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
-        branch, stream = self.branch, self.response.stream
-        if body.bounded:
-            stream = branch.library.async_guard(stream, body, length)
-        chunks = aiter(stream)
-        try:
-            async for chunk in chunks:
-                tape.write(chunk)
-                if tape.spilled:
-                    self.flight.keep_to_owner()
-                    await tape.room(branch.runtime)
-        except Exception as error:  # noqa: BLE001 - raised again for everybody who reads
-            body.fail(error)
-            tape.fail(error)
-        except BaseException as error:
-            body.fail(error)
-            tape.fail(branch.library.module.ReadError("the answer was given up while it came in"))
-            raise
-        else:
-            body.end()
-            await self._complete(tape, entry, length)
-        finally:
-            with shielded():
-                await close_stream(stream, sync=False)
-                await finish(chunks)
-
-    async def _read_here(self, body: Body, tape: Tape, entry: Entry, length: int | None) -> None:
-        """On the caller's own thread: at once where it is short or nobody waits for it, else as it is read."""
-        flight, branch = self.flight, self.branch
-        guard = branch.library.sync_guard(self.response.stream, body, length)
-        pump = Pump(guard, tape, lambda: self._complete(tape, entry, length))
-        if length is None and not self.response.is_closed and flight.attended(pump):
-            tape.source, pump.over = pump, flight.finish
-        else:
-            pump.drain()
-        flight.land(Landing.SHARED)
-
-    async def _complete(self, tape: Tape, entry: Entry, length: int | None) -> None:
-        """The body has come to its end: it is kept if it is all there."""
-        flight = self.flight
-        if tape.spilled or (length is not None and tape.size != length and self.asked.method != "HEAD"):
-            tape.end()
-            return
-        entry.body = tape.body()
-        entry.size += tape.size
-        if self.cache.store.blocking:
-            tape.end()  # nobody waits for a store on a network
-        if not flight.doomed:
-            await self._keep(entry)
-        tape.end()
-
-    async def _keep(self, entry: Entry) -> None:
+    async def keep(self, entry: Entry) -> None:
         cache = self.cache
         rules = cache.rules
         runtime = self.branch.runtime

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from ..core.head import Lines
 
-__all__ = ["Heads", "member_of"]
+__all__ = ["Heads", "member_of", "shared_extensions"]
 
 LIMIT = 256  # heads that are remembered; beyond it all are forgotten
 LARGEST = 64  # fields of a head that is
-CACHE_STATUS = b"cache-status"
+UNSHARED = ("network_stream",)  # of a response: what belongs to its connection
 TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 
 
@@ -57,16 +57,35 @@ class Heads:
         response.headers.encoding = headers.encoding
         return response
 
-    def passed(self, head: Any, member: str, stream: Any, extensions: dict[str, Any]) -> Any:
-        """An answer that has just come, with what the cache did as a last line."""
+    def passed(self, head: Any, member: str, stream: Any, *, relayed: bool, alone: bool = False) -> Any:
+        """An answer that has just come, with what the cache did as a last line.
+
+        Args:
+            head: the answer, whose body was or is read from elsewhere.
+            member: what `Cache-Status` says.
+            stream: where its body is.
+            relayed: it has a line of another cache already.
+            alone: nobody else has it or will get it, so that it need not be made anew.
+        """
         headers = head.headers
-        if "cache-status" in headers:
+        if relayed:
             headers = self._module.Headers([*headers.raw, (b"Cache-Status", member.encode("ascii"))])
-            return self._module.Response(head.status_code, headers=headers, stream=stream, extensions=extensions)
-        response = self._module.Response(head.status_code, headers=headers, stream=stream, extensions=extensions)
+            return self._module.Response(head.status_code, headers=headers, stream=stream, extensions=shared_extensions(head))
+        if alone and not head.is_closed:
+            headers["Cache-Status"] = member
+            head.stream = stream
+            for name in UNSHARED:
+                head.extensions.pop(name, None)
+            return head
+        response = self._module.Response(head.status_code, headers=headers, stream=stream, extensions=shared_extensions(head))
         response.headers.encoding = headers.encoding
         response.headers["Cache-Status"] = member
         return response
+
+
+def shared_extensions(head: Any) -> dict[str, Any]:
+    """The extensions of a response that may be given to others."""
+    return {name: value for name, value in head.extensions.items() if name not in UNSHARED}
 
 
 @functools.lru_cache(LIMIT)

@@ -72,7 +72,6 @@ class HttpCall(PacedCall):
         self.owner = owner
         self.runtime = runtime
         self.fn = send
-        self.args = (self,)
         self.kwargs = NOTHING
         self.held = []
         self.started = 0.0
@@ -106,6 +105,15 @@ class HttpCall(PacedCall):
             made = self.key or str(uuid.uuid4())
             self.key = made if key == "bare" or made.startswith('"') else f'"{made}"'
             self.repeatable = True
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Itself. Kept, it would lead back to itself, and each request would be left to the garbage collector."""
+        return (self,)
+
+    @args.setter
+    def args(self, args: tuple[Any, ...]) -> None:
+        """A branch has its own."""
 
     # -- where it goes --------------------------------------------------------------------------------------------
 
@@ -196,7 +204,6 @@ class HttpCall(PacedCall):
 
     def branch(self) -> Self:
         twin = super().branch()
-        twin.args = (twin,)
         twin.response = twin.probe = twin.moved = twin.read_limit = None
         twin.queues = False
         return twin

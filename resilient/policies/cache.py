@@ -115,7 +115,7 @@ class Cache(Serving):
         self.partition = partition
         if store is not None and not isinstance(store, Store):
             raise TypeError(f"store: expected an object with load(keys), save(records), remove(keys) and close(), got {store!r}")
-        self.identity: frozenset[str] = IDENTITY | frozenset(identity)
+        self.identity: frozenset[str] = IDENTITY | frozenset(identity) if identity else IDENTITY
         self.max_body: int = max_body
         self.store: Store = MemoryStore() if store is None else store
         self.stock: Stock = Stock(self.store, share_anonymous=share_anonymous)

@@ -6,6 +6,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_task, begin_thread
@@ -20,7 +21,8 @@ from ..core.vary import selected
 from ..errors import CircuitOpen, DeadlineExceeded, Rejected
 from ..events import CacheUsed, FallbackServed
 from ..runtime import drive
-from .flight import Flight, Landing, copied
+from ..tape import copied
+from .flight import Flight, Landing
 from .stock import Found, Stock
 from .timeout import Timeout
 
@@ -64,10 +66,10 @@ class Collapsing:
     async def _fetched(self, call: Call, inner: Inner, asked: Asked, found: Found, kept: int) -> Any:
         """The answer of the origin, AGAIN if there may be one in the store by now."""
         flights: Any = self.flights
-        solo, key = call.caching.solo(asked, found.entry), asked.collapse_key()
+        solo, key = not asked.ordinary and call.caching.solo(asked, found.entry), asked.collapse_key()
         while True:
             flight, first = flights.join(key, asked.uri, alone=solo)
-            if first and not solo and flights.overtaken(key, kept):
+            if first and flights.kept != kept and not solo and flights.overtaken(key, kept):
                 flight.finish()
                 return AGAIN
             try:
@@ -81,7 +83,7 @@ class Collapsing:
             except BaseException:
                 await self._leave(flight, call, first)
                 raise
-            if landed is not LANDED or (flight.lost and (not first or flight.error is None)):
+            if landed is not LANDED or (flight.landing is not Landing.SHARED and flight.lost and (not first or flight.error is None)):
                 await self._leave(flight, call, first)
                 if landed is not LANDED:
                     return landed
@@ -102,14 +104,12 @@ class Collapsing:
         branch.started = call.runtime.now()
         branch.counted, branch.elsewhere = True, None  # as of an attempt before, where it is retried outside of the cache
 
-        def fly() -> Coroutine[Any, Any, None]:
-            return flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
-
+        fly = partial(flight.run, partial(call.caching.fetch, self, flight, branch, inner, asked, found))
         if not call.runtime.sync:
             branch.detach()
             self._bound(flight, call, asked, found.entry)
             try:
-                flight.task = begin_task(fly, flight.finish)
+                begin_task(fly, flight.finish, flight.flown_by)
             except BaseException:
                 flight.finish()
                 raise
@@ -219,6 +219,8 @@ class Collapsing:
                 return self._stale(call, asked, entry, detail, "deadline", 504)
             unasked = isinstance(flight.error, CircuitOpen)
             status = None if unasked else 502 if broken is not None else caching.status_of(flight)
+            if first:
+                flight.take_error()  # nobody is to have it, and its traceback leads to the flight
             return self._stale(call, asked, entry, detail, flight.cause or "body", status)
         self.count(call, "error")
         call.counted, call.plain = not first, False

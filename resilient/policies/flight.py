@@ -9,7 +9,6 @@ A synchronous caller is the fetch himself. Where his own deadline ends it, those
 
 from __future__ import annotations
 
-import copy
 import enum
 import math
 import threading
@@ -19,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from ..background import Task
 from ..core.outcome import Outcome
 from ..errors import cause_of
+from ..tape import Tape, copied
 
 if TYPE_CHECKING:
     from ..core.entry import Entry
     from ..protocols import Runtime, Waiter
-    from ..tape import Tape
     from .flights import Flights
 
-__all__ = ["Flight", "Landing", "copied"]
+__all__ = ["Flight", "Landing"]
 
 NEARLY_DONE = 64 * 1024  # bytes that are read to their end although nobody waits for them
 GLANCE = 1.0  # seconds after which one who waits for another event loop looks whether it still runs
@@ -53,6 +52,7 @@ class Flight:
         landing: what it came to.
         entry: the stored answer that it brought or confirmed.
         tape: the body, while it is coming in.
+        body: the body, where all of it was here before anybody had to wait for it.
         head: the answer itself, whose body is on the tape, or that was handed to the first caller, or that is a failure.
         error: what it failed with.
         doomed: something was written meanwhile that its answer does not know of, so that it must not be kept.
@@ -60,7 +60,9 @@ class Flight:
         owned: whether the one for whom it was begun still waits for it.
         length: of the body, where that was said.
         validated: whether the origin only confirmed the entry.
+        relayed: whether the answer says what a cache before this one did.
         kept: whether the answer goes into the store.
+        joinable: whether somebody who asks now would get it too.
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
         until: when the time of the one who makes it on his own thread is over, if it has a limit.
@@ -75,6 +77,7 @@ class Flight:
         "_size",
         "_waiters",
         "background",
+        "body",
         "cause",
         "doomed",
         "ends",
@@ -85,6 +88,7 @@ class Flight:
         "groups",
         "head",
         "interest",
+        "joinable",
         "kept",
         "key",
         "landing",
@@ -92,6 +96,7 @@ class Flight:
         "outcome",
         "owned",
         "reading",
+        "relayed",
         "solo",
         "source",
         "tape",
@@ -115,12 +120,13 @@ class Flight:
         self.landing = Landing.OUT
         self.entry: Entry | None = None
         self.tape: Tape | None = None
+        self.body: bytes | None = None
         self.head: Any = None
         self.error: Exception | None = None
         self.outcome = Outcome.IGNORED
         self.cause = ""
-        self.doomed = self.validated = self.kept = False
-        self.for_all = True
+        self.doomed = self.validated = self.kept = self.relayed = False
+        self.for_all = self.joinable = True
         self.fetching: Any = None
         self.reading: Any = None
         self.source: Any = None
@@ -162,7 +168,7 @@ class Flight:
         with flights.lock:
             self.interest -= 1
             # What only its readers bring on goes no further without them.
-            if self.interest > 0 or (self.background and source is None) or self._nearly_done():
+            if self.interest > 0 or self.body is not None or (self.background and source is None) or self._nearly_done():
                 return
             flights.end(self)  # under the same lock as those who join: nobody joins what is about to end
         if source is not None:
@@ -193,6 +199,11 @@ class Flight:
             reading, self.reading = self.reading, None
         return reading if reading is not None or self.tape is None else self.tape.open(self.leave)
 
+    @property
+    def forsaken(self) -> bool:
+        """Whether nobody has it, waits for it or may join any more, now that the last one has left."""
+        return self.interest <= 0 and not self.joinable
+
     def take_error(self) -> Any:
         """What it failed with, for the first caller: as it is, and no longer held here, where its own traceback leads."""
         error = self.error
@@ -201,17 +212,23 @@ class Flight:
 
     # -- for the fetch --------------------------------------------------------------------------------------------
 
+    def flown_by(self, task: Task) -> None:
+        """The task that makes the fetch is about to begin."""
+        self.task = task
+
     def land(self, landing: Landing) -> bool:
         """Tell everybody what it came to. False if that is for the first caller alone, and he has left."""
         with self._lock:
             if self.landing is not Landing.OUT:
                 return False
             self.landing = landing
-            waiters, self._waiters = self._waiters, {}
+            waiters = self._waiters
+            if waiters:
+                self._waiters = {}
             wanted = self.owned or landing is not Landing.PASSED
-        if landing is Landing.PASSED and not (self.solo or self.cause):
-            self._flights.passed(self.key)  # of a failure everybody is told
         if landing is not Landing.SHARED:
+            if landing is Landing.PASSED and not (self.solo or self.cause):
+                self._flights.passed(self.key)  # of a failure everybody is told
             self._flights.end(self)
         for waiter in waiters:
             waiter.wake()
@@ -253,15 +270,10 @@ class Flight:
         if not self.solo:
             self._flights.passed(self.key)
 
-    @property
-    def crowded(self) -> bool:
-        """Whether so much is coming in that this answer has to pass by."""
-        return self._flights.crowded
-
-    async def run(self, fetch: Callable[[Flight], Coroutine[Any, Any, None]]) -> None:
+    async def run(self, fetch: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Fetch, and see that nobody waits for ever however that ends."""
         try:
-            await fetch(self)
+            await fetch()
         except Exception as error:
             if self.landing is not Landing.OUT:
                 raise
@@ -273,28 +285,9 @@ class Flight:
 
     def finish(self) -> None:
         """Nothing more comes of it."""
-        flights, tape = self._flights, self.tape
-        with flights.lock:
-            if self.landing is Landing.SHARED and not self.doomed and not self.solo:
-                flights.stored(self)
-            flights.end(self)
-            flights.refreshing.discard(self)
-            flights.bytes -= self._size
-            self._size = 0
+        size, self._size, tape = self._size, 0, self.tape
+        self._flights.over(self, size)
         if self.landing is Landing.OUT:
             self.land(Landing.LOST)
         if tape is not None and not tape.over:
             tape.fail(ConnectionError("the answer was given up"))
-
-
-def copied(error: Exception) -> Exception:
-    """An error of one's own: raised again and again, the same one would hold the frames of everybody who had it."""
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - whatever a foreign class does on copying, the error itself is the better one to have
-        return error
-    if type(twin) is not type(error):
-        return error
-    twin.__cause__ = error.__cause__
-    twin.__suppress_context__ = True
-    return twin

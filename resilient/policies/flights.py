@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from ..stores.forks import renewed_in_children
-from .flight import Flight
+from .flight import Flight, Landing
 
 __all__ = ["Flights"]
 
@@ -39,7 +40,7 @@ class Flights:
         self.lock = threading.RLock()
         self._out: dict[Hashable, Flight] = {}
         self._passed: dict[Hashable, float] = {}
-        self._recent: dict[Hashable, int] = {}
+        self._recent: OrderedDict[Hashable, int] = OrderedDict()
         self.kept = 0  # flights whose answer was stored, so far
         self.refreshing: set[Flight] = set()
         self.bytes = 0
@@ -50,22 +51,20 @@ class Flights:
     def join(self, key: Hashable, uri: str, *, alone: bool = False) -> tuple[Flight, bool]:
         """The flight for `key`, and whether the caller has to fly it. One that is `alone` is nobody else's."""
         with self.lock:
-            flight = None if alone or self._is_passed(key) else self._out.get(key)
-            if flight is not None and flight.lost:
-                flight = None
-            if flight is not None:
-                flight.interest += 1
-                return flight, False
-            return self._begin(key, uri, solo=alone or key in self._passed or self._full()), True
-
-    def _begin(self, key: Hashable, uri: str, *, solo: bool, background: bool = False) -> Flight:
-        flight = Flight(self, object() if solo else key, uri, solo=solo, background=background)
-        self._out[flight.key] = flight
-        return flight
+            if self._passed and self._is_passed(key):
+                alone = True
+            if not alone:
+                flight = self._out.get(key)
+                if flight is not None and not flight.lost:
+                    flight.interest += 1
+                    return flight, False
+            if len(self._out) >= self._limit and not alone:
+                alone = self._full()
+            flight = Flight(self, object() if alone else key, uri, solo=alone, background=False)
+            self._out[flight.key] = flight
+            return flight, True
 
     def _full(self) -> bool:
-        if len(self._out) < self._limit:
-            return False
         for flight in [flight for flight in self._out.values() if flight.lost]:
             self.end(flight)
         return len(self._out) >= self._limit
@@ -99,24 +98,33 @@ class Flights:
             under_way = self._out.get(key)
             if len(self.refreshing) >= REFRESHES or (under_way is not None and not under_way.lost):
                 return None
-            flight = self._begin(key, uri, solo=False, background=True)
+            flight = self._out[key] = Flight(self, key, uri, solo=False, background=True)
             self.refreshing.add(flight)
             return flight
 
     def end(self, flight: Flight) -> None:
         """Nobody can join it any more."""
         with self.lock:
+            flight.joinable = False
             if self._out.get(flight.key) is flight:
                 del self._out[flight.key]
 
-    def stored(self, flight: Flight) -> None:
-        """What it has brought is in the store."""
+    def over(self, flight: Flight, size: int) -> None:
+        """Nothing more comes of it, nor of the bytes that it was taking in; what it has brought is in the store."""
         with self.lock:
-            self.kept += 1
-            self._recent.pop(flight.key, None)
-            self._recent[flight.key] = self.kept
-            if len(self._recent) > RECENT:
-                del self._recent[next(iter(self._recent))]
+            key, recent = flight.key, self._recent
+            if flight.landing is Landing.SHARED and not flight.doomed and not flight.solo:
+                self.kept += 1
+                recent[key] = self.kept
+                recent.move_to_end(key)
+                if len(recent) > RECENT:
+                    recent.popitem(last=False)
+            flight.joinable = False
+            if self._out.get(key) is flight:
+                del self._out[key]
+            if flight.background:
+                self.refreshing.discard(flight)
+            self.bytes -= size
 
     def overtaken(self, key: Hashable, kept: int) -> bool:
         """Whether an answer for `key` was stored since so many were: after one looked there, and before he joined."""
@@ -126,7 +134,7 @@ class Flights:
         """What those flights bring is not to be kept, and nobody who asks from now on is to get it."""
         with self.lock:
             for flight in [flight for flight in self._out.values() if concerned(flight)]:
-                flight.doomed = True
+                flight.doomed, flight.joinable = True, False
                 self._out.pop(flight.key, None)
 
     def forget(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_task, begin_thread
@@ -69,7 +70,7 @@ class Serving(Collapsing):
             detail = usable_on_error(entry, asked, now, self.rules) if cause else None
             if detail:
                 return self._stale(call, asked, entry, detail, cause, None)
-        elif asked.only_if_cached:
+        elif not asked.plain and asked.only_if_cached:
             return self._nothing(call)
         answer = await self._fetched(call, inner, asked, found, kept)
         return await self.run(call, inner) if answer is AGAIN else answer
@@ -105,7 +106,7 @@ class Serving(Collapsing):
         flight.end_within(REFRESH_SECONDS)
 
         async def fetch() -> None:
-            await flight.run(lambda flight: call.caching.fetch(self, flight, branch, inner, asked, found))
+            await flight.run(partial(call.caching.fetch, self, flight, branch, inner, asked, found))
             self.count(branch, "refreshed" if flight.landing is Landing.SHARED else "refresh_failed")
             branch.owner.outbox.flush()
 

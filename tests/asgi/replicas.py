@@ -33,12 +33,12 @@ def free_port() -> int:
 class Replica:
     """One server on a port of its own, which it keeps when it is started again."""
 
-    def __init__(self, server: str = "uvicorn", *, delay: float | None, budget: float = 20.0) -> None:
+    def __init__(self, server: str = "uvicorn", *, delay: float | None, budget: float = 20.0, **environment: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", *(part.format(port=self.port) for part in COMMANDS[server])]
         settings = {} if delay is None else {"DELAY": str(delay), "BUDGET": str(budget)}
-        self._environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", **settings}
+        self._environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", **settings, **environment}
         self.start()
 
     def start(self) -> None:

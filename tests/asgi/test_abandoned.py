@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resilient import Resilience, current_deadline
-from resilient.asgi import Admission, AdmissionMiddleware, ResilienceMiddleware, StaleResponses
+from resilient.asgi import Admission, AdmissionMiddleware, DeadlineMiddleware, ResilienceMiddleware, StaleResponses
 from resilient.context import current_record
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -191,3 +191,16 @@ def test_an_error_on_the_way_out_is_told_as_ever(make: Callable[..., Any], loop:
     gc.collect()
     assert [str(error) for error in unraisable] == ["'of the app'"]
     assert service.door.in_flight == 0
+
+
+def test_a_deadline_that_is_left_behind_makes_no_noise(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cancel scope cannot be left where its task is not."""
+    unraisable: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda told: unraisable.append(told.exc_value))
+    service = Service(lambda app, resilience: AdmissionMiddleware(DeadlineMiddleware(app, resilience), resilience, **SMALL, **PATIENT))
+    tasks = loop.run_until_complete(service.hang(4))
+    loop.close()
+    tasks.clear()
+    gc.collect()
+    assert unraisable == []
+    assert service.statuses(4) == [200] * 4

@@ -401,6 +401,33 @@ async def test_hooks_are_called_as_soon_as_it_begins_and_waited_for(
     assert b'resilient_drain_hooks_failed_total{cause="late"} 1.0' in resilience.metrics.render("")[0]
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+async def test_a_plain_hook_that_ends_its_thread_has_failed_and_ends_nothing_else(
+    error: type[BaseException], listener: RecordingListener, caplog: pytest.LogCaptureFixture
+) -> None:
+    resilience = Resilience(listeners=[listener])  # in real time: the hook has a thread
+
+    @resilience.on_drain
+    def leaves() -> None:
+        raise error
+
+    assert await resilience.drain() is True
+    assert [event.cause for event in listener.of(DrainHookFailed)] == ["error"]
+    assert resilience.leaving.hooks.errors == 1
+    assert f"it raised {error.__name__} on its thread" in caplog.text
+
+
+async def test_an_async_hook_that_ends_the_program_does_so_and_is_told(resilience: Resilience, listener: RecordingListener) -> None:
+    async def leaves() -> None:
+        raise SystemExit(3)
+
+    hooks = resilience.leaving.hooks
+    hooks.add(leaves, 10.0)
+    with pytest.raises(SystemExit):
+        await hooks._call(hooks._hooks[0])
+    assert [event.cause for event in listener.of(DrainHookFailed)] == ["error"]
+
+
 async def test_a_hook_that_is_not_done_at_the_end_is_late(resilience: Resilience, clock: FakeClock, listener: RecordingListener) -> None:
     @resilience.on_drain
     async def slow() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,7 +14,7 @@ import anyio.to_thread
 import httpx2
 import pytest
 
-from .replicas import COMMANDS, Balancer, Replica
+from .replicas import BOOT, COMMANDS, Balancer, Replica
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +98,25 @@ def test_readiness_fails_while_all_are_served_and_nobody_is_cut_off(start: Calla
         assert {status for _, status, _ in one.seen} == {200}, server
         assert one.seen[-3:] == [(503, 200, "close")] * 3, server
         assert one.answers == ENDED, server
+
+
+@pytest.mark.parametrize(("where", "environment"), [("starting", {"STARTS": "2"}), ("waiting", {"GATE": "1"})])
+def test_a_signal_during_the_start_ends_it_cleanly_and_soon(
+    start: Callable[..., Replica], where: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """In the app's own start-up, and while the service waits for what its readiness needs: nobody was sent there yet."""
+    servers = [server for server in ("uvicorn", "hypercorn", "granian") if importlib.util.find_spec(server) is not None]
+    marks = {server: tmp_path / server for server in servers}
+    replicas = {server: start(server, delay=120.0, MARKS=str(marks[server]), **environment) for server in servers}
+    until = time.monotonic() + BOOT
+    for server, replica in replicas.items():
+        while not (marks[server].exists() and where in marks[server].read_text()):
+            assert time.monotonic() < until and replica.process.poll() is None, server
+            time.sleep(0.02)
+        replica.terminate()
+    for server, replica in replicas.items():
+        assert replica.process.wait(60) in (0, -signal.SIGTERM), server  # half of the delay, on a machine that is busy
+        assert marks[server].read_text().split()[-2:] == ["hook", "stopped"], server
 
 
 class Rolling:

@@ -91,6 +91,31 @@ async def test_a_second_signal_passes_unless_it_is_the_first_one_once_more(
         assert served == [NUMBER] * 2
 
 
+async def test_who_was_never_ready_has_nothing_to_be_noticed(served: list[int], resilience: Resilience, clock: FakeClock) -> None:
+    """While the start-up waits for something /readyz is 503, and nobody is sent here."""
+    resilience.health.on_startup(anyio.sleep_forever, "gate")
+    async with running(resilience):
+        assert not resilience.startup_complete
+        signal.raise_signal(NUMBER)
+        await ticks()
+        assert resilience.draining and served == [NUMBER]
+
+
+async def test_services_that_share_a_process_have_their_delays_at_the_same_time(
+    served: list[int], resilience: Resilience, clock: FakeClock
+) -> None:
+    other, third = Resilience(clock=clock), Resilience(clock=clock)
+    async with running(resilience, delay=5), running(other, delay=7), running(third, delay=3):
+        signal.raise_signal(NUMBER)
+        await ticks()
+        assert resilience.draining and other.draining and third.draining and served == []
+        await anyio.sleep(6.9)
+        assert served == []
+        await anyio.sleep(0.2)
+        assert served == [NUMBER]
+    assert signal.getsignal(NUMBER).__name__ == "<lambda>"  # type: ignore[union-attr]
+
+
 async def test_after_a_drain_by_hand_nobody_waits_once_more(served: list[int], resilience: Resilience, clock: FakeClock) -> None:
     async with running(resilience):
         await resilience.drain(delay=3)
@@ -116,6 +141,7 @@ async def test_where_nobody_handled_it_what_is_under_way_ends_first(resilience: 
 
 
 class Layered:
+    is_gone = False
     _outer = None
     _scope = {"type": "http", "path": "/", "method": "GET"}  # noqa: RUF012
 

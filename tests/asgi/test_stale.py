@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from resilient import BulkheadFull, CircuitOpen, DeadlineExceeded, Resilience
+from resilient import Brownout, BulkheadFull, CircuitOpen, DeadlineExceeded, Resilience
 from resilient.asgi import (
     DeadlineMiddleware,
     DegradationMiddleware,
@@ -28,6 +28,7 @@ from resilient.asgi import (
     StaleResponseMiddleware,
     StaleResponses,
 )
+from resilient.core.limiter import DROPPED, FAILED
 from resilient.events import CacheUsed, FeatureDegraded
 from resilient.testing import FakeClock, RecordingListener
 
@@ -372,6 +373,62 @@ async def test_an_error_that_is_raised_after_its_answer_was_replaced_is_logged(
 
 
 # -- what the client asked ------------------------------------------------------------------------------------------
+
+
+class Told:
+    """What the admission's limit and the brownout are told, in the order in which they are."""
+
+    def __init__(self, page: Page, resilience: Resilience, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+        self.limit: list[float] = []
+        self.brownout: list[float] = []
+        brownout = resilience.brownout
+        assert brownout is not None
+        self.app = composed(page, resilience, **settings)
+        monkeypatch.setattr(type(self.app.door), "sample", lambda door, duration: self.limit.append(duration))
+        monkeypatch.setattr(type(brownout), "observe", lambda brownout, seconds: self.brownout.append(seconds))
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["an answer stands in", "nothing was kept"])
+async def test_who_measures_the_load_is_told_of_the_apps_own_answer(
+    kept: bool, clock: FakeClock, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the client is given instead is quick and good, and says nothing of how the app fares."""
+    resilience, page = Resilience(clock=clock, brownout=Brownout(target=1.0)), Page()
+    told = Told(page, resilience, monkeypatch)
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(2)
+        await page(scope, receive, send)
+
+    told.app.app = slow
+    if kept:
+        assert (await ask(told.app)).status == 200
+        told.limit.clear()
+        told.brownout.clear()
+    page.fails(503)
+    assert (await ask(told.app)).status == (200 if kept else 503)
+    assert told.limit == [FAILED]
+    assert told.brownout == [pytest.approx(2, abs=0.1)]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["an answer stands in", "nothing was kept"])
+async def test_so_they_are_of_an_answer_that_was_never_given(
+    kept: bool, clock: FakeClock, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resilience, page = Resilience(clock=clock, brownout=Brownout(target=1.0)), Page()
+    told = Told(page, resilience, monkeypatch)
+    if kept:
+        assert (await ask(told.app)).status == 200
+        told.limit.clear()
+        told.brownout.clear()
+
+    async def stuck(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep(100)
+
+    told.app.app = stuck
+    assert (await ask(told.app)).status == (200 if kept else 504)
+    assert told.limit == [DROPPED]
+    assert told.brownout == [pytest.approx(30, abs=0.5)]
 
 
 async def test_a_client_that_has_it_already_is_told_so(wrap: Any, resilience: Resilience, ask: Any) -> None:

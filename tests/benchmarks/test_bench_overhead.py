@@ -36,6 +36,7 @@ CASES = {
     "transport_httpx2",
     "transport_httpx",
     "middleware",
+    "shed",
 }
 
 

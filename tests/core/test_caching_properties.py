@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from email.utils import formatdate
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from resilient.core.asked import Asked
-from resilient.core.caching import CachingRules, why_not_shared, why_not_stored
+from resilient.core.asked import IDENTITY, Asked
+from resilient.core.caching import CachingRules, kept_fields, why_not_shared, why_not_stored
 from resilient.core.entry import Entry
 from resilient.core.freshness import Use, look, outlasts, seconds_of_use, usable_on_error
 from resilient.core.head import Head
@@ -193,3 +194,49 @@ def test_what_one_user_asked_for_is_kept_for_everybody_only_if_the_origin_says_s
         directives = Head(lines).directives
         assert {"public", "s-maxage"} & directives.keys() and "private" not in directives
         assert made(by, 200, lines, rules).open
+
+
+SENT = st.sampled_from(
+    [
+        b"Authorization",
+        b"Cookie",
+        b"X-Api-Key",
+        b"Range",
+        b"Content-Length",
+        b"Upgrade",
+        b"X-Forwarded-Nobody",
+        b"X-Host",
+        b"Accept",
+        b"X-User",
+    ]
+)
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(GOOD | st.tuples(NAMES, GARBAGE), max_size=6),
+    st.lists(st.tuples(SENT, st.sampled_from([b"0", b"a"])), max_size=2),
+    st.sampled_from([200, 200, 203, 404, 503]),
+    st.sampled_from([None, "p"]),
+    RULES,
+)
+def test_nearly_every_answer_takes_a_short_way_to_the_same_verdict(
+    lines: Lines, sent: Lines, status: int, partition: str | None, rules: CachingRules
+) -> None:
+    short, long = (Asked("GET", URI, sent, partition=partition, identity=IDENTITY | {"x-user"} if sent else IDENTITY) for _ in range(2))
+    long.ordinary = False
+    assert short.ordinary is (partition is None and {name for name, _ in sent} <= {b"Accept"})
+    assert why_not_stored(short, status, lines, rules) == why_not_stored(long, status, lines, rules)
+    if short.ordinary:
+        assert not (short.identified or short.suspicious or short.has_content or short.upgrades or short.no_store)
+
+
+@given(st.lists(GOOD | st.tuples(NAMES, GARBAGE), max_size=6), RULES)
+def test_of_most_answers_every_field_is_kept(lines: Lines, rules: CachingRules) -> None:
+    short, long = Head(lines), Head(lines)
+    if short.terms.mild:
+        long.terms = copy.copy(long.terms)
+        long.terms.mild = False
+        kept = [kept_fields(head, rules, everybody=True, partition=None) for head in (short, long)]
+        assert kept[0] == kept[1]
+    assert short.size == sum(len(name) + len(value) for name, value in lines)

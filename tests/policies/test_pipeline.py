@@ -10,7 +10,7 @@ import pybreaker
 import pytest
 
 from resilient import Bulkhead, CircuitBreaker, Fallback, Outcome, Pipeline, Retry, Timeout, standard
-from resilient.call import Call
+from resilient.call import Call, _slots
 from resilient.core.backoff import Constant
 from resilient.events import CallRejected, CircuitChanged, Event, FallbackServed, RetryDecided
 from resilient.protocols import Inner
@@ -305,3 +305,16 @@ def test_a_function_that_is_not_async_is_the_callers_mistake(world: World) -> No
 
     world._run(world.clock, main)  # type: ignore[attr-defined]
     assert circuit.current_state == "closed" and pipeline.policies == (circuit,)
+
+
+def test_a_branch_has_all_that_its_call_has() -> None:
+    """Each slot is copied by its name: a new one must not be forgotten."""
+    call = Pipeline().begin(len, ("text",), {})
+    for number, name in enumerate(_slots(type(call))):
+        setattr(call, name, [number])
+    call.note = "own"  # type: ignore[attr-defined]
+    branch = call.branch()
+    assert {name: getattr(branch, name) for name in _slots(type(call))} == {
+        name: [] if name == "held" else getattr(call, name) for name in _slots(type(call))
+    }
+    assert branch.note == "own" and branch.held is not call.held  # type: ignore[attr-defined]
