@@ -50,9 +50,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    if not item.stash[MEASURED]:
-        return (yield)
-    with measured():
+    with measured(item):
         return (yield)
 
 

@@ -2,9 +2,9 @@
 
 It doubles the time of all Python code, ours or not. So it looks at tests alone while they run: not at what pytest does
 before, after and in between, and not in the process that hands them out to others. Of a test that runs with many parameters
-it looks at the runs that bring one with a value that no run before had, not at all their combinations. And what is slow
-goes where quick tests have been, unless its mark says `measured=True`. Where coverage is not measured at all, nothing here
-does anything.
+it looks at the runs that bring one with a value that no run before had, not at all their combinations; and at one run, if
+that took long. What draws its cases at random and what is slow go where quick tests have been, unless the mark of the latter
+says `measured=True`. Where coverage is not measured at all, nothing here does anything.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import os
 import pkgutil
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -33,35 +34,48 @@ To put it aside and back costs nothing, where to stop and start `Coverage` takes
 """
 
 MEASURED = pytest.StashKey[bool]()
+LONG = 0.1  # seconds of CPU time, measured
+took_long: set[Hashable] = set()
 
 
 def choose(items: list[pytest.Item]) -> None:
-    """Which of the tests are measured: each value of each parameter of a test with one of the others' values."""
+    """Which of the tests are measured: each value of each parameter of a test, with one of the others' values."""
     seen: dict[object, set[tuple[str, object]]] = {}
     for item in items:
         slow = item.get_closest_marker("slow")
         if slow is not None:
             item.stash[MEASURED] = bool(slow.kwargs.get("measured"))
             continue
+        if hasattr(getattr(item, "obj", None), "hypothesis"):
+            item.stash[MEASURED] = False
+            continue
         spec = getattr(item, "callspec", None)
         values = {("", 0)} if spec is None else set(spec.indices.items())
-        before = seen.setdefault((item.parent, getattr(item, "originalname", item.name)), set())
+        before = seen.setdefault(function_of(item), set())
         item.stash[MEASURED] = not values <= before
         before |= values
 
 
+def function_of(item: pytest.Item) -> Hashable:
+    """What a test runs, whatever its parameters."""
+    return item.parent, getattr(item, "originalname", item.name)
+
+
 @contextmanager
-def measured() -> Iterator[None]:
-    """For as long as this lasts it is measured here, if at all."""
-    if TRACES is None:
+def measured(item: pytest.Item) -> Iterator[None]:
+    """For as long as this lasts it is measured here, if at all, and if the test has not taken long before."""
+    if TRACES is None or not item.stash[MEASURED] or function_of(item) in took_long:
         yield
         return
+    started = time.process_time()
     threading.settrace(TRACES[1])
     sys.settrace(TRACES[0])
     try:
         yield
     finally:
         stop_here()
+        if time.process_time() - started > LONG:
+            took_long.add(function_of(item))
 
 
 @contextmanager
