@@ -231,5 +231,7 @@ class Exchange(Answering):
         self.abandoned = True
         if self._slot is not None:
             self._slot.discard(self)
+        if self._attendance is not None:
+            self._attendance.answered()  # nobody is to be cancelled any more
         self._attendance = self._reply = None
         self._inbound.abandoned.append(self.close)

@@ -212,7 +212,7 @@ SENT = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(
     st.lists(GOOD | st.tuples(NAMES, GARBAGE), max_size=6),
     st.lists(st.tuples(SENT, st.sampled_from([b"0", b"a"])), max_size=2),
