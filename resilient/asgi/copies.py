@@ -96,7 +96,6 @@ class Copy:
         except Exception as error:  # noqa: BLE001 - told; whose answer it is nobody knows, so it is left alone
             stale.tell_wrong_partition(error)
             return None
-        asked.ordinary = asked.ordinary and asked.partition is None  # it was made before anybody knew
         if asked.partition is not None or asked.identified or not _known_otherwise(scope):
             self._asked = stale.stock.own(asked)
         return self._asked

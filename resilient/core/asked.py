@@ -66,10 +66,9 @@ class Asked:
         partition: whose stored answers it may have besides those that are for everybody; None for nobody's.
         identity: names of the fields that say who asks.
         plain: it has neither directives nor conditions nor a range: everything is as the stored answer says.
-        ordinary: it is a plain GET by nobody in particular, without a body or anything `suspicious`, as nearly all are.
     """
 
-    __slots__ = ("_directives", "_values", "fields", "identity", "method", "ordinary", "partition", "plain", "uri")
+    __slots__ = ("_directives", "_ordinary", "_values", "fields", "identity", "method", "partition", "plain", "uri")
 
     def __init__(
         self, method: str, uri: str, fields: Lines = (), *, partition: str | None = None, identity: frozenset[str] = IDENTITY
@@ -85,10 +84,9 @@ class Asked:
             values = _joined(fields)
         self._values: dict[bytes, bytes] = values
         self.plain = _SPECIAL.isdisjoint(values)
-        self.ordinary: bool = (
+        self._ordinary: bool = (
             self.plain
             and method == "GET"
-            and partition is None
             and _NOTABLE.isdisjoint(values)
             and (identity is IDENTITY or not self.identified)
             and _FORWARDED not in b" ".join(values)
@@ -98,6 +96,11 @@ class Asked:
     def of(cls, method: str, uri: str, fields: Lines, *, partition: str | None = None, identity: frozenset[str] = IDENTITY) -> Asked:
         """The same as the constructor."""
         return cls(method, uri, fields, partition=partition, identity=identity)
+
+    @property
+    def ordinary(self) -> bool:
+        """It is a plain GET by nobody in particular, without a body or anything `suspicious`, as nearly all are."""
+        return self._ordinary and self.partition is None  # which may be found out later than the rest
 
     def get(self, name: str) -> str | None:
         """The value of a field, its name given in lower case, or None."""

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from resilient import Criticality, Resilience
 from resilient.asgi import Admission, StaleResponses
+from resilient.asgi.pulse import running_loop
 from resilient.dashboard.assets import assets
 from resilient.testing import FakeClock
 
@@ -265,7 +266,7 @@ async def test_no_answer_is_kept_and_none_that_was_kept_stands_in(ask: Any, cloc
 async def test_it_is_there_when_the_service_has_no_place_left(ask: Any, resilience: Resilience, clock: FakeClock) -> None:
     app = made(resilience, clock, prefix="/in", admission=Admission(limit=4, max_concurrent=4, queue=4, exempt=()))
     door: Any = next(iter(resilience.admissions))
-    permits = [door.come(Criticality.CRITICAL, stream=False) for _ in range(20)]
+    permits = [door.come(Criticality.CRITICAL, door.now(), running_loop(), 0, stream=False) for _ in range(20)]
     assert (await ask(app, "/other")).status == 503
     state = await ask(app, "/in/resilience/state")
     assert json.loads(state.body)["load"]["in_flight"] == 4
