@@ -224,7 +224,7 @@ def test_nearly_every_answer_takes_a_short_way_to_the_same_verdict(
     lines: Lines, sent: Lines, status: int, partition: str | None, rules: CachingRules
 ) -> None:
     short, long = (Asked("GET", URI, sent, partition=partition, identity=IDENTITY | {"x-user"} if sent else IDENTITY) for _ in range(2))
-    long.ordinary = False
+    long._ordinary = False
     assert short.ordinary is (partition is None and {name for name, _ in sent} <= {b"Accept"})
     assert why_not_stored(short, status, lines, rules) == why_not_stored(long, status, lines, rules)
     if short.ordinary:

@@ -274,4 +274,4 @@ async def test_it_is_there_when_the_service_has_no_place_left(ask: Any, resilien
     async with reading(app, "/in/resilience/stream") as reader:
         await reader.until(lambda reader: len(reader.parts) == 2)
     for permit in permits:
-        permit.end(200)
+        door.leave(permit, door.now())
