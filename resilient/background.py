@@ -112,8 +112,8 @@ class Task:
             if self._dropped is not None:
                 self._dropped()
 
-    async def _run_in_scope(self, job: Job) -> None:
-        with self._scope or anyio.CancelScope():
+    async def _run_in(self, scope: anyio.CancelScope, job: Job) -> None:
+        with scope:
             await self._run(job)
 
     def _begin(self, job: Job, loop: asyncio.AbstractEventLoop, *, eager: bool) -> None:
@@ -166,10 +166,11 @@ def begin_task(job: Job, dropped: Callable[[], None] | None = None, known: Calla
         return task
     import trio
 
-    task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token(), dropped)
+    scope = anyio.CancelScope()
+    task = Task(scope, trio.lowlevel.current_trio_token(), dropped)
     if known is not None:
         known(task)
-    trio.lowlevel.spawn_system_task(task._run_in_scope, job, context=_context() or contextvars.copy_context())
+    trio.lowlevel.spawn_system_task(task._run_in, scope, job, context=_context() or contextvars.copy_context())
     return task
 
 

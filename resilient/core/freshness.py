@@ -45,7 +45,7 @@ def look(entry: Entry, asked: Asked | None, now: float, rules: CachingRules) -> 
         return _demanded(entry, asked.directives, now, rules)
     if entry.needs_validation:
         return Use.VALIDATE
-    ttl = entry.lifetime - entry.age(now)
+    ttl = entry.ttl(now)
     if ttl > 0:
         return Use.FRESH
     return Use.REFRESH if -ttl <= _revalidation_window(entry, rules) else Use.VALIDATE
@@ -165,7 +165,7 @@ def seconds_of_use(entry: Entry, now: float, rules: CachingRules) -> float:
     window = _longest_window(entry, rules)
     if entry.etag is not None or entry.last_modified is not None:
         window = max(window, min(max(entry.lifetime, _LEAST_VALIDATION), rules.max_stale))
-    return max(0.0, entry.lifetime - entry.age(now) + window)
+    return max(0.0, entry.ttl(now) + window)
 
 
 def refresh_early(entry: Entry, now: float, chance: float, beta: float = 1.0) -> bool:

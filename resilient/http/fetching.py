@@ -18,6 +18,7 @@ from ..core.validation import conditions, freshened, updated_by_head
 from ..policies.flight import Flight, Landing
 from .intake import Intake
 from .response import DRAIN_BYTES, close_stream
+from .response import look as look_at_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +155,7 @@ class Fetched:
         status, rules = response.status_code, cache.rules
         if self.branch.degraded is not None:
             why: str | None = "degraded"  # a fallback's, inside of the cache: not the dependency's answer
-        elif flights.bytes and flights.crowded:
+        elif flights.crowded:
             why = "busy"
         else:
             why = why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
@@ -167,27 +168,16 @@ class Fetched:
                 return
         else:
             cache.recovered(asked)
-        silent, length = self._announced()
+        silent, length = look_at_head(response)
         if why or silent or (length is not None and length > cache.max_body) or asked.method == "HEAD":
             await self._pass_on()
         else:
             await self._take_in(length)
 
-    def _announced(self) -> tuple[bool, int | None]:
-        """Whether the body may pause for as long as it likes, and its length: as `response.look` says, which knows no `Head`."""
-        values = self.head.values
-        silent, length = self.response.status_code == 101, None
-        for value in values.get(b"content-type", ()):
-            silent = silent or value.lower().startswith(b"text/event-stream")
-        for value in values.get(b"content-length", ()):
-            if len(value) < 16 and value.isdigit():
-                length = int(value)
-        return silent, length
-
     async def _failure(self, *, covered: bool) -> bool:
         """An answer that is a failure. False if it is too long to be kept: then everybody is told of it, and one has it."""
         branch, response = self.branch, self.response
-        _, length = self._announced()
+        _, length = look_at_head(response)
         outcome = branch.outcome_of(response)
         if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
             if tells_all(response.status_code):

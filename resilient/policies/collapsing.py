@@ -66,10 +66,10 @@ class Collapsing:
     async def _fetched(self, call: Call, inner: Inner, asked: Asked, found: Found, kept: int) -> Any:
         """The answer of the origin, AGAIN if there may be one in the store by now."""
         flights: Any = self.flights
-        solo, key = not asked.ordinary and call.caching.solo(asked, found.entry), asked.collapse_key()
+        solo, key = call.caching.solo(asked, found.entry), asked.collapse_key()
         while True:
             flight, first = flights.join(key, asked.uri, alone=solo)
-            if first and flights.kept != kept and not solo and flights.overtaken(key, kept):
+            if first and not solo and flights.overtaken(key, kept):
                 flight.finish()
                 return AGAIN
             try:
@@ -83,7 +83,7 @@ class Collapsing:
             except BaseException:
                 await self._leave(flight, call, first)
                 raise
-            if landed is not LANDED or (flight.landing is not Landing.SHARED and flight.lost and (not first or flight.error is None)):
+            if landed is not LANDED or (flight.lost and (not first or flight.error is None)):
                 await self._leave(flight, call, first)
                 if landed is not LANDED:
                     return landed

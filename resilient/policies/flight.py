@@ -62,7 +62,6 @@ class Flight:
         validated: whether the origin only confirmed the entry.
         relayed: whether the answer says what a cache before this one did.
         kept: whether the answer goes into the store.
-        joinable: whether somebody who asks now would get it too.
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
         until: when the time of the one who makes it on his own thread is over, if it has a limit.
@@ -88,7 +87,6 @@ class Flight:
         "groups",
         "head",
         "interest",
-        "joinable",
         "kept",
         "key",
         "landing",
@@ -126,7 +124,7 @@ class Flight:
         self.outcome = Outcome.IGNORED
         self.cause = ""
         self.doomed = self.validated = self.kept = self.relayed = False
-        self.for_all = self.joinable = True
+        self.for_all = True
         self.fetching: Any = None
         self.reading: Any = None
         self.source: Any = None
@@ -202,7 +200,7 @@ class Flight:
     @property
     def forsaken(self) -> bool:
         """Whether nobody has it, waits for it or may join any more, now that the last one has left."""
-        return self.interest <= 0 and not self.joinable
+        return self.interest <= 0 and not self._flights.joinable(self)
 
     def take_error(self) -> Any:
         """What it failed with, for the first caller: as it is, and no longer held here, where its own traceback leads."""

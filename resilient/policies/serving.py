@@ -7,7 +7,7 @@ anything else the origin is asked, and where it fails, what is stale may stand i
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from .stock import Found
 
 if TYPE_CHECKING:
     from ..call import Call
+    from ..core.caching import CachingRules
     from ..protocols import Inner, Runtime
 
 __all__ = ["SAFE", "Serving"]
@@ -34,7 +35,19 @@ class Serving(Collapsing):
     """The running side of a cache; what it is set to is told by whoever inherits it."""
 
     eagerness: float
+    _given: dict[str, Any]
     _owner: Any
+
+    def _taking(self, other: Serving, names: Collection[str], rules: CachingRules, own: Iterable[str]) -> Callable[[], None]:
+        """What takes the settings `names` over from `other`: `rules` has them all but those in `own`, which are attributes."""
+
+        def take() -> None:
+            self._given |= {name: other._given[name] for name in names}
+            self.rules = rules
+            for name in own:
+                setattr(self, name, getattr(other, name))
+
+        return take
 
     # -- a request ------------------------------------------------------------------------------------------------
 
@@ -70,7 +83,7 @@ class Serving(Collapsing):
             detail = usable_on_error(entry, asked, now, self.rules) if cause else None
             if detail:
                 return self._stale(call, asked, entry, detail, cause, None)
-        elif not asked.plain and asked.only_if_cached:
+        elif asked.only_if_cached:
             return self._nothing(call)
         answer = await self._fetched(call, inner, asked, found, kept)
         return await self.run(call, inner) if answer is AGAIN else answer
