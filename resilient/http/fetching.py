@@ -18,7 +18,6 @@ from ..core.validation import conditions, freshened, updated_by_head
 from ..policies.flight import Flight, Landing
 from .intake import Intake
 from .response import DRAIN_BYTES, close_stream
-from .response import look as look_at_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,8 +167,8 @@ class Fetched:
                 return
         else:
             cache.recovered(asked)
-        silent, length = look_at_head(response)
-        if why or silent or (length is not None and length > cache.max_body) or asked.method == "HEAD":
+        length = self.head.length
+        if why or (length is not None and length > cache.max_body):
             await self._pass_on()
         else:
             await self._take_in(length)
@@ -177,7 +176,7 @@ class Fetched:
     async def _failure(self, *, covered: bool) -> bool:
         """An answer that is a failure. False if it is too long to be kept: then everybody is told of it, and one has it."""
         branch, response = self.branch, self.response
-        _, length = look_at_head(response)
+        length = self.head.length
         outcome = branch.outcome_of(response)
         if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
             if tells_all(response.status_code):
@@ -221,14 +220,19 @@ class Fetched:
         flight.relayed = b"cache-status" in self.head.values
         intake = Intake(self, entry, length)
         self.closed = True
-        use = look(entry, self.asked, now, cache.rules)
         # What may be kept and is fresh may be shared, but for what is no good answer.
+        if entry.lifetime <= entry.initial_age or entry.needs_validation or entry.status >= 400 or not self.asked.plain:
+            self._share(entry, now)
+        await (intake.read_here() if branch.runtime.sync else intake.read())
+
+    def _share(self, entry: Entry, now: float) -> None:
+        """Have as many served from it as may be."""
+        use = look(entry, self.asked, now, self.cache.rules)
         if not ((use is Use.FRESH and entry.status < 400) or self._for_all()):
-            flight.keep_to_owner()
+            self.flight.keep_to_owner()
         elif use is not Use.FRESH and use is not Use.REFRESH:
             # It took longer to come than it is fresh for. Whoever waits had asked before it was made; nobody else gets it.
-            flight.close()
-        await (intake.read_here() if branch.runtime.sync else intake.read())
+            self.flight.close()
 
     def _for_all(self) -> bool:
         return why_not_shared(self.asked, self.response.status_code, self.head, self.cache.rules, received_at=self.received_at) is None

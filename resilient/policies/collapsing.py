@@ -79,7 +79,7 @@ class Collapsing:
                     solo = True  # it may be on this very event loop that the fetch is made
                     flight.leave()
                     continue
-                landed = await self._landed(flight, call, asked, found.entry)
+                landed = LANDED if flight.landing is not Landing.OUT else await self._landed(flight, call, asked, found.entry)
             except BaseException:
                 await self._leave(flight, call, first)
                 raise

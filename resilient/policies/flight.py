@@ -70,45 +70,29 @@ class Flight:
         outcome, cause: what a failure says of the dependency, and in a word; no word where nothing may stand in for it.
     """
 
-    __slots__ = (
-        "_flights",
-        "_lock",
-        "_size",
-        "_waiters",
-        "background",
-        "body",
-        "cause",
-        "doomed",
-        "ends",
-        "entry",
-        "error",
-        "fetching",
-        "for_all",
-        "groups",
-        "head",
-        "interest",
-        "kept",
-        "key",
-        "landing",
-        "length",
-        "outcome",
-        "owned",
-        "reading",
-        "relayed",
-        "solo",
-        "source",
-        "tape",
-        "task",
-        "until",
-        "uri",
-        "validated",
-    )
+    # On the class, for most flights never come to set them.
+    entry: Entry | None = None
+    tape: Tape | None = None
+    body: bytes | None = None
+    head: Any = None
+    error: Exception | None = None
+    outcome = Outcome.IGNORED
+    cause = ""
+    doomed = validated = kept = relayed = False
+    for_all = True
+    fetching: Any = None
+    reading: Any = None
+    source: Any = None
+    groups: tuple[str, ...] = ()
+    length: int | None = None
+    task: Task | None = None
+    until = ends = math.inf
+    _size = 0
 
     def __init__(self, flights: Flights, key: Hashable, uri: str, *, solo: bool, background: bool) -> None:
         self._flights = flights
         self._lock = threading.Lock()
         self._waiters: dict[Waiter, None] = {}
-        self._size = 0
         self.key = key
         self.uri = uri
         self.solo = solo
@@ -116,22 +100,6 @@ class Flight:
         self.owned = not background
         self.interest = int(self.owned)
         self.landing = Landing.OUT
-        self.entry: Entry | None = None
-        self.tape: Tape | None = None
-        self.body: bytes | None = None
-        self.head: Any = None
-        self.error: Exception | None = None
-        self.outcome = Outcome.IGNORED
-        self.cause = ""
-        self.doomed = self.validated = self.kept = self.relayed = False
-        self.for_all = True
-        self.fetching: Any = None
-        self.reading: Any = None
-        self.source: Any = None
-        self.groups: tuple[str, ...] = ()
-        self.length: int | None = None
-        self.task: Task | None = None
-        self.until = self.ends = math.inf
 
     # -- for those who wait ---------------------------------------------------------------------------------------
 

@@ -281,7 +281,13 @@ class Stock:
             seconds: how long it can be of use.
             runtime: the caller's.
         """
-        await self._do(lambda: self._keep(asked, found, entry, seconds), runtime)
+        if self.store.blocking:
+            await self._do(lambda: self._keep(asked, found, entry, seconds), runtime)
+            return
+        try:
+            self._keep(asked, found, entry, seconds)
+        except Exception as error:  # noqa: BLE001 - counted and logged: the origin is asked instead
+            self._failed(error)
 
     def _keep(self, asked: Asked, found: Found, entry: Entry, seconds: float) -> None:
         base = "" if entry.open or asked.partition is None else asked.partition
