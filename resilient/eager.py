@@ -23,7 +23,7 @@ _leave: Any = getattr(asyncio.tasks, "_leave_task", None)
 
 
 def begin_eagerly(work: Work, loop: asyncio.AbstractEventLoop, context: contextvars.Context | None) -> asyncio.Task[None] | None:
-    """Begin a task from within another one, which goes on as soon as this one waits, or has ended.
+    """Begin a task from within another one, or a callback, which goes on as soon as this one waits, or has ended.
 
     Args:
         work: what to do.
@@ -43,7 +43,8 @@ def begin_eagerly(work: Work, loop: asyncio.AbstractEventLoop, context: contextv
         context = contextvars.copy_context()
     task = _new_task(rest, loop=loop, context=context)
     caller = asyncio.current_task(loop)
-    _leave(loop, caller)
+    if caller is not None:
+        _leave(loop, caller)
     _enter(loop, task)
     try:
         begun.append(context.run(work.send, None))
@@ -52,7 +53,8 @@ def begin_eagerly(work: Work, loop: asyncio.AbstractEventLoop, context: contextv
         return None
     finally:
         _leave(loop, task)
-        _enter(loop, caller)
+        if caller is not None:
+            _enter(loop, caller)
     return task  # type: ignore[no-any-return]
 
 

@@ -42,7 +42,8 @@ def test_what_waits_for_nothing_is_done_at_once() -> None:
     asyncio.run(main())
 
 
-def test_it_is_one_task_in_one_context_before_its_first_wait_and_after() -> None:
+@pytest.mark.parametrize("debug", [False, True])
+def test_it_is_one_task_in_one_context_before_its_first_wait_and_after(debug: bool) -> None:
     seen: list[Any] = []
 
     async def job() -> None:
@@ -63,7 +64,27 @@ def test_it_is_one_task_in_one_context_before_its_first_wait_and_after() -> None
         assert seen == [task, task, task, "caller's changed"]
         assert WORD.get() == "caller's"
 
+    asyncio.run(main(), debug=debug)
+
+
+def test_a_callback_begins_one_too() -> None:
+    seen: list[Any] = []
+
+    async def job() -> None:
+        seen.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        seen.append(asyncio.current_task())
+
+    def callback() -> None:
+        seen.append(begin(job))
+        assert asyncio.current_task() is None
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(callback)
+        await turns()
+
     asyncio.run(main())
+    assert len(seen) == 3 and len(set(seen)) == 1
 
 
 def test_it_runs_in_the_context_that_is_given() -> None:
