@@ -11,11 +11,11 @@ import anyio
 from ..core.asked import Asked
 from ..core.caching import tells_all, why_not_shared, why_not_stored
 from ..core.entry import Entry
-from ..core.freshness import Use, look, outlasts, seconds_of_use, usable_on_error
+from ..core.freshness import FRESH, REFRESH, look, outlasts, seconds_of_use, usable_on_error
 from ..core.head import Head
 from ..core.outcome import Outcome
 from ..core.validation import conditions, freshened, updated_by_head
-from ..policies.flight import Flight, Landing
+from ..policies.flight import PASSED, SHARED, Flight
 from .intake import Intake
 from .response import DRAIN_BYTES, close_stream
 
@@ -144,7 +144,7 @@ class Fetched:
         flight.groups = fresh.groups
         if not flight.doomed:
             await self.keep(fresh)
-        flight.land(Landing.SHARED)
+        flight.land(SHARED)
         return True
 
     async def landed(self) -> None:
@@ -199,7 +199,7 @@ class Fetched:
         elif entry is not None and self._replaces():
             await self.cache.stock.drop(self.asked, entry, self.branch.runtime)
         flight.head = self.response
-        if not flight.land(Landing.PASSED):
+        if not flight.land(PASSED):
             with anyio.CancelScope(shield=True):
                 await let_go(self.branch, self.response)
 
@@ -228,9 +228,9 @@ class Fetched:
     def _share(self, entry: Entry, now: float) -> None:
         """Have as many served from it as may be."""
         use = look(entry, self.asked, now, self.cache.rules)
-        if not ((use is Use.FRESH and entry.status < 400) or self._for_all()):
+        if not ((use is FRESH and entry.status < 400) or self._for_all()):
             self.flight.keep_to_owner()
-        elif use is not Use.FRESH and use is not Use.REFRESH:
+        elif use is not FRESH and use is not REFRESH:
             # It took longer to come than it is fresh for. Whoever waits had asked before it was made; nobody else gets it.
             self.flight.close()
 

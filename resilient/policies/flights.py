@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from ..stores.forks import renewed_in_children
-from .flight import Flight, Landing
+from .flight import SHARED, Flight
 
 __all__ = ["Flights"]
 
@@ -116,7 +116,7 @@ class Flights:
         """Nothing more comes of it, nor of the bytes that it was taking in; what it has brought is in the store."""
         with self.lock:
             key, recent = flight.key, self._recent
-            if flight.landing is Landing.SHARED and not flight.doomed and not flight.solo:
+            if flight.landing is SHARED and not flight.doomed and not flight.solo:
                 self.kept += 1
                 recent[key] = self.kept
                 recent.move_to_end(key)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ..background import begin_task, begin_thread
 from ..core.asked import Asked
 from ..core.entry import Entry
-from ..core.freshness import Use, look, refresh_early, usable_on_error
+from ..core.freshness import FRESH, REFRESH, STALE, look, refresh_early, usable_on_error
 from ..core.invalidation import SAFE as UNCHANGING
 from ..runtime import drive
 from .collapsing import AGAIN, REFRESH_SECONDS, Collapsing
-from .flight import Landing
+from .flight import SHARED
 from .stock import Found
 
 if TYPE_CHECKING:
@@ -68,14 +68,14 @@ class Serving(Collapsing):
         if entry is not None:
             now = call.runtime.now()
             use = look(entry, asked, now, self.rules)
-            if use is Use.FRESH:
+            if use is FRESH:
                 if self.eagerness and refresh_early(entry, now, 1.0 - random.random(), self.eagerness):
                     self._refresh(call, inner, asked, found)
                 return self._hit(call, asked, entry, "hit")
-            if use is Use.REFRESH:
+            if use is REFRESH:
                 self._refresh(call, inner, asked, found)
                 return self._hit(call, asked, entry, "stale")
-            if use is Use.STALE:
+            if use is STALE:
                 return self._hit(call, asked, entry, "stale")
             if asked.only_if_cached:
                 return self._nothing(call)
@@ -120,7 +120,7 @@ class Serving(Collapsing):
 
         async def fetch() -> None:
             await flight.run(partial(call.caching.fetch, self, flight, branch, inner, asked, found))
-            self.count(branch, "refreshed" if flight.landing is Landing.SHARED else "refresh_failed")
+            self.count(branch, "refreshed" if flight.landing is SHARED else "refresh_failed")
             branch.owner.outbox.flush()
 
         if not call.runtime.sync:
