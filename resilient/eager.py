@@ -47,14 +47,20 @@ def begin_eagerly(work: Work, loop: asyncio.AbstractEventLoop, context: contextv
         _leave(loop, caller)
     _enter(loop, task)
     try:
-        begun.append(context.run(work.send, None))
-    except (StopIteration, asyncio.CancelledError):
+        waiting = context.run(work.send, None)
+    except BaseException as error:
         task._log_destroy_pending = False  # it has nothing left to do
-        return None
+        if isinstance(error, (StopIteration, asyncio.CancelledError)):
+            return None
+        raise
     finally:
         _leave(loop, task)
         if caller is not None:
             _enter(loop, caller)
+    mark = getattr(waiting, "_asyncio_future_blocking", None)
+    if mark:  # as every task does: others may await the same future
+        waiting._asyncio_future_blocking = False
+    begun += (waiting, mark)
     return task  # type: ignore[no-any-return]
 
 
@@ -64,7 +70,13 @@ async def _rest(work: Work, begun: list[Any]) -> None:
 
 @types.coroutine
 def _going_on(work: Work, begun: list[Any]) -> Generator[Any, Any, None]:
-    """Go on with what has `begun`: it waits for the future that is in there, or lets others run; nothing is in there if it has ended."""
+    """Go on with what has `begun`.
+
+    Args:
+        work: what has run to its first wait.
+        begun: the future that it waits for, None where it only lets others run, and the mark of that future by which a task
+            knows that it was awaited; nothing if it has ended.
+    """
     thrown: list[BaseException] = []
     try:
         yield  # until the event loop comes to it
@@ -72,23 +84,27 @@ def _going_on(work: Work, begun: list[Any]) -> Generator[Any, Any, None]:
         thrown.append(error)
     if not begun:
         return
-    waiting = begun.pop()
-    if thrown and waiting is not None and waiting.cancel():
-        thrown.clear()  # it is told by what it waits for, as every task is
+    waiting, mark = begun
+    begun.clear()
+    # It is told by what it waits for, as every task is, and in the same words: a scope knows by them that they are its own.
+    if thrown and waiting is not None and waiting.cancel(*thrown[0].args):
+        thrown.clear()
+    if mark and not thrown:
+        waiting._asyncio_future_blocking = True
+    came = waiting is None
     try:
-        while True:
-            if waiting is not None and not thrown:
-                try:
-                    yield waiting
-                except GeneratorExit:
-                    work.close()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - thrown into the work
-                    thrown.append(error)
-            if not thrown:
-                break
-            # Outside the handler, or what is raised next would be told to have come of it.
-            waiting = work.throw(thrown.pop())
+        while thrown or not came:
+            if thrown:
+                # Outside the handler, or what is raised next would be told to have come of it.
+                waiting = work.throw(thrown.pop())
+            try:
+                yield waiting
+                came = True
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - thrown into the work
+                thrown.append(error)
     except StopIteration:
         return
     yield from work

@@ -148,6 +148,89 @@ def test_it_hears_of_being_cancelled_at_its_wait_and_may_clean_up(waits: str, tu
     assert ("inner" in seen) == (waits == "for a task" and turn > 0)
 
 
+@pytest.mark.parametrize("others", ["eager", "a task before", "a task after"])
+def test_a_future_may_be_awaited_by_others_too(others: str) -> None:
+    async def main() -> None:
+        gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        seen: list[str] = []
+
+        async def job() -> None:
+            seen.append(await gate)
+
+        tasks = [asyncio.create_task(job())] if others == "a task before" else []
+        for _ in range(2 if others == "eager" else 1):
+            task = begin(job)
+            assert task is not None
+            tasks.append(task)
+        if others == "a task after":
+            tasks.append(asyncio.create_task(job()))
+        await turns()
+        gate.set_result("open")
+        await asyncio.gather(*tasks)
+        assert seen == ["open", "open"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_scope_of_anyio_knows_the_cancellation_that_it_asked_for(turn: int, waits: bool) -> None:
+    seen: list[Any] = []
+
+    async def job() -> None:
+        with anyio.CancelScope() as scope:
+            seen.append(scope)
+            while True:
+                await (asyncio.get_running_loop().create_future() if waits else asyncio.sleep(0))
+        seen.append(scope.cancelled_caught)
+
+    async def main() -> None:
+        task = begin(job)
+        assert task is not None
+        await turns(turn)
+        seen[0].cancel()
+        await task
+
+    asyncio.run(main())
+    assert seen[1:] == [True]
+
+
+def test_it_is_told_why_it_is_cancelled() -> None:
+    async def job() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        task = begin(job)
+        assert task is not None
+        task.cancel("for a reason")
+        with pytest.raises(asyncio.CancelledError, match="for a reason"):
+            await task
+
+    asyncio.run(main())
+
+
+def test_it_lets_others_run_after_it_was_cancelled_as_before() -> None:
+    seen: list[str] = []
+
+    async def job() -> None:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            seen.append("told")
+        await asyncio.sleep(0)
+        seen.append("done")
+
+    async def main() -> None:
+        task = begin(job)
+        assert task is not None
+        task.cancel()
+        asyncio.get_running_loop().call_soon(seen.append, "another")
+        await task
+
+    asyncio.run(main())
+    assert seen == ["told", "another", "done"]
+
+
 def test_what_goes_on_in_spite_of_being_cancelled_goes_on() -> None:
     async def job() -> None:
         for _ in range(3):
