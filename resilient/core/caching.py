@@ -184,8 +184,11 @@ def _is_ordinary(asked: Asked, status: int, head: Head) -> bool:
 
 
 def _endless(head: Head) -> bool:
-    content_type = head.values.get(b"content-type")
-    return content_type is not None and content_type[0].strip(b" \t").lower().startswith(_ENDLESS)
+    """Whether the body may never end, going by any of the lines that say what it is."""
+    for content_type in head.values.get(b"content-type", ()):
+        if content_type.strip(b" \t").lower().startswith(_ENDLESS):
+            return True
+    return False
 
 
 def tells_all(status: int) -> bool:

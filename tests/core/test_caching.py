@@ -71,6 +71,7 @@ def test_for_whom_it_is_kept_says_that_it_is() -> None:
         ([FRESH, ("Vary", "*")], 200, "vary"),
         ([FRESH, ("Vary", "a"), ("Vary", ", *")], 200, "vary"),
         ([FRESH, ("Content-Type", "Text/Event-Stream; charset=utf-8")], 200, "event-stream"),
+        ([FRESH, ("Content-Type", "text/plain"), ("Content-Type", "text/event-stream")], 200, "event-stream"),
         ([FRESH, ("Content-Range", "bytes 0-4/10")], 200, "partial"),
         ([FRESH, ("Content-Range", "nonsense")], 200, None),
         ([FRESH], 206, "partial"),
