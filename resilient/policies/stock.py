@@ -127,6 +127,9 @@ class Stock:
             return self._found(asked, look, runtime)
         except _Elsewhere:
             return None
+        except Exception as error:  # noqa: BLE001 - counted and logged: it is loaded instead
+            self._failed(error)
+            return None
 
     async def find(self, asked: Asked, runtime: Runtime) -> Found:
         """What there is for a request."""

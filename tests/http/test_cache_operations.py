@@ -12,7 +12,9 @@ import pytest
 
 from resilient import Cache, Resilience, Timeout, runtime
 from resilient.stores import MemoryStore, SQLiteStore
+from resilient.testing import FakeClock
 
+from .conftest import Declare
 from .test_cache import Origin, client
 
 pytestmark = pytest.mark.anyio
@@ -215,3 +217,19 @@ async def test_two_processes_worth_of_caches_share_a_store(library: Any, origin:
         assert (await one.get("/a")).headers["cache-status"].startswith("dep; fwd=uri-miss")
     for store in stores:
         store.close()
+
+
+@pytest.mark.parametrize("broken", [("peek",), ("peek", "load"), ("save",), ("remove",)])
+async def test_a_store_that_raises_costs_no_request(
+    library: Any, clock: FakeClock, declare: Declare, origin: Origin, broken: tuple[str, ...]
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise OSError("out of order")
+
+    store = type("Broken", (MemoryStore,), dict.fromkeys(broken, fail))()
+    cache = Cache(store=store)
+    async with client(library, declare(cache, Timeout()), origin) as http:
+        assert [(await http.get("/a")).text for _ in range(2)] == ["body", "body"]
+        assert (await http.post("/a")).text == "body"
+    assert len(origin.asked) == (2 if broken in (("peek",), ("remove",)) else 3)
+    assert (cache.stock.failures > 0) == (broken != ("remove",))
