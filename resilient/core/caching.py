@@ -185,10 +185,7 @@ def _is_ordinary(asked: Asked, status: int, head: Head) -> bool:
 
 def _endless(head: Head) -> bool:
     """Whether the body may never end, going by any of the lines that say what it is."""
-    for content_type in head.values.get(b"content-type", ()):
-        if content_type.strip(b" \t").lower().startswith(_ENDLESS):
-            return True
-    return False
+    return any(content_type.strip(b" \t").lower().startswith(_ENDLESS) for content_type in head.values.get(b"content-type", ()))
 
 
 def tells_all(status: int) -> bool:
