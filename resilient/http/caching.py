@@ -173,7 +173,8 @@ class HttpCaching:
             return head
         fields = head.headers.raw
         if flight.landing is FAILED and why_not_shared(asked, head.status_code, fields, cache.rules) is None:
-            return module.Response(head.status_code, headers=fields, stream=head.stream, extensions=shared_extensions(head))
+            stream = module.ByteStream(flight.body or b"")
+            return module.Response(head.status_code, headers=fields, stream=stream, extensions=shared_extensions(head))
         member = f"{member_of(call.owner.name)}; fwd=miss; fwd-status={head.status_code}; collapsed; detail=failure-alone"
         own = [(name, value) for name, value in fields if name.lower() == b"retry-after"]
         own += [(b"Cache-Control", b"no-store"), (b"Content-Length", b"0"), (b"Cache-Status", member.encode("ascii"))]

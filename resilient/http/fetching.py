@@ -184,6 +184,8 @@ class Fetched:
             return False
         kept = await branch.keep(response)
         branch.response = None
+        if kept:  # apart from the answer itself, in which the first caller's client puts a stream of its own
+            self.flight.body = b"".join(response.stream)
         self._close(outcome)
         error = None if kept else branch.failure_of(response)
         self.cache.failed(self.flight, branch, self.asked, response if kept else None, error, outcome)

@@ -56,7 +56,7 @@ class Flight:
         landing: what it came to.
         entry: the stored answer that it brought or confirmed.
         tape: the body, while it is coming in.
-        body: the body, where all of it was here before anybody had to wait for it.
+        body: the body, where all of it was here before anybody had to wait for it; also that of a failure.
         head: the answer itself, whose body is on the tape, or that was handed to the first caller, or that is a failure.
         error: what it failed with.
         doomed: something was written meanwhile that its answer does not know of, so that it must not be kept.

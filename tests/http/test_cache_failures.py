@@ -265,3 +265,24 @@ async def test_a_function_behind_its_stale_value_ends_too(clock: FakeClock, decl
     assert await price() == 5 and clock.now() - began < 1
     await anyio.sleep(100)
     assert ended[1] - began == pytest.approx(0.5 + REFRESH_SECONDS, abs=0.2) and cached.flights is not None and len(cached.flights) == 0
+
+
+@pytest.mark.anyio
+async def test_a_failure_has_a_body_for_each(library: Any, clock: FakeClock, declare: Declare, origin: Origin) -> None:
+    """The first caller's client puts a stream of its own into the answer, which a synchronous caller beside him could not read."""
+    origin.seconds = 1.0
+    origin.says(503, b"out of order", cache_control="max-age=0")
+    async with client(library, declare(Cache(), Timeout()), origin) as http:
+        transport, streams = http._transport, []
+
+        async def ask() -> None:
+            answer = await transport.handle_async_request(library.Request("GET", "http://dep/a"))
+            assert answer.status_code == 503
+            streams.append(answer.stream)
+            answer.stream = None
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(ask)
+        bodies = [b"".join([chunk async for chunk in stream]) for stream in streams]
+    assert len(origin.asked) == 1 and bodies == [b"out of order"] * 3
