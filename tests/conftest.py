@@ -19,6 +19,7 @@ from resilient.testing import FakeClock, RecordingListener
 
 from .conformance.counting import count, tell
 from .measuring import MEASURED, childless, choose, import_all, measured, stop_here
+from .rewriting import rewrite_share
 from .thorough import often
 
 ROOT = Path(__file__).parent
@@ -36,9 +37,10 @@ def pytest_xdist_setupnodes() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection() -> None:
+def pytest_collection(session: pytest.Session) -> None:
     import_all()
     stop_here()
+    rewrite_share(session.config, sorted(ROOT.rglob("test_*.py")))
 
 
 @pytest.hookimpl(wrapper=True)
