@@ -37,6 +37,7 @@ KINDS = ("small", "even", "skewed")
 MIB = 2**20
 RIVAL = "hishel"
 WRONG = 0.01
+SLICE = 0.01  # seconds: with a few calls in each, as many as fit in a millisecond, all would be timed with cold caches of the processor
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ async def _group(case: Case, place: Place) -> list[tuple[Subject, Lane]]:
         for _ in range(case.variants or 1):
             await subject.ask()
         subject.settle()
-        lane = await prepare(subject.name, Entry(case.name, subject.ask))
+        lane = await prepare(subject.name, Entry(case.name, subject.ask), SLICE)
         subject.settle()
         subject.origin.asked = 0
         group.append((subject, lane))

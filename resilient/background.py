@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import anyio
 
 from .context import COVER, DEADLINE, RECORD
+from .eager import begin_eagerly
 from .threads import Threads
 from .wheel import AGAIN, current_home, interrupt, native_loop
 
@@ -29,8 +29,6 @@ logger = logging.getLogger("resilient")
 Job = Callable[[], Coroutine[Any, Any, None]]
 
 SOON = 0.01  # seconds after which what is shielded, or about to go on, is looked at again
-EAGER = sys.version_info >= (3, 12)
-_new_native: Any = asyncio.Task
 # An event loop by itself holds its tasks only weakly. Each leaves this set when it is done.
 _RUNNING: set[Any] = set()
 
@@ -112,15 +110,15 @@ class Task:
             if self._dropped is not None:
                 self._dropped()
 
-    async def _run_in_scope(self, job: Job) -> None:
-        with self._scope or anyio.CancelScope():
+    async def _run_in(self, scope: anyio.CancelScope, job: Job) -> None:
+        with scope:
             await self._run(job)
 
     def _begin(self, job: Job, loop: asyncio.AbstractEventLoop, *, eager: bool) -> None:
         """Let it run on asyncio."""
         _RUNNING.add(self)
         if eager:
-            self._native = _new_native(self._run(job), loop=loop, context=_context(), eager_start=True)
+            self._native = begin_eagerly(self._run(job), loop, _context())
             return
         work = self._run(job, pause=True)
         # What has begun reaches its end also where it is cancelled before the event loop comes to it.
@@ -154,22 +152,23 @@ def begin_task(job: Job, dropped: Callable[[], None] | None = None, known: Calla
     Args:
         job: what to do.
         dropped: called in its place where it is cancelled before it has begun, as an event loop that ends may do.
-        known: told of the task before it begins. Where this is given the caller is about to wait for it, so that asyncio,
-            from Python 3.12 on, may take it to its first wait at once and spare a turn of the loop.
+        known: told of the task before it begins. Where this is given the caller is about to wait for it, so that on asyncio
+            it is taken to its first wait at once, which spares a turn of the loop.
     """
     loop = native_loop()
     if loop is not None:
         task = Task(None, loop, dropped)
         if known is not None:
             known(task)
-        task._begin(job, loop, eager=EAGER and known is not None and loop.get_task_factory() is None)
+        task._begin(job, loop, eager=known is not None and loop.get_task_factory() is None)
         return task
     import trio
 
-    task = Task(anyio.CancelScope(), trio.lowlevel.current_trio_token(), dropped)
+    scope = anyio.CancelScope()
+    task = Task(scope, trio.lowlevel.current_trio_token(), dropped)
     if known is not None:
         known(task)
-    trio.lowlevel.spawn_system_task(task._run_in_scope, job, context=_context() or contextvars.copy_context())
+    trio.lowlevel.spawn_system_task(task._run_in, scope, job, context=_context() or contextvars.copy_context())
     return task
 
 

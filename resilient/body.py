@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["END", "INFINITY", "Body"]
 
 INFINITY = math.inf
+SUCCESS = Outcome.SUCCESS
 R = TypeVar("R")
 
 END: Any = object()
@@ -159,17 +160,17 @@ class Body:
 
     def end(self) -> None:
         """The body came to its end."""
-        self.settle(Outcome.SUCCESS, None, sampled=True)
+        self.settle(SUCCESS, None, sampled=True)
 
     def close(self) -> None:
         """The reader has had enough: the beginning decides, and there is no latency to learn from."""
-        self.settle(Outcome.SUCCESS, None, sampled=False)
+        self.settle(SUCCESS, None, sampled=False)
 
     def settle(self, outcome: Outcome, error: BaseException | None, *, sampled: bool) -> None:
         if self.settled:
             return
         self.settled = True
-        if outcome is Outcome.SUCCESS or (self._outcome.failed and not outcome.failed):
+        if outcome is SUCCESS or (self._outcome.failed and not outcome.failed):
             outcome = self._outcome
         if self._context is None:  # as for most: it has a frame less
             self.call.owner.close(self.call, outcome, error, sampled=sampled)

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Generator
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from .wheel import AGAIN, scope_of, slot_in
+from .wheel import AGAIN, is_shielded, scope_of, slot_in
 
 if TYPE_CHECKING:
     from .call import Call
@@ -149,24 +149,15 @@ class Interruption:
     def deliver(self) -> None:
         """Interrupt the code if it waits where it may be interrupted; otherwise it is looked at again at its next step."""
         # What is done already cannot be cancelled: the task is about to go on with its result.
-        if self.waiting is not None and not self._shielded() and self.waiting.cancel():
+        if self.waiting is not None and not is_shielded(self._task, self._outer) and self.waiting.cancel():
             self.delivered, self.due, self._own = True, False, True
 
     def ready(self) -> bool:
         """Whether to interrupt code that waits for nothing, now that it is about to go on."""
-        if self._shielded():
+        if is_shielded(self._task, self._outer):
             return False
         self.delivered, self.due, self._own = True, False, True
         return True
-
-    def _shielded(self) -> bool:
-        """Whether the code is inside a shielded anyio scope that it has entered itself."""
-        scope = scope_of(self._task)
-        while scope is not None and scope is not self._outer:
-            if scope.shield:
-                return True
-            scope = scope._parent_scope
-        return False
 
     def hears(self, error: BaseException) -> None:
         """An error is about to be thrown into the code: the one of our making, or that of somebody else."""

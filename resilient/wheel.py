@@ -30,6 +30,7 @@ __all__ = [
     "current_slot",
     "end_in",
     "interrupt",
+    "is_shielded",
     "native_loop",
     "new_scope",
     "scope_of",
@@ -148,13 +149,20 @@ def new_scope() -> anyio.CancelScope:
 
 def interrupt(task: asyncio.Task[Any]) -> bool:
     """Cancel a task of ours, with all that it does. False if it is inside a shielded anyio scope now, or about to go on."""
-    scope = scope_of(task)
-    while scope is not None:
-        if scope.shield:
-            return False
-        scope = scope._parent_scope
+    if is_shielded(task):
+        return False
     waiting = getattr(task, "_fut_waiter", None)
     return (waiting is None or not waiting.done()) and task.cancel()
+
+
+def is_shielded(task: asyncio.Task[Any], within: Any = None) -> bool:
+    """Whether a task is inside a shielded anyio scope; of those that it has entered inside of the scope `within`, where that is given."""
+    scope = scope_of(task)
+    while scope is not None and scope is not within:
+        if scope.shield:
+            return True
+        scope = scope._parent_scope
+    return False
 
 
 def scope_of(task: asyncio.Task[Any]) -> Any:

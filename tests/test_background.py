@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,8 +13,6 @@ from resilient import background
 from resilient.background import Task, begin_task
 
 pytestmark = pytest.mark.anyio
-
-NEW = sys.version_info >= (3, 12)
 
 
 async def until(met: Callable[[], Any]) -> None:
@@ -35,8 +32,7 @@ async def test_who_waits_for_it_knows_the_task_before_it_begins(anyio_backend_na
         over.set()
 
     task = begin_task(job, known=seen.append)
-    # From Python 3.12 on a task of asyncio's can be taken to its first wait at once.
-    at_once = NEW and anyio_backend_name == "asyncio"
+    at_once = anyio_backend_name == "asyncio"  # it is taken to its first wait
     assert seen == ([task, "begun"] if at_once else [task])
     await over.wait()
     assert seen == [task, "begun", "over"]

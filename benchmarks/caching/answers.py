@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.utils import formatdate
@@ -129,11 +130,12 @@ def _requests(variants: int, urls: int, anew: bool) -> Callable[[], tuple[str, d
     return lambda: (URL, None)
 
 
-def closing(ask: Asking, turn: Callable[[], Awaitable[None]]) -> Asking:
-    """The same, and what it has begun beside itself comes to its end."""
+def closing(ask: Asking, turns: int) -> Asking:
+    """The same, and so many turns of the event loop."""
 
     async def whole() -> None:
         await ask()
-        await turn()
+        for _ in range(turns):
+            await asyncio.sleep(0)
 
     return whole

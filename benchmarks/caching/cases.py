@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ BARE = "bare client"
 PLAIN = "resilient, no Cache"
 STALE = "max-age=0, stale-while-revalidate=86400"
 PATIENCE = 5.0  # seconds for a file or a server, so that a busy machine does not make a miss of a hit
-TURNS = 4  # of the event loop, in which a refresh comes to its end
 FILLED_AT_ONCE = 500
 MOST_BEHIND = 10_000  # entries for a file or a server: more take longer to write than to measure
 
@@ -44,7 +42,7 @@ class Case:
         variants: of the answer, asked for one after the other.
         anew: whether each call is of a URL that nobody asked for before.
         entries: how many there are, asked for one after the other.
-        refreshed: whether each call is awaited until what it has begun beside itself is done.
+        turns: of the event loop after each call, in which what it has begun beside itself comes to its end.
         asks: whether the origin is asked at each call.
     """
 
@@ -57,7 +55,7 @@ class Case:
     variants: int = 0
     anew: bool = False
     entries: int = 0
-    refreshed: bool = False
+    turns: int = 0
     asks: bool = False
 
 
@@ -70,9 +68,9 @@ CASES = (
     Case("hit_100k", "a fresh answer, one of 100,000", entries=100_000),
     Case("hit_vary_1", "a fresh answer that varies, 1 variant", vary=VARIANTS, variants=1),
     Case("hit_vary_32", "a fresh answer that varies, 32 variants", vary=VARIANTS, variants=32),
-    Case("miss", "a miss, and the answer is stored", anew=True, asks=True),
+    Case("miss", "a miss, and the answer is stored", anew=True, turns=1, asks=True),
     Case("validation", "a stale answer, and the origin says that it holds", policy="no-cache", asks=True),
-    Case("refresh", "a stale answer at once, and a fresh one fetched behind it", policy=STALE, refreshed=True, asks=True),
+    Case("refresh", "a stale answer at once, and a fresh one fetched behind it", policy=STALE, turns=4, asks=True),
 )
 
 
@@ -116,12 +114,7 @@ def asked(case: Case, transport: Any, *, urls: int = 0) -> Asking:
     if case.sync:
         return asking_sync(module, transport)
     ask = asking(module, transport, variants=case.variants, urls=urls, anew=case.anew)
-    return closing(ask, _turn) if case.refreshed else ask
-
-
-async def _turn() -> None:
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
+    return closing(ask, case.turns) if case.turns else ask
 
 
 def origin_of(case: Case) -> tuple[Origin, Any]:
@@ -166,7 +159,7 @@ def _stores(case: Case, place: Place) -> list[tuple[str, Any]]:
     file = place.file(f"resilient-{case.name}")
     memory = MemoryStore(512 * 2**20, 200_000) if case.entries else MemoryStore()
     stores: list[tuple[str, Any]] = [("MemoryStore", memory)]
-    if case.refreshed or case.library == "httpx" or case.entries > MOST_BEHIND:
+    if case.name == "refresh" or case.library == "httpx" or case.entries > MOST_BEHIND:
         return stores
     stores.append(("SQLiteStore", SQLiteStore(file, l1_bytes=0, timeout=PATIENCE)))
     if not case.entries:

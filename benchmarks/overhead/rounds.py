@@ -75,14 +75,14 @@ def _rejected(target: Target, error: type[Exception], args: tuple[Any, ...]) -> 
     return loop
 
 
-async def prepare(library: str, entry: Entry) -> Lane:
-    """The entry's lane, opened if it is to reject, warmed up, and with enough calls in a round to fill its slice."""
+async def prepare(library: str, entry: Entry, seconds: float = SLICE) -> Lane:
+    """The entry's lane, opened if it is to reject, warmed up, and with enough calls in a round to fill its slice of so many seconds."""
     lane = Lane(library, entry, loop_of(entry))
     if entry.rejects is not None:
         await _until_rejected(entry, entry.rejects)
     await lane.loop(WARM_UP)
     best = min([await lane.loop(WARM_UP // 3) for _ in range(3)])
-    lane.calls = max(1, int(SLICE * 1e9 * (WARM_UP // 3) / max(best, 1)))
+    lane.calls = max(1, int(seconds * 1e9 * (WARM_UP // 3) / max(best, 1)))
     return lane
 
 

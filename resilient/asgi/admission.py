@@ -164,7 +164,7 @@ class Admission:
         path = path_of(scope) if scope.get("root_path") else scope["path"]
         if (path in self._exempt_paths or path.startswith(self._exempt_heads)) and self.spares(scope):
             return None
-        return self.is_stream(scope) if self._streams else EVENTS in scope["headers"]
+        return self.is_stream(scope)
 
     def is_stream(self, scope: Scope) -> bool:
         """Whether a request is one that may last for ever by design, as far as it says so itself."""

@@ -13,7 +13,6 @@ from .responses import Problem, told_to_close
 from .route import route_template
 
 if TYPE_CHECKING:
-    from ..core.degradation import Degradation
     from .admission import Admission
     from .copies import Copy
     from .drain import DrainGate
@@ -102,12 +101,19 @@ class Answering(Limited):
 
     # -- our own answer -------------------------------------------------------------------------------------------
 
-    def _marked(self, start: Message, degradations: tuple[Degradation, ...]) -> Message:
-        """The response's start, with what it was degraded by."""
+    def _marked(self, start: Message) -> Message:
+        """The response's start, with what it was degraded by, and whether the connection is to be closed for a drain."""
         inbound = self._inbound
-        assert inbound.degradation is not None  # or there would be no record
-        field = inbound.degradation.field(degradations, expose_causes=inbound.exposes(self._scope))
-        return {**start, "headers": [*start.get("headers", ()), field]}
+        if self._record is not None:
+            degradations = self._record.close()
+            if degradations:
+                assert inbound.degradation is not None  # or there would be no record
+                field = inbound.degradation.field(degradations, expose_causes=inbound.exposes(self._scope))
+                start = {**start, "headers": [*start.get("headers", ()), field]}
+        drain = inbound.drain
+        if drain is not None and drain.leaving.order is not None:
+            start = told_to_close(start, self._scope)
+        return start
 
     def _observe(self) -> None:
         """The app took until now; what is refused at the door says nothing of the load."""
@@ -127,14 +133,7 @@ class Answering(Limited):
         if self._attendance is not None:
             self._attendance.answered()
         self._status = start["status"]
-        if self._record is not None:
-            degradations = self._record.close()
-            if degradations:
-                start = self._marked(start, degradations)
-        drain = self._inbound.drain
-        if drain is not None and drain.leaving.order is not None:
-            start = told_to_close(start, self._scope)
-        await self._send(start)
+        await self._send(self._marked(start))
         await self._send(body)
 
     async def _answer_late(self) -> None:

@@ -17,7 +17,7 @@ from .layer import LAYER_KEY
 from .permit import INSIDE
 from .protocols import ASGIApp, Message, Receive, Scope, Send
 from .pulse import running_loop
-from .responses import MESSAGE_BODY, MESSAGE_START, told_to_close
+from .responses import MESSAGE_BODY, MESSAGE_START
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -140,8 +140,7 @@ class Exchange(Answering):
     def _begin(self, start: Message) -> Awaitable[None]:
         self._started = True
         self._status = status = start["status"]
-        inbound = self._inbound
-        if inbound.brownout is not None:
+        if self._inbound.brownout is not None:
             self._observe()
         silent = status == 101
         for name, value in start.get("headers", ()):
@@ -158,14 +157,7 @@ class Exchange(Answering):
             if self._due != math.inf and (silent or not self._body_bounded):
                 self._look_at_time()
             self._to_end = self._attendance is not None or self._due != math.inf
-        if self._record is not None:
-            degradations = self._record.close()
-            if degradations:
-                start = self._marked(start, degradations)
-        drain = inbound.drain
-        if drain is not None and drain.leaving.order is not None:
-            start = told_to_close(start, self._scope)
-        return self._send(start)
+        return self._send(self._marked(start))
 
     def _complete(self) -> None:
         """The response's last chunk is on its way."""

@@ -102,11 +102,7 @@ class Inbound:
         exchange = Exchange(self, scope, send, loop)
         try:
             if self.degradation is not None:
-                state = scope.get("state")
-                if state is None:  # as `_show` has it, without its frame
-                    scope["state"] = {**self._shown}
-                else:
-                    state.update(self._shown)
+                self._show(scope)
             drain, writes = self.drain, self.writes
             if (
                 (drain is not None and drain.leaving.order is not None) or (writes is not None and writes.mode.stop is not None)

@@ -139,11 +139,7 @@ class Limited(Layer):
 
     def _lift(self) -> None:
         """From now on the request may take as long as it likes, and so may every call that is made for it."""
-        self._armed = False
-        if self._slot is not None:
-            self._slot.discard(self)
-        else:
-            self._cancel_scope.deadline = math.inf
+        self._disarm()
         self._own_at = math.inf
         if self._inner is None and self._deadline is not None:  # as `lifted` does, without its frame
             self._deadline.at = self._outer_at

@@ -13,7 +13,7 @@ from ..core.asked import IDENTITY, Asked
 from ..core.bounds import flag, not_negative, whole
 from ..core.caching import CachingRules
 from ..core.entry import Entry
-from ..core.freshness import Use, look, usable_on_error
+from ..core.freshness import FRESH, look, usable_on_error
 from ..core.invalidation import SAFE
 from ..policies.stock import Stock
 from ..protocols import Runtime, Store
@@ -160,7 +160,7 @@ class StaleResponses:
 
     def permitted(self, entry: Entry, asked: Asked | None, now: float) -> str | None:
         """What permits to serve an answer in the place of an error; None if nothing does."""
-        return usable_on_error(entry, asked, now, self.rules) or ("fresh" if look(entry, asked, now, self.rules) is Use.FRESH else None)
+        return usable_on_error(entry, asked, now, self.rules) or ("fresh" if look(entry, asked, now, self.rules) is FRESH else None)
 
 
 def _statuses(value: Any) -> frozenset[int]:

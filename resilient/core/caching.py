@@ -134,7 +134,7 @@ def why_not_stored(asked: Asked, status: int, fields: Fields, rules: CachingRule
         asks, no partition was given for it, and the answer is not for everybody), "set-cookie", "vary", "unkeyed",
         "event-stream", "fields" (too large a head), or "no-lifetime" (it could never be used).
     """
-    head = fields if type(fields) is Head else Head.of(fields)
+    head = Head.of(fields)
     if _is_ordinary(asked, status, head):
         return _why_worthless(status, head, rules, received_at)
     return (

@@ -128,8 +128,8 @@ class Entry:
             generation: of the marks that were read before it was asked for.
             chance: a number in [0, 1), by which the operator's lifetimes are spread; 0 leaves them as they are.
         """
-        head = fields if type(fields) is Head else Head.of(fields)
-        vary = (vary_names(head) or ()) if b"vary" in head.values else ()
+        head = Head.of(fields)
+        vary = vary_names(head) or ()
         return described(
             cls(
                 status=status,
@@ -196,7 +196,7 @@ def described(entry: Entry, head: Head, rules: CachingRules, *, partition: str |
     date = date_value(head, received_at)
     age = initial_age(head, date, entry.requested_at, received_at)
     fresh = lifetime(head, entry.status, rules, date)
-    if chance and (rules.ttl is not None or rules.negative_ttl) and rules.by_operator(head, entry.status):
+    if chance and rules.by_operator(head, entry.status):
         fresh *= 1 - rules.jitter * chance
     entry.lifetime = fresh
     entry.initial_age = fresh if age is None else age  # not known: no longer fresh

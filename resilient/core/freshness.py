@@ -16,7 +16,7 @@ from .caching import CachingRules
 from .directives import Directives, delta_seconds
 from .entry import Entry
 
-__all__ = ["Use", "look", "outlasts", "refresh_early", "seconds_of_use", "usable_on_error"]
+__all__ = ["FRESH", "REFRESH", "STALE", "VALIDATE", "Use", "look", "outlasts", "refresh_early", "seconds_of_use", "usable_on_error"]
 
 
 class Use(Enum):
@@ -32,6 +32,10 @@ class Use(Enum):
     VALIDATE = "validate"
 
 
+# Looking a member up on its class costs more than reading a global.
+FRESH, REFRESH, STALE, VALIDATE = Use
+
+
 def look(entry: Entry, asked: Asked | None, now: float, rules: CachingRules) -> Use:
     """What a stored answer is good for to a request that it was chosen for.
 
@@ -44,11 +48,11 @@ def look(entry: Entry, asked: Asked | None, now: float, rules: CachingRules) -> 
     if asked is not None and not asked.plain and asked.directives:
         return _demanded(entry, asked.directives, now, rules)
     if entry.needs_validation:
-        return Use.VALIDATE
-    ttl = entry.lifetime - entry.age(now)
+        return VALIDATE
+    ttl = entry.ttl(now)
     if ttl > 0:
-        return Use.FRESH
-    return Use.REFRESH if -ttl <= _revalidation_window(entry, rules) else Use.VALIDATE
+        return FRESH
+    return REFRESH if -ttl <= _revalidation_window(entry, rules) else VALIDATE
 
 
 def _revalidation_window(entry: Entry, rules: CachingRules) -> float:
@@ -64,27 +68,27 @@ def _revalidation_window(entry: Entry, rules: CachingRules) -> float:
 def _demanded(entry: Entry, directives: Directives, now: float, rules: CachingRules) -> Use:
     """The same for a request that has directives (RFC 9111 section 5.2.1)."""
     if entry.needs_validation or "no-cache" in directives or "no-store" in directives:
-        return Use.VALIDATE
+        return VALIDATE
     age = entry.age(now)
     ttl = entry.lifetime - age
     takes_stale = "max-stale" in directives
     if "max-age" in directives:
         most = delta_seconds(directives["max-age"]) or 0
         if most == 0 or age > most or (ttl <= 0 and not takes_stale):
-            return Use.VALIDATE
+            return VALIDATE
     least = delta_seconds(directives.get("min-fresh"))
     if least is not None and ttl < least:
-        return Use.VALIDATE
+        return VALIDATE
     if ttl > 0:
-        return Use.FRESH
+        return FRESH
     if -ttl <= _revalidation_window(entry, rules):
-        return Use.REFRESH
+        return REFRESH
     if takes_stale and not entry.strict:
         argument = directives["max-stale"]
         window = rules.max_stale if argument is None else min(float(delta_seconds(argument) or 0), rules.max_stale)
         if -ttl <= window and window > 0:
-            return Use.STALE
-    return Use.VALIDATE
+            return STALE
+    return VALIDATE
 
 
 def usable_on_error(entry: Entry, asked: Asked | None, now: float, rules: CachingRules) -> str | None:
@@ -165,7 +169,7 @@ def seconds_of_use(entry: Entry, now: float, rules: CachingRules) -> float:
     window = _longest_window(entry, rules)
     if entry.etag is not None or entry.last_modified is not None:
         window = max(window, min(max(entry.lifetime, _LEAST_VALIDATION), rules.max_stale))
-    return max(0.0, entry.lifetime - entry.age(now) + window)
+    return max(0.0, entry.ttl(now) + window)
 
 
 def refresh_early(entry: Entry, now: float, chance: float, beta: float = 1.0) -> bool:

@@ -81,6 +81,14 @@ class Head:
         lines = self.values.get(name)
         return None if lines is None else joined(lines)
 
+    @property
+    def length(self) -> int | None:
+        """Of the body, where that is said in digits; of several lines the last."""
+        lines = self.values.get(b"content-length")
+        if lines is None or len(lines[-1]) > 15 or not lines[-1].isdigit():
+            return None
+        return int(lines[-1])
+
     def hop_by_hop(self) -> frozenset[bytes]:
         """The names of what is meant for this one connection only, those that `Connection` lists among them."""
         value = self.get(b"connection")

@@ -37,8 +37,7 @@ _LONGEST_HEURISTIC = 86_400.0
 
 def date_value(head: Head, received_at: float) -> float:
     """When an answer was made: its `Date`, else when it came (RFC 9110 section 6.6.1)."""
-    lines = head.values.get(b"date")
-    date = None if lines is None else http_date(lines[0].decode("latin-1").strip(" \t"), received_at)
+    date = http_date(head.first(b"date"), received_at)
     return received_at if date is None else date
 
 
@@ -67,7 +66,7 @@ def initial_age(head: Head, date: float, requested_at: float, received_at: float
         requested_at: when it was asked for, in wall time ...
         received_at: ... and when it came.
     """
-    age = age_value(head) if b"age" in head.values else 0.0
+    age = age_value(head)
     if age is None:
         return None
     # A date is the beginning of a second: what came within that very second is not old yet.
@@ -98,7 +97,7 @@ def lifetime(head: Head, status: int, rules: CachingRules, date: float) -> float
         date: when it was made.
     """
     told = _told(head, rules, date)
-    at_most = rules.negative_ttl.get(status) if rules.negative_ttl else None
+    at_most = rules.negative_ttl.get(status)
     if at_most is not None:
         return at_most if told is None else min(told, at_most)
     if told is not None:

@@ -11,7 +11,7 @@ from ..core.caching import tells_all, why_not_shared
 from ..core.entry import Entry
 from ..core.invalidation import invalidated_by
 from ..core.validation import answer_to, conditions
-from ..policies.flight import Flight, Landing
+from ..policies.flight import FAILED, Flight
 from ..policies.serving import SAFE
 from .fetching import fetch, let_go, settle_lost
 from .heads import member_of, shared_extensions
@@ -172,7 +172,7 @@ class HttpCaching:
         if first:
             return head
         fields = head.headers.raw
-        if flight.landing is Landing.FAILED and why_not_shared(asked, head.status_code, fields, cache.rules) is None:
+        if flight.landing is FAILED and why_not_shared(asked, head.status_code, fields, cache.rules) is None:
             return module.Response(head.status_code, headers=fields, stream=head.stream, extensions=shared_extensions(head))
         member = f"{member_of(call.owner.name)}; fwd=miss; fwd-status={head.status_code}; collapsed; detail=failure-alone"
         own = [(name, value) for name, value in fields if name.lower() == b"retry-after"]

@@ -11,11 +11,11 @@ import anyio
 from ..core.asked import Asked
 from ..core.caching import tells_all, why_not_shared, why_not_stored
 from ..core.entry import Entry
-from ..core.freshness import Use, look, outlasts, seconds_of_use, usable_on_error
+from ..core.freshness import FRESH, REFRESH, look, outlasts, seconds_of_use, usable_on_error
 from ..core.head import Head
 from ..core.outcome import Outcome
 from ..core.validation import conditions, freshened, updated_by_head
-from ..policies.flight import Flight, Landing
+from ..policies.flight import PASSED, SHARED, Flight
 from .intake import Intake
 from .response import DRAIN_BYTES, close_stream
 
@@ -144,7 +144,7 @@ class Fetched:
         flight.groups = fresh.groups
         if not flight.doomed:
             await self.keep(fresh)
-        flight.land(Landing.SHARED)
+        flight.land(SHARED)
         return True
 
     async def landed(self) -> None:
@@ -154,7 +154,7 @@ class Fetched:
         status, rules = response.status_code, cache.rules
         if self.branch.degraded is not None:
             why: str | None = "degraded"  # a fallback's, inside of the cache: not the dependency's answer
-        elif flights.bytes and flights.crowded:
+        elif flights.crowded:
             why = "busy"
         else:
             why = why_not_stored(asked, status, self.head, rules, received_at=self.received_at)
@@ -167,27 +167,16 @@ class Fetched:
                 return
         else:
             cache.recovered(asked)
-        silent, length = self._announced()
-        if why or silent or (length is not None and length > cache.max_body) or asked.method == "HEAD":
+        length = self.head.length
+        if why or (length is not None and length > cache.max_body):
             await self._pass_on()
         else:
             await self._take_in(length)
 
-    def _announced(self) -> tuple[bool, int | None]:
-        """Whether the body may pause for as long as it likes, and its length: as `response.look` says, which knows no `Head`."""
-        values = self.head.values
-        silent, length = self.response.status_code == 101, None
-        for value in values.get(b"content-type", ()):
-            silent = silent or value.lower().startswith(b"text/event-stream")
-        for value in values.get(b"content-length", ()):
-            if len(value) < 16 and value.isdigit():
-                length = int(value)
-        return silent, length
-
     async def _failure(self, *, covered: bool) -> bool:
         """An answer that is a failure. False if it is too long to be kept: then everybody is told of it, and one has it."""
         branch, response = self.branch, self.response
-        _, length = self._announced()
+        length = self.head.length
         outcome = branch.outcome_of(response)
         if not covered and (length is None or length > DRAIN_BYTES) and not response.is_closed:
             if tells_all(response.status_code):
@@ -210,7 +199,7 @@ class Fetched:
         elif entry is not None and self._replaces():
             await self.cache.stock.drop(self.asked, entry, self.branch.runtime)
         flight.head = self.response
-        if not flight.land(Landing.PASSED):
+        if not flight.land(PASSED):
             with anyio.CancelScope(shield=True):
                 await let_go(self.branch, self.response)
 
@@ -231,14 +220,19 @@ class Fetched:
         flight.relayed = b"cache-status" in self.head.values
         intake = Intake(self, entry, length)
         self.closed = True
-        use = look(entry, self.asked, now, cache.rules)
         # What may be kept and is fresh may be shared, but for what is no good answer.
-        if not ((use is Use.FRESH and entry.status < 400) or self._for_all()):
-            flight.keep_to_owner()
-        elif use is not Use.FRESH and use is not Use.REFRESH:
-            # It took longer to come than it is fresh for. Whoever waits had asked before it was made; nobody else gets it.
-            flight.close()
+        if entry.lifetime <= entry.initial_age or entry.needs_validation or entry.status >= 400 or not self.asked.plain:
+            self._share(entry, now)
         await (intake.read_here() if branch.runtime.sync else intake.read())
+
+    def _share(self, entry: Entry, now: float) -> None:
+        """Have as many served from it as may be."""
+        use = look(entry, self.asked, now, self.cache.rules)
+        if not ((use is FRESH and entry.status < 400) or self._for_all()):
+            self.flight.keep_to_owner()
+        elif use is not FRESH and use is not REFRESH:
+            # It took longer to come than it is fresh for. Whoever waits had asked before it was made; nobody else gets it.
+            self.flight.close()
 
     def _for_all(self) -> bool:
         return why_not_shared(self.asked, self.response.status_code, self.head, self.cache.rules, received_at=self.received_at) is None

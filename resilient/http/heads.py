@@ -72,15 +72,24 @@ class Heads:
             headers = self._module.Headers([*headers.raw, (b"Cache-Status", member.encode("ascii"))])
             return self._module.Response(head.status_code, headers=headers, stream=stream, extensions=shared_extensions(head))
         if alone and not head.is_closed:
-            headers["Cache-Status"] = member
+            _add(headers, member)
             head.stream = stream
             for name in UNSHARED:
                 head.extensions.pop(name, None)
             return head
         response = self._module.Response(head.status_code, headers=headers, stream=stream, extensions=shared_extensions(head))
         response.headers.encoding = headers.encoding
-        response.headers["Cache-Status"] = member
+        _add(response.headers, member)
         return response
+
+
+def _add(headers: Any, member: str) -> None:
+    """Say `Cache-Status`, of which there is no line yet."""
+    lines = getattr(headers, "_list", None)
+    if type(lines) is list and lines and len(lines[0]) == 3:  # or it would look through all of them, and guess how they are encoded
+        lines.append((b"Cache-Status", b"cache-status", member.encode("ascii")))
+    else:
+        headers["Cache-Status"] = member
 
 
 def shared_extensions(head: Any) -> dict[str, Any]:

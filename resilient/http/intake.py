@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ..body import Body
-from ..policies.flight import Landing
+from ..policies.flight import SHARED
 from ..tape import Tape, copied
 from .response import close_stream
 from .stepping import told_of_waiting
@@ -112,7 +112,7 @@ class Intake:
             tape.write(chunk)
         if tape.spilled:
             self._flight.keep_to_owner()
-        self._flight.land(Landing.SHARED)
+        self._flight.land(SHARED)
         return tape
 
     def _waits(self) -> None:
@@ -124,10 +124,10 @@ class Intake:
         flight.body = entry.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         entry.size += self._size
         if self._fetched.cache.store.blocking:
-            flight.land(Landing.SHARED)  # nobody waits for a store on a network
+            flight.land(SHARED)  # nobody waits for a store on a network
         if not flight.doomed:
             await self._fetched.keep(entry)
-        flight.land(Landing.SHARED)
+        flight.land(SHARED)
 
     # -- on the caller's own thread -------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Intake:
             tape.source, pump.over = pump, flight.finish
         else:
             pump.drain()
-        flight.land(Landing.SHARED)
+        flight.land(SHARED)
 
     # -- the tape -------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncEngine", "SyncEngine"]
 
 logger = logging.getLogger("resilient")
+IGNORED = Outcome.IGNORED
 
 
 class Engine:
@@ -139,12 +140,12 @@ class AsyncEngine(Engine):
             if call.elsewhere is not None and not call.held:
                 if response.status_code in HOPS:
                     remember_hop(call, response)
-                call.owner.close(call, Outcome.IGNORED, None)
+                call.owner.close(call, IGNORED, None)
                 return response  # nothing is held for it
             body, length = self._conclude(call, response)
         except BaseException as error:
             if call.held:
-                call.owner.close(call, Outcome.IGNORED, error)  # it had succeeded, so nobody has settled it
+                call.owner.close(call, IGNORED, error)  # it had succeeded, so nobody has settled it
             if call.response is not None:
                 await self._drop(call)
             raise
@@ -233,12 +234,12 @@ class SyncEngine(Engine):
             if call.elsewhere is not None and not call.held:
                 if response.status_code in HOPS:
                     remember_hop(call, response)
-                call.owner.close(call, Outcome.IGNORED, None)
+                call.owner.close(call, IGNORED, None)
                 return response  # nothing is held for it
             body, length = self._conclude(call, response)
         except BaseException as error:
             if call.held:
-                call.owner.close(call, Outcome.IGNORED, error)
+                call.owner.close(call, IGNORED, error)
             self._drop(call)
             raise
         if response.is_closed:

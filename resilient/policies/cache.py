@@ -134,15 +134,7 @@ class Cache(Serving):
     def taking(self, other: Cache, names: Collection[str]) -> Callable[[], None]:
         """What takes the settings named over from `other`; what is stored stays."""
         rules = replace(self.rules, **{name: getattr(other.rules, name) for name in names if name in RETUNED})
-
-        def take() -> None:
-            self._given |= {name: other._given[name] for name in names}
-            self.rules = rules
-            for name in names:
-                if name not in RETUNED:
-                    setattr(self, name, getattr(other, name))
-
-        return take
+        return self._taking(other, names, rules, [name for name in names if name not in RETUNED])
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the pipeline's clock."""

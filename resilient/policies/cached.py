@@ -130,15 +130,7 @@ class CachedFallback(Serving):
         windows = {name: getattr(other.rules, name) for name in names if name.startswith("stale_")}
         rules = replace(self.rules, **windows)
         rules = replace(rules, max_stale=max(rules.stale_if_error, rules.stale_while_revalidate))
-
-        def take() -> None:
-            self._given |= {name: other._given[name] for name in names}
-            self.rules = rules
-            for name in names:
-                if name not in windows:
-                    setattr(self, name, getattr(other, name))
-
-        return take
+        return self._taking(other, names, rules, [name for name in names if name not in windows])
 
     def join(self, owner: Pipeline) -> None:
         """Tell the time by the pipeline's clock."""

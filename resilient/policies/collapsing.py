@@ -22,7 +22,7 @@ from ..errors import CircuitOpen, DeadlineExceeded, Rejected
 from ..events import CacheUsed, FallbackServed
 from ..runtime import drive
 from ..tape import copied
-from .flight import Flight, Landing
+from .flight import FAILED, LOST, OUT, PASSED, SHARED, Flight
 from .stock import Found, Stock
 from .timeout import Timeout
 
@@ -66,10 +66,10 @@ class Collapsing:
     async def _fetched(self, call: Call, inner: Inner, asked: Asked, found: Found, kept: int) -> Any:
         """The answer of the origin, AGAIN if there may be one in the store by now."""
         flights: Any = self.flights
-        solo, key = not asked.ordinary and call.caching.solo(asked, found.entry), asked.collapse_key()
+        solo, key = call.caching.solo(asked, found.entry), asked.collapse_key()
         while True:
             flight, first = flights.join(key, asked.uri, alone=solo)
-            if first and flights.kept != kept and not solo and flights.overtaken(key, kept):
+            if first and not solo and flights.overtaken(key, kept):
                 flight.finish()
                 return AGAIN
             try:
@@ -79,11 +79,11 @@ class Collapsing:
                     solo = True  # it may be on this very event loop that the fetch is made
                     flight.leave()
                     continue
-                landed = await self._landed(flight, call, asked, found.entry)
+                landed = LANDED if flight.landing is not OUT else await self._landed(flight, call, asked, found.entry)
             except BaseException:
                 await self._leave(flight, call, first)
                 raise
-            if landed is not LANDED or (flight.landing is not Landing.SHARED and flight.lost and (not first or flight.error is None)):
+            if landed is not LANDED or (flight.lost and (not first or flight.error is None)):
                 await self._leave(flight, call, first)
                 if landed is not LANDED:
                     return landed
@@ -94,7 +94,7 @@ class Collapsing:
             try:
                 return await self._arrived(flight, first, call, inner, asked, found)
             except BaseException:
-                if not first or flight.landing is not Landing.PASSED:
+                if not first or flight.landing is not PASSED:
                     flight.leave()
                 raise
 
@@ -147,7 +147,7 @@ class Collapsing:
     async def _landed(self, flight: Flight, call: Call, asked: Asked, entry: Entry | None) -> Any:
         """Wait for a flight. Returns an answer that has to do until then, or LANDED."""
         runtime, until = call.runtime, call.deadline
-        if self.soft_timeout is not None and entry is not None and flight.landing is Landing.OUT:
+        if self.soft_timeout is not None and entry is not None and flight.landing is OUT:
             soon = runtime.now() + self.soft_timeout
             if soon < until and not await flight.wait(runtime, soon):
                 detail = usable_on_error(entry, asked, runtime.now(), self.rules)
@@ -176,25 +176,25 @@ class Collapsing:
     async def _arrived(self, flight: Flight, first: bool, call: Call, inner: Inner, asked: Asked, found: Found) -> Any:
         """What this caller gets of a flight that has landed."""
         caching, landing = call.caching, flight.landing
-        if landing is Landing.SHARED:
+        if landing is SHARED:
             if first or (_is_for(flight.entry, asked) and await caching.readable(call, flight)):
                 self.count(call, "validated" if flight.validated else "miss" if first else "collapsed")
                 call.elsewhere, call.counted, call.plain = "cached", not first, False
                 return caching.received(call, asked, flight, found, collapsed=not first)
             if flight.tape is not None and flight.tape.error is not None:
                 return self._failure(flight, first, call, asked, found.entry)
-        elif landing is Landing.FAILED:
+        elif landing is FAILED:
             if first or flight.error is not None or self._covered(call, asked, found.entry) or caching.shareable_failure(flight):
                 return self._failure(flight, first, call, asked, found.entry)
         elif first:
-            if landing is Landing.LOST:  # a deadline of this caller's own has ended it
+            if landing is LOST:  # a deadline of this caller's own has ended it
                 return self._failure(flight, first, call, asked, found.entry)
             self.count(call, "pass")
             own = call.deadline, call.limit
             call.adopt(flight.fetching)
             call.lower(*own)  # the fetch was made without it
             return flight.head
-        elif landing is Landing.PASSED and flight.cause:  # a failure whose body is for him alone
+        elif landing is PASSED and flight.cause:  # a failure whose body is for him alone
             return self._failure(flight, first, call, asked, found.entry)
         flight.leave()
         self.count(call, "pass")
@@ -211,11 +211,11 @@ class Collapsing:
         """
         caching = call.caching
         broken = None if flight.tape is None else flight.tape.error
-        denied = flight.landing is Landing.FAILED and not flight.cause and broken is None
+        denied = flight.landing is FAILED and not flight.cause and broken is None
         detail = None if entry is None or denied else usable_on_error(entry, asked, call.runtime.now(), self.rules)
         if detail and entry is not None:
             flight.leave()
-            if flight.landing is Landing.LOST:
+            if flight.landing is LOST:
                 return self._stale(call, asked, entry, detail, "deadline", 504)
             unasked = isinstance(flight.error, CircuitOpen)
             status = None if unasked else 502 if broken is not None else caching.status_of(flight)
@@ -240,7 +240,7 @@ class Collapsing:
 
     def failed(self, flight: Flight, branch: Call, asked: Asked, result: Any, error: Exception | None, outcome: Outcome) -> None:
         """A fetch has failed: everybody who waits is told, and whoever has something stale asks no more for a while."""
-        if flight.landing is not Landing.OUT:
+        if flight.landing is not OUT:
             return
         flight.cause = branch.degraded or branch.cause_of(result, error)
         flight.error, flight.head, flight.outcome = error, result, outcome
@@ -251,7 +251,7 @@ class Collapsing:
                 if len(self._cooled) >= COOLED_LIMIT:
                     self._cooled.clear()
                 self._cooled[asked.uri] = branch.runtime.now() + seconds, flight.cause
-        flight.land(Landing.FAILED)
+        flight.land(FAILED)
 
     def broke(self, flight: Flight, branch: Call, asked: Asked, error: BaseException) -> None:
         """A fetch has raised: all that it holds is given back, and everybody is told."""
@@ -261,7 +261,7 @@ class Collapsing:
             return
         if isinstance(error, DeadlineExceeded) and branch.runtime.now() >= flight.until - 0.001:
             flight.error, flight.outcome = error, outcome
-            flight.land(Landing.LOST)
+            flight.land(LOST)
         else:
             self.failed(flight, branch, asked, None, error, outcome)
 

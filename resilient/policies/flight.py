@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..protocols import Runtime, Waiter
     from .flights import Flights
 
-__all__ = ["Flight", "Landing"]
+__all__ = ["FAILED", "LOST", "OUT", "PASSED", "SHARED", "Flight", "Landing"]
 
 NEARLY_DONE = 64 * 1024  # bytes that are read to their end although nobody waits for them
 GLANCE = 1.0  # seconds after which one who waits for another event loop looks whether it still runs
@@ -45,6 +45,10 @@ class Landing(enum.Enum):
     """It was cut short by something that says nothing to those who wait."""
 
 
+# Looking a member up on its class costs more than reading a global.
+OUT, SHARED, FAILED, PASSED, LOST = Landing
+
+
 class Flight:
     """A fetch.
 
@@ -62,7 +66,6 @@ class Flight:
         validated: whether the origin only confirmed the entry.
         relayed: whether the answer says what a cache before this one did.
         kept: whether the answer goes into the store.
-        joinable: whether somebody who asks now would get it too.
         for_all: whether it may serve others than the first caller.
         fetching: the call that is made for everybody.
         until: when the time of the one who makes it on his own thread is over, if it has a limit.
@@ -71,69 +74,36 @@ class Flight:
         outcome, cause: what a failure says of the dependency, and in a word; no word where nothing may stand in for it.
     """
 
-    __slots__ = (
-        "_flights",
-        "_lock",
-        "_size",
-        "_waiters",
-        "background",
-        "body",
-        "cause",
-        "doomed",
-        "ends",
-        "entry",
-        "error",
-        "fetching",
-        "for_all",
-        "groups",
-        "head",
-        "interest",
-        "joinable",
-        "kept",
-        "key",
-        "landing",
-        "length",
-        "outcome",
-        "owned",
-        "reading",
-        "relayed",
-        "solo",
-        "source",
-        "tape",
-        "task",
-        "until",
-        "uri",
-        "validated",
-    )
+    # On the class, for most flights never come to set them.
+    entry: Entry | None = None
+    tape: Tape | None = None
+    body: bytes | None = None
+    head: Any = None
+    error: Exception | None = None
+    outcome = Outcome.IGNORED
+    cause = ""
+    doomed = validated = kept = relayed = False
+    for_all = True
+    fetching: Any = None
+    reading: Any = None
+    source: Any = None
+    groups: tuple[str, ...] = ()
+    length: int | None = None
+    task: Task | None = None
+    until = ends = math.inf
+    _size = 0
 
     def __init__(self, flights: Flights, key: Hashable, uri: str, *, solo: bool, background: bool) -> None:
         self._flights = flights
         self._lock = threading.Lock()
         self._waiters: dict[Waiter, None] = {}
-        self._size = 0
         self.key = key
         self.uri = uri
         self.solo = solo
         self.background = background
         self.owned = not background
         self.interest = int(self.owned)
-        self.landing = Landing.OUT
-        self.entry: Entry | None = None
-        self.tape: Tape | None = None
-        self.body: bytes | None = None
-        self.head: Any = None
-        self.error: Exception | None = None
-        self.outcome = Outcome.IGNORED
-        self.cause = ""
-        self.doomed = self.validated = self.kept = self.relayed = False
-        self.for_all = self.joinable = True
-        self.fetching: Any = None
-        self.reading: Any = None
-        self.source: Any = None
-        self.groups: tuple[str, ...] = ()
-        self.length: int | None = None
-        self.task: Task | None = None
-        self.until = self.ends = math.inf
+        self.landing = OUT
 
     # -- for those who wait ---------------------------------------------------------------------------------------
 
@@ -142,10 +112,10 @@ class Flight:
         task = self.task
         # Whoever waits on the loop that the fetch runs on is gone with it. Elsewhere nobody would tell him.
         apart = task is not None and task.apart
-        while self.landing is Landing.OUT and not (apart and self.lost):
+        while self.landing is OUT and not (apart and self.lost):
             waiter = runtime.waiter()
             with self._lock:
-                if self.landing is not Landing.OUT:
+                if self.landing is not OUT:
                     break
                 self._waiters[waiter] = None
             try:
@@ -154,13 +124,13 @@ class Flight:
                 with self._lock:
                     self._waiters.pop(waiter, None)
             if not woken and (not apart or runtime.now() >= until):
-                return self.landing is not Landing.OUT
+                return self.landing is not OUT
         return True
 
     @property
     def lost(self) -> bool:
         """Whether it says nothing to those who wait: it was cut short, or the event loop that it ran on runs no more."""
-        return self.landing is Landing.LOST or (self.landing is Landing.OUT and self.task is not None and self.task.stuck)
+        return self.landing is LOST or (self.landing is OUT and self.task is not None and self.task.stuck)
 
     def leave(self) -> None:
         """One of those who waited or read wants no more of it. From any thread."""
@@ -185,7 +155,7 @@ class Flight:
     def disown(self) -> bool:
         """The one for whom it was begun leaves. True if an answer for him alone is there, which he then has to close."""
         with self._lock:
-            passed, self.owned = self.owned and self.landing is Landing.PASSED, False
+            passed, self.owned = self.owned and self.landing is PASSED, False
             reading, self.reading = self.reading, None
         if reading is None:
             self.leave()
@@ -202,7 +172,7 @@ class Flight:
     @property
     def forsaken(self) -> bool:
         """Whether nobody has it, waits for it or may join any more, now that the last one has left."""
-        return self.interest <= 0 and not self.joinable
+        return self.interest <= 0 and not self._flights.joinable(self)
 
     def take_error(self) -> Any:
         """What it failed with, for the first caller: as it is, and no longer held here, where its own traceback leads."""
@@ -219,15 +189,15 @@ class Flight:
     def land(self, landing: Landing) -> bool:
         """Tell everybody what it came to. False if that is for the first caller alone, and he has left."""
         with self._lock:
-            if self.landing is not Landing.OUT:
+            if self.landing is not OUT:
                 return False
             self.landing = landing
             waiters = self._waiters
             if waiters:
                 self._waiters = {}
-            wanted = self.owned or landing is not Landing.PASSED
-        if landing is not Landing.SHARED:
-            if landing is Landing.PASSED and not (self.solo or self.cause):
+            wanted = self.owned or landing is not PASSED
+        if landing is not SHARED:
+            if landing is PASSED and not (self.solo or self.cause):
                 self._flights.passed(self.key)  # of a failure everybody is told
             self._flights.end(self)
         for waiter in waiters:
@@ -275,10 +245,10 @@ class Flight:
         try:
             await fetch()
         except Exception as error:
-            if self.landing is not Landing.OUT:
+            if self.landing is not OUT:
                 raise
             self.error, self.cause = error, cause_of(error)
-            self.land(Landing.FAILED)
+            self.land(FAILED)
         finally:
             if self.source is None:
                 self.finish()
@@ -287,7 +257,7 @@ class Flight:
         """Nothing more comes of it."""
         size, self._size, tape = self._size, 0, self.tape
         self._flights.over(self, size)
-        if self.landing is Landing.OUT:
-            self.land(Landing.LOST)
+        if self.landing is OUT:
+            self.land(LOST)
         if tape is not None and not tape.over:
             tape.fail(ConnectionError("the answer was given up"))

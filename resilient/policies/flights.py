@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from ..stores.forks import renewed_in_children
-from .flight import Flight, Landing
+from .flight import SHARED, Flight
 
 __all__ = ["Flights"]
 
@@ -105,23 +105,24 @@ class Flights:
     def end(self, flight: Flight) -> None:
         """Nobody can join it any more."""
         with self.lock:
-            flight.joinable = False
             if self._out.get(flight.key) is flight:
                 del self._out[flight.key]
+
+    def joinable(self, flight: Flight) -> bool:
+        """Whether somebody who asks now would get it too."""
+        return self._out.get(flight.key) is flight
 
     def over(self, flight: Flight, size: int) -> None:
         """Nothing more comes of it, nor of the bytes that it was taking in; what it has brought is in the store."""
         with self.lock:
             key, recent = flight.key, self._recent
-            if flight.landing is Landing.SHARED and not flight.doomed and not flight.solo:
+            if flight.landing is SHARED and not flight.doomed and not flight.solo:
                 self.kept += 1
                 recent[key] = self.kept
                 recent.move_to_end(key)
                 if len(recent) > RECENT:
                     recent.popitem(last=False)
-            flight.joinable = False
-            if self._out.get(key) is flight:
-                del self._out[key]
+            self.end(flight)
             if flight.background:
                 self.refreshing.discard(flight)
             self.bytes -= size
@@ -134,8 +135,8 @@ class Flights:
         """What those flights bring is not to be kept, and nobody who asks from now on is to get it."""
         with self.lock:
             for flight in [flight for flight in self._out.values() if concerned(flight)]:
-                flight.doomed, flight.joinable = True, False
-                self._out.pop(flight.key, None)
+                flight.doomed = True
+                self.end(flight)
 
     def forget(self) -> None:
         """What is on its way now is not kept, and nothing is remembered of what was."""

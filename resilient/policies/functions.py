@@ -12,7 +12,7 @@ from ..core.degradation import Level
 from ..core.entry import Entry
 from ..core.outcome import Outcome
 from ..errors import ResilienceError
-from .flight import Flight, Landing
+from .flight import FAILED, PASSED, SHARED, Flight
 from .values import own_copy
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class FunctionCaching:
             return
         cache.recovered(asked)
         if not flight.for_all:
-            if not flight.land(Landing.PASSED):
+            if not flight.land(PASSED):
                 await self.let_go(branch, value)
             return
         branch.owner.close(branch, outcome, None)
@@ -88,7 +88,7 @@ class FunctionCaching:
         if outcome is Outcome.SUCCESS:  # it is an answer, so that the one before is right no more
             cache.recovered(asked)
             await cache.stock.drop(asked, entry, branch.runtime)
-        flight.land(Landing.FAILED)
+        flight.land(FAILED)
 
     async def _keep(self, cache: CachedFallback, flight: Flight, asked: Asked, found: Found, kept: Any, took: float, runtime: Any) -> None:
         rules, lasting = cache.rules, cache.store.blocking
@@ -102,10 +102,10 @@ class FunctionCaching:
         flight.kept = size is not None and not flight.doomed and ttl + rules.max_stale > 0
         if lasting:  # nobody waits for a store on a disk or a network
             flight.background = True
-            flight.land(Landing.SHARED)
+            flight.land(SHARED)
         if flight.kept:
             await cache.stock.keep(asked, found, entry, ttl + rules.max_stale, runtime)
-        flight.land(Landing.SHARED)
+        flight.land(SHARED)
 
     async def let_go(self, branch: Call, head: Any) -> None:
         """Give back what is held for a value that nobody will get."""

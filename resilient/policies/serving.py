@@ -7,22 +7,23 @@ anything else the origin is asked, and where it fails, what is stale may stand i
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..background import begin_task, begin_thread
 from ..core.asked import Asked
 from ..core.entry import Entry
-from ..core.freshness import Use, look, refresh_early, usable_on_error
+from ..core.freshness import FRESH, REFRESH, STALE, look, refresh_early, usable_on_error
 from ..core.invalidation import SAFE as UNCHANGING
 from ..runtime import drive
 from .collapsing import AGAIN, REFRESH_SECONDS, Collapsing
-from .flight import Landing
+from .flight import SHARED
 from .stock import Found
 
 if TYPE_CHECKING:
     from ..call import Call
+    from ..core.caching import CachingRules
     from ..protocols import Inner, Runtime
 
 __all__ = ["SAFE", "Serving"]
@@ -34,7 +35,19 @@ class Serving(Collapsing):
     """The running side of a cache; what it is set to is told by whoever inherits it."""
 
     eagerness: float
+    _given: dict[str, Any]
     _owner: Any
+
+    def _taking(self, other: Serving, names: Collection[str], rules: CachingRules, own: Iterable[str]) -> Callable[[], None]:
+        """What takes the settings `names` over from `other`: `rules` has them all but those in `own`, which are attributes."""
+
+        def take() -> None:
+            self._given |= {name: other._given[name] for name in names}
+            self.rules = rules
+            for name in own:
+                setattr(self, name, getattr(other, name))
+
+        return take
 
     # -- a request ------------------------------------------------------------------------------------------------
 
@@ -55,14 +68,14 @@ class Serving(Collapsing):
         if entry is not None:
             now = call.runtime.now()
             use = look(entry, asked, now, self.rules)
-            if use is Use.FRESH:
+            if use is FRESH:
                 if self.eagerness and refresh_early(entry, now, 1.0 - random.random(), self.eagerness):
                     self._refresh(call, inner, asked, found)
                 return self._hit(call, asked, entry, "hit")
-            if use is Use.REFRESH:
+            if use is REFRESH:
                 self._refresh(call, inner, asked, found)
                 return self._hit(call, asked, entry, "stale")
-            if use is Use.STALE:
+            if use is STALE:
                 return self._hit(call, asked, entry, "stale")
             if asked.only_if_cached:
                 return self._nothing(call)
@@ -70,7 +83,7 @@ class Serving(Collapsing):
             detail = usable_on_error(entry, asked, now, self.rules) if cause else None
             if detail:
                 return self._stale(call, asked, entry, detail, cause, None)
-        elif not asked.plain and asked.only_if_cached:
+        elif asked.only_if_cached:
             return self._nothing(call)
         answer = await self._fetched(call, inner, asked, found, kept)
         return await self.run(call, inner) if answer is AGAIN else answer
@@ -107,7 +120,7 @@ class Serving(Collapsing):
 
         async def fetch() -> None:
             await flight.run(partial(call.caching.fetch, self, flight, branch, inner, asked, found))
-            self.count(branch, "refreshed" if flight.landing is Landing.SHARED else "refresh_failed")
+            self.count(branch, "refreshed" if flight.landing is SHARED else "refresh_failed")
             branch.owner.outbox.flush()
 
         if not call.runtime.sync:

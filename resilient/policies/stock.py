@@ -124,8 +124,6 @@ class Stock:
         if look is None:
             return None
         try:
-            if asked.ordinary and not self._hints:
-                return self._found_for_all(asked, Found(), look, runtime)
             return self._found(asked, look, runtime)
         except _Elsewhere:
             return None
@@ -177,16 +175,13 @@ class Stock:
 
     def _found_for_all(self, asked: Asked, found: Found, look: Look, runtime: Runtime) -> Found:
         """The same where the caller is nobody in particular, and nothing is known of variants: one entry, as nearly always."""
-        uri, store = asked.uri, self.store
-        if store.blocking or getattr(store, "marked", True):
+        uri = asked.uri
+        if self._marked:
             things, keys = places_of(uri)
             record, *marks = _known(look(keys))
             self._generation(found, things, marks)
         else:
-            records = look((entry_key(uri, ""),))
-            if records is None:
-                raise _Elsewhere
-            record = records[0]
+            (record,) = _known(look((entry_key(uri, ""),)))
         if type(record) is Entry:
             self._take(found, asked, record, look, runtime)
         elif type(record) is Variants:
@@ -291,14 +286,13 @@ class Stock:
             return
         try:
             self._keep(asked, found, entry, seconds)
-        except Exception as error:  # noqa: BLE001 - counted and logged: it is not kept
+        except Exception as error:  # noqa: BLE001 - counted and logged: the origin is asked instead
             self._failed(error)
 
     def _keep(self, asked: Asked, found: Found, entry: Entry, seconds: float) -> None:
         base = "" if entry.open or asked.partition is None else asked.partition
         records: dict[str, tuple[Any, float]] = {}
-        store = self.store
-        if (store.blocking or getattr(store, "marked", True)) and not self._mark(records, found, entry, asked.uri):
+        if self._marked and not self._mark(records, found, entry, asked.uri):
             return
         key, seconds = entry_key(asked.uri, base), min(seconds, ENTRY_SECONDS)
         gone: tuple[str, ...] = ()
@@ -313,9 +307,9 @@ class Stock:
             records[key] = entry, seconds
             gone = () if known is None else known.keys
             self._hints.pop(key, None)
-        store.save(records)
+        self.store.save(records)
         if gone:
-            store.remove(gone)
+            self.store.remove(gone)
 
     async def drop(self, asked: Asked, entry: Entry | None, runtime: Runtime) -> None:
         """Remove the entry that was found for a request, unless it is there for others too."""

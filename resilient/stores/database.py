@@ -86,19 +86,13 @@ class Database:
 
     def _look(self, keys: Sequence[str]) -> list[Kept | None]:
         """What there is under keys. Their numbers take the index alone: what is known by its number is not read again."""
-        lease = self.connections.take()
-        try:
-            numbers = lease[1].execute(_numbering(len(keys)), keys).fetchone()
+        with self.connections.reading() as connection:
+            numbers = connection.execute(_numbering(len(keys)), keys).fetchone()
             found = self._known.look(keys, numbers)
-            if None in found and (new := _new(keys, numbers, found)):
-                rows = lease[1].execute(_selecting(len(new)), [*new]).fetchall()
-            else:
+            new = _new(keys, numbers, found) if None in found else {}
+            if not new:
                 return found
-        except BaseException as error:
-            self.connections.failed(lease[0], error)
-            raise
-        finally:
-            self.connections.give_back(lease)
+            rows = connection.execute(_selecting(len(new)), [*new]).fetchall()
         read = {row[0]: self._read(new[row[0]], *row) for row in rows}  # but those that went in between
         return [read.get(number) if kept is None else kept for number, kept in zip(numbers, found, strict=True)]
 

@@ -78,7 +78,7 @@ class Guarded:
 
     def load(self, keys: Sequence[str]) -> Sequence[Record | None] | None:
         """What the store has; None if it cannot be asked."""
-        if (self._owed or self._to_be_emptied) and not self.settle(PATIENCE):
+        if self.owing and not self.settle(PATIENCE):
             return None
         found = self._try(self._store.load, keys)
         return None if found is FAILED else found

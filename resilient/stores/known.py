@@ -80,12 +80,7 @@ class Known:
 
     def look(self, keys: Iterable[str], signs: Iterable[bytes | int | None]) -> list[Kept | None]:
         """The same for many; None where there is no sign."""
-        kept: list[Kept | None] = []
-        get = self._kept.get
-        for key, sign in zip(keys, signs, strict=True):
-            held = get(key)
-            kept.append(held[0] if held is not None and held[0].sign == sign else None)
-        return kept
+        return [None if sign is None else self.get(key, sign) for key, sign in zip(keys, signs, strict=True)]
 
     def put(self, key: str, kept: Kept, size: int) -> None:
         """Remember what was read under a key: so many bytes, whatever an entry says of its own size."""

@@ -102,7 +102,7 @@ class MemoryStore:
         """What is kept under each key, None for nothing."""
         now = self._clock.now()
         with self._lock:
-            return [self._find(keys[0], now)] if len(keys) == 1 else [self._find(key, now) for key in keys]
+            return [self._find(key, now) for key in keys]
 
     peek = load
 
@@ -124,15 +124,14 @@ class MemoryStore:
                 if isinstance(record, Mark) and record.first and key in self._marks and self._marks[key][2] > now:
                     continue
                 self._number += 1
-                until = now + keep
-                size = record.size + len(key) if type(record) is Entry else weight(key, record)
+                size, until = weight(key, record), now + keep
                 if isinstance(record, Mark):
                     self._drop(key)
                     self._marks[key] = record, self._number, until
                     self._marks_size += size
                     self._make_room_for_marks(now)
                     continue
-                if self._marks and key in self._marks:
+                if key in self._marks:
                     self._drop(key)
                 self._kept.max_bytes = self.limit - self._marks_size
                 if not self._kept.put(key, (record, self._number, until), size, worthless_at=until, now=now):
