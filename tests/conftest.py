@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,12 @@ TIMED = {"asgi", "dashboard", "demo", "docs", "http", "recipes", "scenarios", "s
 
 hypothesis.settings.register_profile("usual", max_examples=often(100))
 hypothesis.settings.load_profile("usual")
+
+
+def pytest_configure() -> None:
+    """What a shell has begun in the background ignores Ctrl-C, and so would every program that the tests begin."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
