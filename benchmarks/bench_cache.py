@@ -110,6 +110,7 @@ async def _group(case: Case, place: Place) -> list[tuple[Subject, Lane]]:
         lane = await prepare(subject.name, Entry(case.name, subject.ask), SLICE)
         subject.settle()
         subject.origin.asked = 0
+        lane.after = subject.settle
         group.append((subject, lane))
     return group
 

@@ -23,6 +23,9 @@ from pathlib import Path
 from tests import mutants
 
 ROOT = Path(__file__).parents[1]
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = CORES + 1
+"""Half of the time that tests take they wait: for a socket, a process, a browser. What one more has to import costs seconds."""
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 CHECKS = {
@@ -38,7 +41,7 @@ CHECKS = {
     "layers": [["-c", LINT_IMPORTS, "--no-logo"]],
     "tests": [
         ["-m", "coverage", "erase"],
-        ["-m", "coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "worksteal"],
+        ["-m", "coverage", "run", "-m", "pytest", "-n", str(WORKERS), "--dist", "worksteal"],
         ["-m", "coverage", "combine", "--quiet"],
         ["-m", "coverage", "report"],
     ],
@@ -78,7 +81,7 @@ def head(name: str, arguments: list[str]) -> None:
 def check(names: list[str]) -> dict[str, list[Ended]]:
     """Run the checks: those that may be run together on as many cores as there are, and then the others."""
     ended: dict[str, list[Ended]] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as cores:
+    with ThreadPoolExecutor(CORES) as cores:
         running = {name: [cores.submit(run, arguments, quiet=True) for arguments in CHECKS[name]] for name in names if name in TOGETHER}
         for name, commands in running.items():
             ended[name] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from resilient.testing import FakeClock, RecordingListener
 
 from .conformance.counting import count, tell
 from .measuring import MEASURED, childless, choose, import_all, measured, stop_here
+from .rewriting import rewrite_share
 from .thorough import often
 
 ROOT = Path(__file__).parent
@@ -29,23 +32,31 @@ hypothesis.settings.register_profile("usual", max_examples=often(100))
 hypothesis.settings.load_profile("usual")
 
 
+def pytest_configure() -> None:
+    """What a shell has begun in the background ignores Ctrl-C, and so would every program that the tests begin."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
     stop_here()
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection() -> None:
+def pytest_collection(session: pytest.Session) -> None:
     import_all()
     stop_here()
+    rewrite_share(session.config, sorted(ROOT.rglob("test_*.py")))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    if item.stash[MEASURED]:
-        return (yield)
-    with childless():
-        return (yield)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    with nullcontext() if item.stash[MEASURED] else childless():
+        result = yield
+    if nextitem is not None and nextitem.path != item.path:
+        settle()
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,7 +79,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What the libraries and the tests consist of is no garbage: a collection looks at what was made since, not at a million more."""
+    settle()
+
+
+def settle() -> None:
+    """What the libraries and the tests consist of is no garbage, nor is what the tests of a file have left behind in caches.
+
+    A collection looks at what was made since, not at a million objects more; there are thousands of collections.
+    """
     gc.collect()
     gc.freeze()
 

@@ -2,8 +2,8 @@
 
 It doubles the time of all Python code, ours or not. So it looks at tests alone while they run: not at what pytest does
 before, after and in between, and not in the process that hands them out to others. Of a test that runs with many parameters
-it looks at the runs that bring one with a value that no run before had, not at all their combinations; and at one run, if
-that took long. What draws its cases at random and what is slow go where quick tests have been, unless the mark of the latter
+it looks at the runs that bring one with a value that no run before had, not at all their combinations, and until these have
+taken long. What draws its cases at random and what is slow go where quick tests have been, unless the mark of the latter
 says `measured=True`. Where coverage is not measured at all, nothing here does anything.
 """
 
@@ -15,6 +15,7 @@ import pkgutil
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
@@ -34,8 +35,8 @@ To put it aside and back costs nothing, where to stop and start `Coverage` takes
 """
 
 MEASURED = pytest.StashKey[bool]()
-LONG = 0.1  # seconds of CPU time, measured
-took_long: set[Hashable] = set()
+LONG = 0.05  # seconds of CPU time, measured
+took: defaultdict[Hashable, float] = defaultdict(float)
 
 
 def choose(items: list[pytest.Item]) -> None:
@@ -64,7 +65,7 @@ def function_of(item: pytest.Item) -> Hashable:
 @contextmanager
 def measured(item: pytest.Item) -> Iterator[None]:
     """For as long as this lasts it is measured here, if at all, and if the test has not taken long before."""
-    if TRACES is None or not item.stash[MEASURED] or function_of(item) in took_long:
+    if TRACES is None or not item.stash[MEASURED] or took[function_of(item)] > LONG:
         yield
         return
     started = time.process_time()
@@ -74,8 +75,7 @@ def measured(item: pytest.Item) -> Iterator[None]:
         yield
     finally:
         stop_here()
-        if time.process_time() - started > LONG:
-            took_long.add(function_of(item))
+        took[function_of(item)] += time.process_time() - started
 
 
 @contextmanager

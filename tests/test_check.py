@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
-pytestmark = pytest.mark.slow(measured=True)
+from resilient.check.command import check as command
 
 APP = """
 from fastapi import FastAPI
@@ -23,16 +26,59 @@ resilience.install(app)
 """
 
 
-def check(folder: Path, *arguments: str, settings: str = "", app: str = APP) -> subprocess.CompletedProcess[str]:
+class Done(NamedTuple):
+    """What came of the command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Check = Callable[..., Done]
+
+
+def write(folder: Path, settings: str, app: str) -> None:
     (folder / "shop.py").write_text(app)
     (folder / "resilient.toml").write_text(settings)
-    command = [sys.executable, "-m", "resilient.cli", "check", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=folder)
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Runs the command in this process, as the first one there that imports the shop."""
+
+    def check(*arguments: str, settings: str = "", app: str = APP) -> Done:
+        write(tmp_path, settings, app)
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "path", [*sys.path])
+            patch.setitem(sys.modules, "shop", None)  # put back afterwards
+            del sys.modules["shop"]
+            done = CliRunner().invoke(command, arguments)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    return check
+
+
+@pytest.mark.slow
+def test_it_is_a_command_of_its_own(tmp_path: Path, check: Check) -> None:
+    def run(*arguments: str) -> Done:
+        told = [sys.executable, "-m", "resilient.cli", "check", *arguments]
+        done = subprocess.run(told, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    settings = "[dependencies.catalogue]\ntimeout = 1"
+    write(tmp_path, settings, APP)
+    explained, strict, wrong = run("shop:app"), run("shop:app", "--strict", "--json"), run("nowhere:app")
+    assert (explained.returncode, strict.returncode, wrong.returncode) == (0, 1, 2)
+    assert explained == check("shop:app", settings=settings)
+    assert strict == check("shop:app", "--strict", "--json", settings=settings)
+    assert wrong == check("nowhere:app", settings=settings)
 
 
 @pytest.mark.parametrize("target", ["shop:app", "shop:resilience", "shop"])
-def test_it_explains_the_composition(tmp_path: Path, target: str) -> None:
-    done = check(tmp_path, target, "--json", "--strict", settings="[dependencies.catalog.retry]\nattempts = 2")
+def test_it_explains_the_composition(check: Check, target: str) -> None:
+    done = check(target, "--json", "--strict", settings="[dependencies.catalog.retry]\nattempts = 2")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     catalog, recs = told["dependencies"]
@@ -44,35 +90,35 @@ def test_it_explains_the_composition(tmp_path: Path, target: str) -> None:
     assert told["middleware"] == ([] if "resilience" in target else ["ResilienceMiddleware"])
 
 
-def test_checks_and_the_drain_are_told_with_the_settings_over_them(tmp_path: Path) -> None:
+def test_checks_and_the_drain_are_told_with_the_settings_over_them(check: Check) -> None:
     app = APP + (
         'resilience.check("disk", lambda: True, required=True)\n'
         'resilience.check("recs", lambda: True, dependency=recs)\n'
         'resilience.check("note", lambda: True)\n'
     )
     settings = "[drain]\ndelay = 7\nenforce = false\n[checks.disk]\ninterval = 3.5"
-    told = json.loads(check(tmp_path, "shop:app", "--json", "--strict", app=app, settings=settings).stdout)
+    told = json.loads(check("shop:app", "--json", "--strict", app=app, settings=settings).stdout)
     assert told["drain"] == {"signals": [], "delay": 7, "budget": 20.0, "close_websockets": False, "enforce": False}
     assert told["checks"] == [
         {"name": "disk", "interval": 3.5, "timeout": 2.0, "required": True, "ill": "takes the service out, holds the start-up up"},
         {"name": "recs", "interval": 10.0, "timeout": 2.0, "required": False, "ill": "of recommendations"},
         {"name": "note", "interval": 10.0, "timeout": 2.0, "required": False, "ill": "only told"},
     ]
-    done = check(tmp_path, "shop:app", app=app, settings=settings)
+    done = check("shop:app", app=app, settings=settings)
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "drain begun by no signal: 7 s until" in done.stdout and "every 3.5 s, for 2 s" in done.stdout
 
 
-def test_it_is_readable_in_eighty_columns(tmp_path: Path) -> None:
-    done = check(tmp_path, "shop:app")
+def test_it_is_readable_in_eighty_columns(check: Check) -> None:
+    done = check("shop:app")
     assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
     assert "open circuit" in done.stdout and "advice" in done.stdout
 
 
-def test_warnings_count_when_strict(tmp_path: Path) -> None:
+def test_warnings_count_when_strict(check: Check) -> None:
     settings = "[dependencies.catalogue]\ntimeout = 1\n[dependencies.catalog.circuit_breaker]\ncount_window = 3"
-    assert check(tmp_path, "shop:app", settings=settings).returncode == 0
-    done = check(tmp_path, "shop:app", "--strict", "--json", settings=settings)
+    assert check("shop:app", settings=settings).returncode == 0
+    done = check("shop:app", "--strict", "--json", settings=settings)
     first, second = json.loads(done.stdout)["warnings"]
     assert done.returncode == 1 and "count_window=3" in first and "did you mean catalog?" in second
 
@@ -87,7 +133,7 @@ def test_warnings_count_when_strict(tmp_path: Path) -> None:
         ("shop:app", "", "raise RuntimeError('http://user:hunter2@host')", "***@host"),
     ],
 )
-def test_errors_exit_with_two(tmp_path: Path, target: str, settings: str, app: str, words: str) -> None:
-    done = check(tmp_path, target, settings=settings, app=app)
+def test_errors_exit_with_two(check: Check, target: str, settings: str, app: str, words: str) -> None:
+    done = check(target, settings=settings, app=app)
     assert done.returncode == 2 and words in done.stderr
     assert "Traceback" not in done.stderr and "hunter2" not in done.stderr

@@ -84,7 +84,7 @@ class Subject:
         goal: microseconds that it may add, on the machine for which the goals were set; None for no goal.
         origin: what it asks.
         above: what the goal is counted above.
-        settle: called once it has asked for the first time.
+        settle: called when it has asked, in each slice: what is written behind is written.
     """
 
     name: str

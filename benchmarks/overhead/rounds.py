@@ -22,13 +22,16 @@ Loop = Callable[[int], Awaitable[int]]
 
 @dataclass
 class Lane:
-    """One entry's loop, how many calls it makes in a round, and what a call took in each, in microseconds."""
+    """One entry's loop, how many calls it makes in a round, what a call took in each, in microseconds, and what comes after a slice,
+    so that nothing of it goes on beside the next one.
+    """
 
     library: str
     entry: Entry
     loop: Loop
     calls: int = 1
     samples: list[float] = field(default_factory=list)
+    after: Callable[[], object] = bool
 
 
 def loop_of(entry: Entry) -> Loop:
@@ -112,6 +115,7 @@ async def run_rounds(groups: Sequence[Sequence[Lane]], seconds: float, least: in
         for group in groups:
             for lane in order.sample(group, len(group)):
                 lane.samples.append(await _one_slice(lane))
+                lane.after()
         rounds += 1
     gc.unfreeze()
     return rounds

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .asked import UNKEYED, Asked
 from .bounds import flag, fraction, not_negative
-from .head import HOP_BY_HOP, Fields, Head
+from .head import Fields, Head
 from .lifetime import HEURISTIC, UNDERSTOOD, age_value, date_value, lifetime, said
 from .vary import vary_names
 
@@ -35,8 +35,6 @@ _ABOUT_IDENTITY = frozenset({401, 403, 407})
 _NEVER = frozenset({206, 304, 412, 416, 417, 421, 425, 428, 429, 431, 511})
 _NO_FIELDS: frozenset[bytes] = frozenset()
 _ENDLESS = (b"text/event-stream", b"multipart/x-mixed-replace")
-# Of an answer that has none of these, and whose directives forbid nothing, there is hardly anything more to ask.
-_NOTABLE = frozenset({b"content-range", b"set-cookie", b"vary"})
 _CONTENT_RANGE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+ +([0-9]+-[0-9]+|\*)/([0-9]+|\*)")
 
 
@@ -178,7 +176,7 @@ def why_not_shared(asked: Asked, status: int, fields: Fields, rules: CachingRule
 
 def _is_ordinary(asked: Asked, status: int, head: Head) -> bool:
     """Whether all that can keep an answer from being stored is for how long it is of use: as of nearly every one."""
-    if status != 200 or not asked.ordinary or head.size > _LARGEST_HEAD or not head.terms.mild or not _NOTABLE.isdisjoint(head.values):
+    if status != 200 or not (head.plain and head.terms.mild and asked.ordinary) or head.size > _LARGEST_HEAD:
         return False
     return not _endless(head)
 
@@ -281,9 +279,9 @@ def kept_fields(head: Head, rules: CachingRules, *, everybody: bool, partition: 
         everybody: it is kept for everybody ...
         partition: ... or for these.
     """
-    names = head.values.keys()
-    if head.terms.mild and names.isdisjoint(HOP_BY_HOP) and b"age" not in names:
+    if head.plain and head.terms.mild:
         return tuple(head.lines)
+    names = head.values.keys()
     left_out = head.hop_by_hop()
     if own := _left_out(head, rules, everybody or partition is None):
         left_out |= own

@@ -129,24 +129,14 @@ class Entry:
             chance: a number in [0, 1), by which the operator's lifetimes are spread; 0 leaves them as they are.
         """
         head = Head.of(fields)
-        vary = vary_names(head) or ()
-        return described(
-            cls(
-                status=status,
-                body=body,
-                requested_at=requested_at,
-                received_at=received_at,
-                arrived=now,
-                took=max(0.0, received_at - requested_at),
-                vary=vary,
-                selected=selected(asked, vary) if vary else (),
-                generation=generation,
-            ),
-            head,
-            rules,
-            partition=asked.partition,
-            chance=chance,
-        )
+        entry = object.__new__(cls)  # each field by its name here or in `described`, for which the constructor takes twice as long
+        entry.status, entry.body, entry.value = status, body, None
+        entry.requested_at, entry.received_at, entry.arrived = requested_at, received_at, now
+        entry.took = received_at - requested_at if received_at > requested_at else 0.0
+        entry.vary = vary = () if head.plain else vary_names(head) or ()
+        entry.selected = selected(asked, vary) if vary else ()
+        entry.groups, entry.generation = (), generation
+        return described(entry, head, rules, partition=asked.partition, chance=chance)
 
     @classmethod
     def of_value(
@@ -208,7 +198,7 @@ def described(entry: Entry, head: Head, rules: CachingRules, *, partition: str |
     entry.etag = head.first(b"etag")
     entry.last_modified = head.first(b"last-modified")
     entry.date = date
-    if CACHE_GROUPS in head.values:
+    if not head.plain and CACHE_GROUPS in head.values:
         entry.groups = strings(head.get(CACHE_GROUPS))
     fields = kept_fields(head, rules, everybody=entry.open, partition=partition)
     whole = len(fields) == len(head.lines)

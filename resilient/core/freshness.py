@@ -166,10 +166,14 @@ _LEAST_VALIDATION = 600.0
 
 def seconds_of_use(entry: Entry, now: float, rules: CachingRules) -> float:
     """Seconds from now on for which it makes sense to keep an answer; 0 for one that is worthless already."""
-    window = _longest_window(entry, rules)
-    if entry.etag is not None or entry.last_modified is not None:
-        window = max(window, min(max(entry.lifetime, _LEAST_VALIDATION), rules.max_stale))
-    return max(0.0, entry.ttl(now) + window)
+    if entry.etag is None and entry.last_modified is None:
+        window = _longest_window(entry, rules)
+    elif entry.lifetime >= rules.max_stale:
+        window = rules.max_stale  # no window is longer
+    else:
+        window = max(_longest_window(entry, rules), min(max(entry.lifetime, _LEAST_VALIDATION), rules.max_stale))
+    seconds = entry.ttl(now) + window
+    return seconds if seconds > 0 else 0.0
 
 
 def refresh_early(entry: Entry, now: float, chance: float, beta: float = 1.0) -> bool:

@@ -31,6 +31,7 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+_SPECIAL = HOP_BY_HOP | {b"age", b"cache-groups", b"content-range", b"set-cookie", b"vary"}
 
 
 class Head:
@@ -42,9 +43,10 @@ class Head:
         terms: what `Cache-Control` says ...
         directives: ... and in which words.
         size: bytes of all names and values.
+        plain: nothing of it but `terms`, dates and validators means anything to a cache, as of nearly every answer.
     """
 
-    __slots__ = ("directives", "lines", "size", "terms", "values")
+    __slots__ = ("directives", "lines", "plain", "size", "terms", "values")
 
     def __init__(self, lines: Lines) -> None:
         self.lines = lines
@@ -59,6 +61,7 @@ class Head:
             else:
                 values[low] = [value]
         self.size = size
+        self.plain = _SPECIAL.isdisjoint(values)
         said = values.get(b"cache-control")
         self.terms: Terms = NOTHING_SAID if said is None else terms_of(said[0].decode("latin-1") if len(said) == 1 else joined(said))
         self.directives: Directives = self.terms.directives

@@ -6,6 +6,7 @@ never fresher.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,17 @@ _LONGEST_HEURISTIC = 86_400.0
 
 def date_value(head: Head, received_at: float) -> float:
     """When an answer was made: its `Date`, else when it came (RFC 9110 section 6.6.1)."""
-    date = http_date(head.first(b"date"), received_at)
+    lines = head.values.get(b"date")
+    if lines is None:
+        return received_at
+    date = _remembered(lines[0]) or http_date(head.first(b"date"), received_at)
     return received_at if date is None else date
+
+
+@functools.lru_cache(maxsize=512)
+def _remembered(line: bytes) -> float | None:
+    """The date that nearly every answer has, those of the same second in the same words."""
+    return http_date(line.decode("latin-1")) if len(line) == 29 and line.endswith(b" GMT") else None
 
 
 def age_value(head: Head) -> float | None:
@@ -66,11 +76,14 @@ def initial_age(head: Head, date: float, requested_at: float, received_at: float
         requested_at: when it was asked for, in wall time ...
         received_at: ... and when it came.
     """
-    age = age_value(head)
+    age = 0.0 if head.plain else age_value(head)
     if age is None:
         return None
+    if received_at > requested_at:
+        age += received_at - requested_at
     # A date is the beginning of a second: what came within that very second is not old yet.
-    return max(math.floor(received_at) - date, age + max(0.0, received_at - requested_at))
+    apparent = math.floor(received_at) - date
+    return apparent if apparent > age else age  # noqa: FURB136 - max() costs three times that
 
 
 def said(head: Head, rules: CachingRules) -> bool:

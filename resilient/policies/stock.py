@@ -57,16 +57,13 @@ class Found:
         generation: of the marks that hold now.
     """
 
-    __slots__ = ("entry", "foreign", "generation", "new_marks", "softened", "specs", "varied")
-
-    def __init__(self) -> None:
-        self.entry: Entry | None = None
-        self.varied = self.foreign = False
-        self.generation = ""
-        # Seldom anything but empty, and replaced rather than changed.
-        self.new_marks: Mapping[str, Mark] = NONE
-        self.softened: Mapping[str, str] = NONE
-        self.specs: Mapping[str, Variants] = NONE
+    # On the class, for most look-ups never come to set them. Maps are replaced rather than changed.
+    entry: Entry | None = None
+    varied = foreign = False
+    generation = ""
+    new_marks: Mapping[str, Mark] = NONE
+    softened: Mapping[str, str] = NONE
+    specs: Mapping[str, Variants] = NONE
 
 
 class Stock:
@@ -309,7 +306,8 @@ class Stock:
         else:
             records[key] = entry, seconds
             gone = () if known is None else known.keys
-            self._hints.pop(key, None)
+            if self._hints:
+                self._hints.pop(key, None)
         self.store.save(records)
         if gone:
             self.store.remove(gone)

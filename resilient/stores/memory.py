@@ -121,21 +121,25 @@ class MemoryStore:
         now = self._clock.now()
         with self._lock:
             for key, (record, keep) in records.items():
-                if isinstance(record, Mark) and record.first and key in self._marks and self._marks[key][2] > now:
+                if type(record) is Mark:
+                    self._save_mark(key, record, keep, now)
                     continue
                 self._number += 1
-                size, until = weight(key, record), now + keep
-                if isinstance(record, Mark):
-                    self._drop(key)
-                    self._marks[key] = record, self._number, until
-                    self._marks_size += size
-                    self._make_room_for_marks(now)
-                    continue
+                until = now + keep
                 if key in self._marks:
                     self._drop(key)
                 self._kept.max_bytes = self.limit - self._marks_size
-                if not self._kept.put(key, (record, self._number, until), size, worthless_at=until, now=now):
+                if not self._kept.put(key, (record, self._number, until), weight(key, record), worthless_at=until, now=now):
                     self.refused += 1
+
+    def _save_mark(self, key: str, mark: Mark, keep: float, now: float) -> None:
+        if mark.first and key in self._marks and self._marks[key][2] > now:
+            return
+        self._number += 1
+        self._drop(key)
+        self._marks[key] = mark, self._number, now + keep
+        self._marks_size += weight(key, mark)
+        self._make_room_for_marks(now)
 
     def _drop(self, key: str) -> None:
         if self._kept.remove(key) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -130,7 +131,7 @@ async def test_quart() -> None:
     resilience = Resilience()
     app = quart.Quart(__name__)
     answered, ended = anyio.Event(), anyio.Event()
-    expired: list[bool] = []
+    ends: list[str] = []
 
     @app.errorhandler(ResilienceError)
     async def ours(error: ResilienceError) -> None:
@@ -153,10 +154,15 @@ async def test_quart() -> None:
 
     @app.get("/late")
     async def late() -> Any:
-        await answered.wait()
-        deadline = current_deadline()
-        expired.append(deadline is not None and deadline.expired)
-        ended.set()
+        try:
+            await answered.wait()
+            deadline = current_deadline()
+            ends.append("expired" if deadline is not None and deadline.expired else "in time")
+        except BaseException:
+            ends.append("ended")
+            raise
+        finally:
+            ended.set()
         return ""
 
     app.asgi_app = ResilienceMiddleware(app.asgi_app, resilience, timeout=0.3)
@@ -165,7 +171,10 @@ async def test_quart() -> None:
         assert answer.json() == ["bestseller"] and answer.headers["degraded"] == "recommendations;level=static"
         assert (await user.get("/open")).status_code == 503
         assert (await user.get("/late")).status_code == 504
-        answered.set()  # Quart's endpoints run in tasks of their own, which nobody ends: they go on, with no time left
+        # Quart's endpoints run in tasks of their own. Before Quart 0.23 nobody ends them: they go on, with no time left.
+        goes_on = tuple(map(int, version("quart").split(".")[:2])) < (0, 23)
+        if goes_on:
+            answered.set()
         with anyio.fail_after(30):
             await ended.wait()
-    assert expired == [True]
+    assert ends == ["expired" if goes_on else "ended"]

@@ -20,6 +20,7 @@ from .servers import Peer, Server, answer
 
 CONTROL = "Cache-Control: max-age=1, stale-if-error=60"
 LIFETIME, WINDOW = 1, 60
+PAUSE = 0.1  # seconds between two requests of one who asks again and again
 
 
 class Origin:
@@ -107,7 +108,7 @@ async def load(library: Any, http: Any, seen: Seen, seconds: float, callers: int
                 seen.fail(time.monotonic() - began)
             else:
                 seen.judge(response, time.monotonic() - began)
-            await anyio.sleep(0.01)
+            await anyio.sleep(PAUSE)
 
     async with anyio.create_task_group() as group:
         for number in range(callers):
@@ -255,7 +256,7 @@ def test_fifty_threads(library: Any, server: Server, origin: Origin, mode: str) 
                     seens[number].fail(time.monotonic() - began)
                 else:
                     seens[number].judge(response, time.monotonic() - began)
-                threading.Event().wait(0.02)
+                threading.Event().wait(PAUSE)
         except BaseException as error:  # noqa: BLE001 - raised by the test
             failures.append(error)
 

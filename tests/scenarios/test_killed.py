@@ -131,6 +131,13 @@ class Users:
                 await anyio.sleep(0.02)
 
 
+async def healed(resilience: Resilience) -> None:
+    """Until nothing is degraded any more: on a machine that is busy ten pages may come in less time than a feature has to be well."""
+    with anyio.fail_after(30):
+        while resilience.level != "healthy" or {str(one.level) for one in resilience.features.values()} != {"full"}:
+            await anyio.sleep(0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_each_is_killed_in_turn_and_in_pairs() -> None:
@@ -141,7 +148,7 @@ def test_each_is_killed_in_turn_and_in_pairs() -> None:
             group.start_soon(users.come)
             for dead in cases:
                 await users.until(set())
-                assert resilience.level == "healthy" and {str(one.level) for one in resilience.features.values()} == {"full"}
+                await healed(resilience)
                 ill = {name for name, needs in NEEDS.items() if {*needs} & {*dead}}
                 killed = time.monotonic()
                 for name in dead:
@@ -152,6 +159,7 @@ def test_each_is_killed_in_turn_and_in_pairs() -> None:
                 for name in dead:
                     upstreams[name].death = None
             await users.until(set())
+            await healed(resilience)
             group.cancel_scope.cancel()
 
     with ExitStack() as stack:
