@@ -12,7 +12,7 @@ from resilient.core.asked import Asked
 from resilient.core.caching import CachingRules
 from resilient.core.entry import FIELD, KEYS, OVERHEAD, SPECS, Entry, Variants
 from resilient.core.head import Head
-from resilient.core.lifetime import date_value, lifetime
+from resilient.core.lifetime import age_value, date_value, lifetime
 
 WALL = 1_800_000_000.0
 URI = "https://api.example.com/a"
@@ -123,6 +123,27 @@ class TestLifetime:
         assert spread(control(value)) == 100
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777.0),
+        (b" Sun, 06 Nov 1994 08:49:37 GMT\t", 784_111_777.0),
+        (b"Sun Nov  6 08:49:37 1994", 784_111_777.0),
+        (b"Sunday, 06-Nov-94 08:49:37 GMT", 784_111_777.0),
+        (b"Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        (b"Sun, 06 Nov 1994 08:49:37 UTC", WALL),
+        (b"yesterday", WALL),
+    ],
+)
+def test_when_it_was_made(line: bytes, expected: float) -> None:
+    assert date_value(Head([(b"Date", line)]), WALL) == expected
+    assert date_value(Head([(b"X-Date", line)]), WALL) == WALL
+
+
+def test_who_says_no_age_has_none() -> None:
+    assert age_value(Head([(b"Date", b"x")])) == 0.0 and age_value(Head([(b"AGE", b"7")])) == 7
+
+
 def test_years_of_two_digits_are_read_by_the_moment_at_which_it_came() -> None:
     in_2080, written = 3_490_300_800.0, b"Thursday, 08-Aug-80 00:00:00 GMT"
     assert date_value(Head([(b"Date", written)]), in_2080) == in_2080
@@ -226,6 +247,17 @@ class TestWhatIsKept:
 
     def test_its_size(self) -> None:
         assert made(("Date", at(0)), body=b"x" * 100).size == OVERHEAD + 100 + 4 + 29 + FIELD
+        assert made(("Date", at(0)), ("ETag", '"ab"'), ("X", "y")).size == OVERHEAD + 4 + 29 + 4 + 4 + 2 + 3 * FIELD
+
+    def test_its_size_without_what_is_not_kept(self) -> None:
+        assert made(("Date", at(0)), ("Connection", "close, X"), ("X", "y"), ("Age", "3")).size == OVERHEAD + 4 + 29 + FIELD
+
+    def test_its_size_with_the_date_that_it_is_given(self) -> None:
+        assert made(("ETag", '"ab"')).size == OVERHEAD + 4 + 4 + 4 + 29 + 2 * FIELD
+
+    def test_a_wall_clock_that_was_set_back_meanwhile_took_no_time(self) -> None:
+        assert made(("Date", at(0)), took=-5.0).took == 0.0
+        assert made(("Date", at(0)), took=2.0).took == 2.0
 
     def test_what_later_requests_ask_of_it(self) -> None:
         asked = Asked.of("GET", URI, [(b"Foo", b"1, 2"), (b"Cookie", b"a=b")])

@@ -270,6 +270,8 @@ class TestSecondsOfUse:
             ("max-age=100, must-revalidate, stale-if-error=50", False, OPERATOR, 60),
             ("max-age=100, must-revalidate", True, OPERATOR, 660),
             ("max-age=1000", True, WITHOUT, 1960),
+            ("max-age=90000", True, WITHOUT, 90_000 - 40 + 86_400),
+            ("max-age=41", False, WITHOUT, 1),
             ("max-age=10", False, WITHOUT, 0),
         ],
     )

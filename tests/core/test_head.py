@@ -32,6 +32,31 @@ def test_only_blanks_and_tabs_surround_a_value_and_no_byte_is_foreign(line: byte
     assert joined([line, line]) == f"{value}, {value}"
 
 
+@pytest.mark.parametrize("name", [*HOP_BY_HOP, b"age", b"cache-groups", b"content-range", b"set-cookie", b"vary"])
+def test_plain_is_what_has_nothing_to_look_at_closely(name: bytes) -> None:
+    plain = [(b"Date", b"x"), (b"Cache-Control", b"no-store"), (b"ETag", b"x"), (b"Cache-Status", b"x")]
+    assert Head([]).plain is Head(plain).plain is True
+    assert Head([*plain, (name.title(), b"x")]).plain is False
+
+
+@pytest.mark.parametrize(
+    ("lines", "length"),
+    [
+        ([], None),
+        ([b"0"], 0),
+        ([b"2048"], 2048),
+        ([b"9" * 15], 10**15 - 1),
+        ([b"9" * 16], None),
+        ([b"-1"], None),
+        ([b""], None),
+        ([b"5", b"7"], 7),
+        ([b"5", b"x"], None),
+    ],
+)
+def test_the_length_of_the_body_where_it_is_said(lines: list[bytes], length: int | None) -> None:
+    assert Head([(b"Content-Length", line) for line in lines]).length == length
+
+
 def test_what_connection_lists_belongs_to_the_connection() -> None:
     assert Head([]).hop_by_hop() == HOP_BY_HOP
     head = Head([(b"Connection", b"close, \tX-Trace\t"), (b"connection", b"\xa0y,\xfc")])
