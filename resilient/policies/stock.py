@@ -286,7 +286,7 @@ class Stock:
             return
         try:
             self._keep(asked, found, entry, seconds)
-        except Exception as error:  # noqa: BLE001 - counted and logged: the origin is asked instead
+        except Exception as error:  # noqa: BLE001 - counted and logged: it is not kept
             self._failed(error)
 
     def _keep(self, asked: Asked, found: Found, entry: Entry, seconds: float) -> None:
