@@ -105,7 +105,7 @@ async def _stream(body: bytes) -> AsyncIterator[bytes]:
 
 def hishels(case: Case, place: Place) -> Iterator[Subject]:
     """Hishel's transport on each storage; not where it cannot do what the case asks for."""
-    if case.name == "refresh" or case.entries:
+    if case.refreshed or case.entries:
         return
     door = importlib.import_module(f"hishel.{case.library}")
     transport = door.CacheTransport if case.sync else door.AsyncCacheTransport
